@@ -1,0 +1,136 @@
+# What the rules share: the checked configuration, the plan, and how entry points are called.
+import json
+import os
+import shlex
+import sys
+
+from snakemake.exceptions import WorkflowError
+from snakemake.logging import logger
+
+sys.path.insert(0, str(Path(workflow.basedir) / "workflow"))
+
+from vitcnn import plan
+from vitcnn.config import check_config
+from vitcnn.data.sources import Source
+from vitcnn.errors import StudyError
+from vitcnn.results.figures import FIGURES
+from vitcnn.training.devices import has_gpu
+
+try:
+    STUDY = check_config(config)
+    RUNS = plan.all_runs(STUDY)
+    plan.refuse_oversized(STUDY, Path("resources"))
+except StudyError as error:
+    raise WorkflowError(str(error)) from None
+
+EXPERIMENTS = plan.active_experiments(STUDY)
+ACTIVE_FIGURES = [name for name, needed in FIGURES.items() if set(needed) <= set(EXPERIMENTS)]
+TINY_IMAGENETS = [n for n, dataset in STUDY["datasets"].items() if dataset["layout"] == "tiny_imagenet"]
+PAIRS = list(dict.fromkeys((run.dataset, run.model) for run in RUNS))
+PYTHON = "python" if workflow.deployment_settings.deployment_method else sys.executable
+
+# `{entry[train]}` in a shell command: the interpreter and the script, quoted.
+entry = {
+    script.stem: shlex.join([PYTHON, str(script)])
+    for script in (Path(workflow.basedir) / "workflow/scripts").glob("*.py")
+}
+
+
+def results_below(folder):
+    """Return the results that this configuration has, below `folder`."""
+    tables = [f"{folder}/tables/comparison.{kind}" for kind in ("csv", "md", "html", "tex")]
+    figures = [f"{folder}/figures/{f}.{kind}" for f in ACTIVE_FIGURES for kind in ("svg", "png", "pdf")]
+    return [*(tables if "comparison" in EXPERIMENTS else []), *figures, f"{folder}/findings.md"]
+
+
+# Experiments of a user's own have no table or figure: their runs are asked for by name.
+TARGETS = [
+    *results_below("results"),
+    *(f"results/models/{dataset}/{model}.txt" for dataset, model in PAIRS),
+    *(str(run.folder / "metrics.json") for run in RUNS),
+]
+PARTIAL_TARGETS = results_below("results/partial")
+
+
+def one_of(names):
+    """Return a wildcard constraint that admits these names alone."""
+    return "|".join(names) or "(?!)"
+
+
+def local_sources(wildcards):
+    """Return the places of a dataset's source list that are paths, and are there."""
+    sources = [Source.parse(text) for text in STUDY["datasets"][wildcards.dataset]["source"]]
+    return [s.location for s in sources if s.kind == "path" and Path(s.location).exists()]
+
+
+def dataset_setting(key):
+    """Return an input function: a setting of the wildcard's dataset."""
+    return lambda wildcards: STUDY["datasets"][wildcards.dataset][key]
+
+
+def tree_manifest(wildcards):
+    """Return the manifest of a dataset's tree when it is ready to be read."""
+    name = "sorted" if wildcards.dataset in TINY_IMAGENETS else "copied"
+    return f"resources/{wildcards.dataset}/tree/{name}.json"
+
+
+def wildcards_run(wildcards):
+    """Return the run that a job's wildcards name."""
+    size = wildcards.train_size if wildcards.train_size == plan.ALL else int(wildcards.train_size)
+    return plan.Run(wildcards.dataset, wildcards.model, wildcards.recipe, size, int(wildcards.seed))
+
+
+def architecture(wildcards):
+    """Return dataset and model of a spec as JSON, whatever the recipe."""
+    run = plan.Run(wildcards.dataset, wildcards.model, next(iter(STUDY["recipes"])), plan.ALL, 0)
+    spec = plan.run_spec(STUDY, run)
+    return plan.canonical_json({key: spec[key] for key in ("dataset", "model")})
+
+
+def architecture_title(wildcards):
+    """Return the first line of a model's description."""
+    titles = STUDY["models"][wildcards.model]["title"], STUDY["datasets"][wildcards.dataset]["title"]
+    return " for ".join(titles)
+
+
+def finished_runs(wildcards):
+    """Return which runs are there, so that a partial rendering follows them."""
+    paths = [run.folder / "metrics.json" for run in RUNS]
+    return plan.digest([[str(path), path.stat().st_mtime_ns] for path in paths if path.exists()])
+
+
+def figure_settings(wildcards):
+    """Return a figure's title and plot settings as JSON."""
+    title = STUDY["report"]["titles"][wildcards.figure]
+    return plan.canonical_json(STUDY["report"]["plots"] | {"title": title})
+
+
+def refuse_absent_device():
+    """Stop before the first job where it is certain that no training job can get its device."""
+    device = STUDY["device"]
+    if workflow.local_exec and device in ("cuda", "mps") and not has_gpu(device):
+        raise WorkflowError(f"device: {device} is not available on this machine. Set device: auto")
+
+
+def say_where_to_look():
+    """End a run by naming what it made."""
+    made = [path for path in results_below("results") if Path(path).exists()]
+    if made and workflow.is_main_process:
+        shown = [p for p in made if p.endswith((".html", ".svg", ".md")) and "comparison.md" not in p]
+        logger.info("\nResults are in:\n" + "\n".join(f"  {Path(path).absolute()}" for path in shown))
+
+
+def say_what_is_left():
+    """End a failed run by naming the way to what did succeed."""
+    if workflow.is_main_process:
+        logger.info("\n`snakemake partial` shows what the finished runs give, with the gaps marked.")
+
+
+wildcard_constraints:
+    dataset=one_of(STUDY["datasets"]),
+    model=one_of(STUDY["models"]),
+    recipe=one_of(STUDY["recipes"]),
+    train_size="all|[1-9][0-9]*",
+    seed="0|[1-9][0-9]*",
+    figure=one_of(ACTIVE_FIGURES),
+    part="(partial/)?",

@@ -1,0 +1,106 @@
+# From the runs to the table, the figures and the findings. `part` is empty, or `partial/` for what
+# the finished runs give while others are missing.
+
+
+rule collect_runs:
+    input:
+        metrics=[run.folder / "metrics.json" for run in RUNS],
+        runtime=[run.folder / "runtime.json" for run in RUNS],
+    output:
+        runs="results/collected/runs.csv",
+        epochs="results/collected/epochs.csv",
+    params:
+        study=plan.study_text(STUDY),
+    log:
+        "logs/collect.log",
+    conda:
+        "../../envs/results.yaml"
+    localrule: True
+    shell:
+        "{entry[collect_runs]} --log {log:q} --study {params.study:q} --runs {output.runs:q} --epochs {output.epochs:q}"
+
+
+rule collect_partial:
+    output:
+        runs="results/partial/collected/runs.csv",
+        epochs="results/partial/collected/epochs.csv",
+    params:
+        study=plan.study_text(STUDY),
+        finished=finished_runs,
+    log:
+        "logs/partial/collect.log",
+    conda:
+        "../../envs/results.yaml"
+    localrule: True
+    shell:
+        "{entry[collect_runs]} --partial --log {log:q} --study {params.study:q}"
+        " --runs {output.runs:q} --epochs {output.epochs:q}"
+
+
+rule tabulate_comparison:
+    input:
+        "results/{part}collected/runs.csv",
+    output:
+        csv="results/{part}tables/comparison.csv",
+        md="results/{part}tables/comparison.md",
+        html=report(
+            "results/{part}tables/comparison.html",
+            caption="../report/comparison.rst",
+            category="Results",
+            labels={"result": "comparison", "kind": "table"},
+        ),
+        tex="results/{part}tables/comparison.tex",
+    params:
+        title=STUDY["report"]["titles"]["comparison"],
+    log:
+        "logs/{part}tabulate_comparison.log",
+    conda:
+        "../../envs/results.yaml"
+    localrule: True
+    shell:
+        "{entry[tabulate_comparison]} --log {log:q} --runs {input:q} --title {params.title:q}"
+        " --csv {output.csv:q} --md {output.md:q} --html {output.html:q} --tex {output.tex:q}"
+
+
+rule draw_figure:
+    input:
+        runs="results/{part}collected/runs.csv",
+        epochs="results/{part}collected/epochs.csv",
+    output:
+        svg=report(
+            "results/{part}figures/{figure}.svg",
+            caption="../report/figure.rst",
+            category="Results",
+            labels={"result": "{figure}", "kind": "figure"},
+        ),
+        png="results/{part}figures/{figure}.png",
+        pdf="results/{part}figures/{figure}.pdf",
+    params:
+        settings=figure_settings,
+    log:
+        "logs/{part}figures/{figure}.log",
+    conda:
+        "../../envs/results.yaml"
+    localrule: True
+    shell:
+        "{entry[draw_figure]} --log {log:q} --figure {wildcards.figure} --runs {input.runs:q}"
+        " --epochs {input.epochs:q} --settings {params.settings:q} {output:q}"
+
+
+rule write_findings:
+    input:
+        "results/{part}collected/runs.csv",
+    output:
+        report(
+            "results/{part}findings.md",
+            caption="../report/findings.rst",
+            category="Results",
+            labels={"result": "findings", "kind": "text"},
+        ),
+    log:
+        "logs/{part}write_findings.log",
+    conda:
+        "../../envs/results.yaml"
+    localrule: True
+    shell:
+        "{entry[write_findings]} --log {log:q} --runs {input:q} --out {output:q}"

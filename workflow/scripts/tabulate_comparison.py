@@ -1,0 +1,34 @@
+"""Write the first notebook's table as CSV, Markdown, HTML and LaTeX."""
+
+import sys
+from pathlib import Path
+
+sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+import pandas as pd
+
+from vitcnn.entry import argument_parser, run
+from vitcnn.files import write_text
+from vitcnn.results import tables
+
+parser = argument_parser(__doc__)
+parser.add_argument("--runs", required=True, type=Path, help="table of collect_runs")
+parser.add_argument("--title", required=True, help="of the table")
+parser.add_argument("--csv", required=True, type=Path, help="file to write")
+parser.add_argument("--md", required=True, type=Path, help="file to write")
+parser.add_argument("--html", required=True, type=Path, help="file to write")
+parser.add_argument("--tex", required=True, type=Path, help="file to write")
+
+
+def main(args):
+    runs = pd.read_csv(args.runs)
+    table, note = tables.comparison(runs), tables.note(runs)
+    shown = tables.for_people(table)
+    write_text(args.csv, table.to_csv(index=False))
+    write_text(args.md, tables.to_markdown(shown, args.title, note))
+    write_text(args.html, tables.to_html(shown, args.title, note))
+    write_text(args.tex, tables.to_latex(shown, args.title, note))
+
+
+if __name__ == "__main__":
+    run(main, parser)

@@ -1,0 +1,315 @@
+"""The study's configuration: read, checked, completed with its defaults, resolved per dataset.
+
+The rules are in `schemas/config.schema.yaml`; a model's hyper-parameters are checked against the
+signature of its builder. No torch here: a Snakefile is parsed again inside every cluster job.
+"""
+
+import ast
+import copy
+import difflib
+from collections.abc import Iterator, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jsonschema import Draft202012Validator, validators
+from jsonschema.exceptions import ValidationError
+
+from vitcnn.data.sources import Source
+from vitcnn.errors import StudyError
+
+SCHEMAS = Path(__file__).parents[1] / "schemas"
+BUILDERS = Path(__file__).parent / "models"
+
+# What a builder's annotations mean for a value in config.yaml.
+_ANNOTATIONS = {
+    "int": {"type": "integer", "minimum": 1},
+    "float": {"type": "number", "minimum": 0},
+    "bool": {"type": "boolean"},
+    "str": {"type": "string"},
+    "list[int]": {"type": "array", "minItems": 1, "items": {"type": "integer", "minimum": 1}},
+    "Probability": {"type": "number", "minimum": 0, "maximum": 1},
+}
+
+
+def load_config(path: Path, overrides: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Read a configuration file, with `overrides` merged into it key by key, and check it.
+
+    Raises StudyError when the file is absent, no YAML, or breaks a rule.
+    """
+    try:
+        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise StudyError(f"{path}: cannot be read: {error.strerror}") from error
+    except yaml.YAMLError as error:
+        raise StudyError(f"{path}: is no YAML: {error}") from error
+    if not isinstance(config, dict):
+        raise StudyError(f"{path}: holds no configuration keys")
+    return check_config(_merge(config, overrides or {}))
+
+
+def check_config(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a copy of `config` with every default filled in.
+
+    Raises StudyError with one line for each thing that is wrong.
+    """
+    config = copy.deepcopy(dict(config))
+    schema = copy.deepcopy(_read_schema("config.schema.yaml"))
+    _spell_out(schema, config)
+    validator = _DefaultsValidator(schema)
+    problems = [line for error in _leaves(validator.iter_errors(config)) for line in _explain(error)]
+    if not problems:  # names and sums are only worth checking where the shape is right
+        problems = list(_contradictions(config))
+    if problems:
+        raise StudyError("The configuration cannot be used:\n" + "\n".join(f"  - {p}" for p in problems))
+    return config
+
+
+def resolve(value: Any, dataset: str) -> Any:
+    """Return the setting that holds for `dataset`: mappings by dataset are replaced by their entry."""
+    if isinstance(value, Mapping):
+        if dataset in value or "default" in value:
+            return resolve(value.get(dataset, value.get("default")), dataset)
+        return {key: resolve(inner, dataset) for key, inner in value.items()}
+    return value
+
+
+def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in over.items():
+        both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
+        merged[key] = _merge(merged[key], value) if both else value
+    return merged
+
+
+@cache
+def _read_schema(name: str) -> dict[str, Any]:
+    return yaml.safe_load((SCHEMAS / name).read_text(encoding="utf-8"))
+
+
+# ---------------------------------------------------------------------------------------------
+# Schema
+
+
+def _spell_out(schema: dict[str, Any], config: dict[str, Any]) -> None:
+    """Add to the schema what it cannot say itself: the builders' signatures, values by dataset."""
+    entry = schema["properties"]["models"]["additionalProperties"]
+    models = config.get("models")
+    if isinstance(models, dict):
+        schema["properties"]["models"]["properties"] = {
+            name: _builder_schema(entry, model["builder"])
+            for name, model in models.items()
+            if isinstance(model, dict) and model.get("builder") in builders()
+        }
+    _allow_values_by_dataset(schema["properties"])
+
+
+def _allow_values_by_dataset(node: Any) -> None:
+    if isinstance(node, list):
+        for inner in node:
+            _allow_values_by_dataset(inner)
+    if isinstance(node, dict):
+        for inner in node.values():
+            _allow_values_by_dataset(inner)
+        if node.pop("per_dataset", False):
+            single = {key: value for key, value in node.items() if key != "default"}
+            default = {"default": node["default"]} if "default" in node else {}
+            own_keys = [{"required": [key]} for key in single.get("properties", {})]
+            by_dataset: dict[str, Any] = {"type": "object"}
+            if own_keys:
+                by_dataset["not"] = {"anyOf": own_keys}
+            many = {"type": "object", "minProperties": 1, "additionalProperties": single}
+            node.clear()
+            node.update({"if": by_dataset, "then": many, "else": single, **default})
+
+
+@cache
+def builders() -> tuple[str, ...]:
+    """Return the names that `models.NAME.builder` can take: the model files of the package."""
+    return tuple(sorted(path.stem for path in BUILDERS.glob("[!_]*.py")))
+
+
+@cache
+def _signature(builder: str) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Return the schema of each hyper-parameter of a builder, and the names of the required ones.
+
+    The file is parsed, not imported: importing it would import torch.
+    """
+    path = BUILDERS / f"{builder}.py"
+    functions = [n for n in ast.parse(path.read_text(encoding="utf-8")).body if isinstance(n, ast.FunctionDef)]
+    build = next((f for f in functions if f.name == "build"), None)
+    if build is None:
+        raise StudyError(f"{path}: has no function build(), which every model file needs")
+    properties, required = {}, []
+    for argument, default in zip(build.args.kwonlyargs, build.args.kw_defaults, strict=True):
+        if argument.arg in ("image_size", "num_classes"):  # of the dataset, not of the model
+            continue
+        annotation = ast.unparse(argument.annotation) if argument.annotation else "no annotation"
+        if annotation.startswith("Literal["):
+            allowed: dict[str, Any] = {"enum": list(ast.literal_eval(f"[{annotation[8:-1]}]"))}
+        elif annotation in _ANNOTATIONS:
+            allowed = copy.deepcopy(_ANNOTATIONS[annotation])
+        else:
+            raise StudyError(
+                f"{path}: build({argument.arg}): {annotation} cannot be checked; "
+                f"use Literal[...] or one of {', '.join(_ANNOTATIONS)}"
+            )
+        if default is None:
+            required.append(argument.arg)
+        else:
+            allowed["default"] = ast.literal_eval(default)
+        properties[argument.arg] = allowed | {"per_dataset": True}
+    return properties, tuple(required)
+
+
+def _builder_schema(entry: dict[str, Any], builder: str) -> dict[str, Any]:
+    properties, required = copy.deepcopy(_signature(builder))
+    return {
+        "type": "object",
+        "additionalProperties": False,
+        "required": [*entry["required"], *required],
+        "properties": entry["properties"] | properties,
+    }
+
+
+def _with_defaults(validator_class: type) -> type:
+    """Extend a validator to fill in defaults as it goes, as the jsonschema FAQ describes."""
+    check_properties = validator_class.VALIDATORS["properties"]
+
+    def fill_and_check(validator, properties, instance, schema):
+        if isinstance(instance, dict):
+            for key, subschema in properties.items():
+                if "default" in subschema:
+                    instance.setdefault(key, copy.deepcopy(subschema["default"]))
+        yield from check_properties(validator, properties, instance, schema)
+
+    return validators.extend(validator_class, {"properties": fill_and_check})
+
+
+_DefaultsValidator = _with_defaults(Draft202012Validator)
+
+
+# ---------------------------------------------------------------------------------------------
+# What is wrong, in words
+
+
+def _leaves(errors: Iterator[ValidationError]) -> Iterator[ValidationError]:
+    """Yield the errors that name a place: those inside if/then/else instead of around it."""
+    for error in sorted(errors, key=lambda e: [str(step) for step in e.absolute_path]):
+        if error.context and error.validator in ("if", "then", "else"):
+            yield from _leaves(iter(error.context))
+        else:
+            yield error
+
+
+def _explain(error: ValidationError) -> Iterator[str]:
+    place = ".".join(str(step) for step in error.absolute_path)
+    value, rule = error.instance, error.validator_value
+    if error.validator == "additionalProperties" and rule is False:
+        known = list(error.schema.get("properties", {}))
+        for key in sorted(set(map(str, value)) - set(known)):
+            yield f"{'.'.join(filter(None, [place, key]))}: unknown key{_suggest(key, known)}"
+    elif error.validator == "required":
+        for key in sorted(set(rule) - set(value)):
+            yield f"{'.'.join(filter(None, [place, key]))}: is missing"
+    elif error.validator == "type":
+        hint = ""
+        if isinstance(value, str) and _as_number(value) is not None:
+            hint = f"; YAML reads {value} as text, write {_as_number(value)!r}"
+        expected = " or ".join(rule) if isinstance(rule, list) else rule
+        yield f"{place}: {value!r} is not of type {expected}{hint}"
+    elif error.validator == "enum":
+        yield f"{place}: {value!r} is not one of {', '.join(map(str, rule))}{_suggest(value, rule)}"
+    elif error.validator in ("minItems", "minProperties"):
+        yield f"{place}: is empty; name at least one"
+    elif error.validator == "uniqueItems":
+        twice = sorted({str(item) for item in value if value.count(item) > 1})
+        yield f"{place}: {', '.join(twice)} listed more than once"
+    elif error.validator == "pattern":
+        yield f"{place}: {value!r} is no name; use lower-case letters, digits and underscores"
+    else:
+        yield f"{place}: {error.message}"
+
+
+def _as_number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
+
+
+def _suggest(word: Any, known: Any) -> str:
+    close = difflib.get_close_matches(str(word), [str(k) for k in known], n=1)
+    return f"; did you mean {close[0]}?" if close else ""
+
+
+def _contradictions(config: dict[str, Any]) -> Iterator[str]:
+    """Yield what no schema can see: names that lead nowhere, values that do not go together."""
+    datasets = config["datasets"]
+    for name, dataset in datasets.items():
+        for place in dataset["source"]:
+            try:
+                Source.parse(place)
+            except ValueError as error:
+                yield f"datasets.{name}.source: {place}: {error}"
+    for name, model in config["models"].items():
+        if model["builder"] not in builders():
+            yield (
+                f"models.{name}.builder: there is no {model['builder']}{_suggest(model['builder'], builders())}"
+                f" Builders are the files of workflow/vitcnn/models: {', '.join(builders())}."
+            )
+    for section in ("models", "recipes"):
+        yield from _unknown_datasets(section, config[section], datasets)
+    for name, experiment in config["experiments"].items():
+        if experiment is None:
+            continue
+        place = f"experiments.{name}"
+        asked = {section: experiment[section] for section in ("datasets", "models")}
+        asked["recipes"] = [experiment["recipe"]]
+        unknown = [(s, key) for s, keys in asked.items() for key in keys if key not in config[s]]
+        for section, key in unknown:
+            yield f"{place}: {key} is not one of the {section}{_suggest(key, config[section])}"
+        if unknown:
+            continue
+        for dataset in experiment["datasets"]:
+            for model in experiment["models"]:
+                yield from _misfits(place, config, dataset, model, experiment["recipe"])
+
+
+def _unknown_datasets(place: str, node: Any, datasets: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the keys of values by dataset that name no dataset."""
+    if isinstance(node, Mapping):
+        by_dataset = any(key == "default" or key in datasets for key in node)
+        for key, inner in node.items():
+            if by_dataset and key != "default" and key not in datasets:
+                yield f"{place}.{key}: is no dataset{_suggest(key, datasets)}"
+            yield from _unknown_datasets(f"{place}.{key}", inner, datasets)
+
+
+def _misfits(place: str, config: dict[str, Any], dataset: str, model: str, recipe: str) -> Iterator[str]:
+    """Yield what keeps `model` from being trained by `recipe` on `dataset`."""
+    for section, name, scalar_keys in (
+        ("models", model, set(config["models"][model])),
+        ("recipes", recipe, set(config["recipes"][recipe]) - {"augmentation", "normalization"}),
+    ):
+        for key in sorted(scalar_keys):
+            value = resolve(config[section][name][key], dataset)
+            if isinstance(value, Mapping):  # by dataset, without an entry for this one
+                yield f"{place}: {section}.{name}.{key} has no value for {dataset}, and no default"
+                return
+    size = config["datasets"][dataset]["image_size"]
+    settings = resolve(config["models"][model], dataset)
+    patch, dim, heads = (settings.get(key) for key in ("patch_size", "embed_dim", "num_heads"))
+    if patch and size % patch:
+        yield (
+            f"models.{model}.patch_size: {patch} does not divide the {size} pixels of {dataset}; "
+            f"{', '.join(str(p) for p in range(2, size) if size % p == 0)} would"
+        )
+    if dim and heads and dim % heads:
+        yield f"models.{model}.num_heads: {heads} heads do not divide embed_dim {dim}"
+    for key in ("rotation", "translation", "crop_padding", "horizontal_flip"):
+        if isinstance(resolve(config["recipes"][recipe]["augmentation"].get(key, 0), dataset), Mapping):
+            yield f"{place}: recipes.{recipe}.augmentation.{key} has no value for {dataset}, and no default"
+    if "mean" not in resolve(config["recipes"][recipe]["normalization"], dataset):
+        yield f"{place}: recipes.{recipe}.normalization has no value for {dataset}, and no default"

@@ -1,0 +1,61 @@
+"""What every layout's reader delivers: arrays of pixels and labels on disk, and what was wrong."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+SPLITS = ("train", "test")
+
+
+class Damage(NamedTuple):
+    """An image that cannot be used: its row in the array, its file, and why."""
+
+    index: int
+    file: str
+    reason: str
+
+
+@dataclass
+class Decoded:
+    """The classes, in the order of their labels, and the counts of each split."""
+
+    classes: list[dict[str, str]]
+    splits: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def add(self, split: str, images: int, damaged: list[Damage], greyscale: int) -> None:
+        """Note a split that has been read: `images` counts the damaged ones too."""
+        self.splits[split] = {
+            "images": images,
+            "greyscale": greyscale,
+            "damaged": [damage._asdict() for damage in damaged],
+        }
+
+
+class ArrayFile(NamedTuple):
+    """A .npy file being filled: where it is and where its data begin."""
+
+    path: Path
+    offset: int
+
+
+@contextmanager
+def array_writer(path: Path, shape: tuple[int, ...]) -> Iterator[ArrayFile]:
+    """Create a .npy file of `shape`, uint8, for several processes to fill in place by offset.
+
+    Plain writes instead of a memory map: on a full disk they raise OSError where a map would kill the
+    process with SIGBUS.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as file:
+        header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(file, header)
+        offset = file.tell()
+        file.truncate(offset + int(np.prod(shape)))
+    yield ArrayFile(path, offset)
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())  # a full disk may only show now

@@ -1,0 +1,217 @@
+"""Fetching a dataset from the first of its sources that can deliver it."""
+
+import json
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from vitcnn.data import embedded
+from vitcnn.data.sources import Source
+from vitcnn.errors import StudyError
+from vitcnn.files import file_digest
+
+log = logging.getLogger(__name__)
+
+ATTEMPTS = 6
+TIMEOUT = (10, 60)  # seconds to connect, and between two blocks of data
+_BLOCK = 1 << 18
+
+
+def fetch(dataset: str, places: list[str], downloads: Path) -> dict[str, Any]:
+    """Return the manifest of `dataset`, fetched from the first place of the list that delivers.
+
+    The manifest says what was fetched, from where, when and with which digest; `path` is the archive
+    or the folder, which stays as it is. Downloads go below `downloads`. Raises StudyError with the
+    reason for each place when none delivers.
+    """
+    failures = []
+    for text in places:
+        log.info("%s: trying %s", dataset, text)
+        source = Source.parse(text)
+        try:
+            path = _FETCHERS[source.kind](source, downloads)
+            digest = _check(path, source.checksum)
+        except (StudyError, OSError) as error:
+            log.warning("%s: %s: %s", dataset, text, error)
+            failures.append((text, str(error)))
+            continue
+        return {
+            "dataset": dataset,
+            "source": text,
+            "path": str(path),
+            **digest,
+            "fetched_at": datetime.now(UTC).isoformat(timespec="seconds"),
+            "failed": [{"source": place, "reason": reason} for place, reason in failures],
+        }
+    reasons = "\n".join(f"  - {place}: {reason}" for place, reason in failures)
+    raise StudyError(
+        f"{dataset}: no source delivered:\n{reasons}\n"
+        f"Mend one of them, or name another: --config 'datasets={{{dataset}: {{source: [PATH]}}}}'"
+    )
+
+
+def _check(path: Path, checksum: tuple[str, str] | None) -> dict[str, Any]:
+    """Return what the manifest says of the contents; raises StudyError if the checksum differs."""
+    if path.is_dir():
+        if checksum:
+            raise StudyError(f"{path} is a folder; a checksum needs an archive")
+        sizes = [file.stat().st_size for file in path.rglob("*") if file.is_file()]
+        return {"kind": "folder", "files": len(sizes), "bytes": sum(sizes)}
+    if checksum:
+        algorithm, expected = checksum
+        actual = file_digest(path, algorithm)
+        if actual != expected:
+            raise StudyError(f"{path}: its {algorithm} is {actual}, not {expected}; the file is not used")
+    return {"kind": "archive", "bytes": path.stat().st_size, "sha256": file_digest(path)}
+
+
+def _from_path(source: Source, downloads: Path) -> Path:
+    path = Path(source.location)
+    if not path.exists():
+        raise StudyError("there is nothing at this path")
+    return path.resolve()
+
+
+def _from_embedded(source: Source, downloads: Path) -> Path:
+    return embedded.generate(source.location, downloads)
+
+
+def _from_kaggle(source: Source, downloads: Path) -> Path:
+    import kagglehub
+
+    try:
+        return Path(kagglehub.dataset_download(source.location))
+    except Exception as error:  # kagglehub raises its own, requests' and bare ones
+        if getattr(getattr(error, "response", None), "status_code", None) in (401, 403):
+            raise StudyError(
+                "Kaggle refused. Make an API token in your Kaggle account's settings and put it where "
+                "kagglehub looks for it: ~/.kaggle/kaggle.json, or KAGGLE_USERNAME and KAGGLE_KEY"
+            ) from error
+        raise StudyError(f"Kaggle did not deliver: {error}") from error
+
+
+def _from_url(source: Source, downloads: Path) -> Path:
+    # One folder per URL: another URL with the same file name is another file.
+    name = unquote(urlsplit(source.location).path).rsplit("/", 1)[-1]
+    target = downloads / sha256(source.location.encode()).hexdigest()[:12] / name
+    if target.exists():
+        try:
+            _check(target, source.checksum)
+        except StudyError:
+            target.unlink()
+        else:
+            log.info("already downloaded: %s", target)
+            return target
+    download(source.location, target, verify=lambda path: _check(path, source.checksum))
+    return target
+
+
+_FETCHERS: dict[str, Callable[[Source, Path], Path]] = {
+    "path": _from_path,
+    "embedded": _from_embedded,
+    "kaggle": _from_kaggle,
+    "url": _from_url,
+}
+
+
+def download(url: str, target: Path, verify: Callable[[Path], Any], wait: float = 1.0) -> None:
+    """Download `url` to `target`, going on where a former attempt broke off, and verify it first.
+
+    A broken connection, a stall, 429 and 5xx are tried again, `wait` seconds later and then twice as
+    long each time; a part that the server has since replaced is dropped (If-Range, RFC 9110 13.1.5).
+    Raises StudyError when the attempts are used up or the server refuses.
+    """
+    import requests
+
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(target.name + ".part")
+    reason = ""
+    for attempt in range(ATTEMPTS):
+        if attempt:
+            log.warning("%s: %s; again in %g s", url, reason, wait * 2 ** (attempt - 1))
+            time.sleep(wait * 2 ** (attempt - 1))
+        try:
+            status = _download_part(url, part)
+        except requests.RequestException as error:
+            reason = f"the connection failed: {error}"
+            continue
+        if status in (200, 206):
+            try:
+                verify(part)
+            except StudyError:
+                part.unlink()
+                raise
+            part.replace(target)
+            _validator_file(part).unlink(missing_ok=True)
+            return
+        reason = f"the server answered {status}"
+        if status == 416:  # the part is no beginning of what the server has
+            part.unlink(missing_ok=True)
+        elif status != 429 and status < 500:
+            raise StudyError(reason)
+    raise StudyError(f"{reason}, {ATTEMPTS} times")
+
+
+def _download_part(url: str, part: Path) -> int:
+    """Append to `part` what is missing; return the HTTP status. Raises requests' errors on a break."""
+    import requests
+
+    have = part.stat().st_size if part.exists() else 0
+    validator = _read_validator(part)
+    headers = {"Accept-Encoding": "identity"}
+    if have and validator:
+        headers |= {"Range": f"bytes={have}-", "If-Range": validator}
+    with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT) as answer:
+        if answer.status_code not in (200, 206):
+            return answer.status_code
+        resumed = answer.status_code == 206
+        rest = answer.headers.get("Content-Length")
+        start = have if resumed else 0
+        if not resumed:
+            strong = answer.headers.get("ETag", "")
+            stamp = answer.headers.get("Last-Modified", "") if not strong or strong.startswith("W/") else strong
+            _validator_file(part).write_text(json.dumps(stamp), encoding="utf-8")
+        total = start + int(rest) if rest else None
+        with part.open("ab" if resumed else "wb") as file, _progress(part.stem, start, total) as advance:
+            for block in answer.iter_content(_BLOCK):
+                file.write(block)
+                advance(len(block))
+        if total is not None and part.stat().st_size != total:
+            raise requests.ConnectionError(f"broke off at {part.stat().st_size} of {total} bytes")
+        return answer.status_code
+
+
+def _validator_file(part: Path) -> Path:
+    return part.with_name(part.name + ".validator")
+
+
+def _read_validator(part: Path) -> str:
+    try:
+        return json.loads(_validator_file(part).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return ""
+
+
+@contextmanager
+def _progress(name: str, start: int, total: int | None) -> Iterator[Callable[[int], Any]]:
+    """Yield a function to call with each block's size: a bar on a terminal, a line per 10 % in the log."""
+    from tqdm import tqdm
+
+    done, said = start, 10 * start // total if total else 0
+    with tqdm(initial=start, total=total, unit="B", unit_scale=True, desc=name, disable=None) as bar:
+
+        def advance(size: int) -> None:
+            nonlocal done, said
+            bar.update(size)
+            done += size
+            if total and 10 * done // total > said:
+                said = 10 * done // total
+                log.info("%s: %d of %d bytes (%d %%)", name, done, total, 10 * said)
+
+        yield advance

@@ -1,0 +1,157 @@
+"""The packed form that all datasets end in: memory-mapped uint8 arrays and a manifest of digests."""
+
+import logging
+import shutil
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from vitcnn.data import cifar, tiny_imagenet
+from vitcnn.data.decoded import SPLITS
+from vitcnn.data.subsets import stratified_order
+from vitcnn.errors import StudyError
+from vitcnn.files import file_digest, read_json, replacing, write_json
+
+log = logging.getLogger(__name__)
+
+MANIFEST_VERSION = 1
+HOLD_OUT_SHARE = 0.1
+_LISTED = 20  # damaged images that an error message names; the report has them all
+
+
+class Split(NamedTuple):
+    """Images `(N, 3, H, W) uint8` and labels `(N,) int64`, memory-mapped."""
+
+    images: np.ndarray
+    labels: np.ndarray
+
+
+class Packed(NamedTuple):
+    """A packed dataset: its manifest, its splits, and which training images are held out `(N,) bool`."""
+
+    manifest: dict[str, Any]
+    train: Split
+    test: Split
+    hold_out: np.ndarray
+
+
+def validate_images(dataset: str, layout: str, tree: Path, target: Path, workers: int) -> dict[str, Any]:
+    """Read every image of a dataset into arrays below `target`; return the report of what was found."""
+    if layout == "tiny_imagenet":
+        decoded = tiny_imagenet.decode(tree, target, workers)
+    else:
+        decoded = cifar.decode(tree, target, layout)
+    return {"dataset": dataset, "classes": decoded.classes, "splits": decoded.splits}
+
+
+def pack_dataset(report: Path, decoded: Path, target: Path, on_damaged: str, expected: dict[str, int]) -> None:
+    """Write a dataset's packed arrays and, last of all, `manifest.json` with their digests to `target`.
+
+    `report` is what validate_images() returned. Damaged images stop it (`on_damaged` "error") or are
+    left out ("skip"). `expected` is the configured image_size and num_classes. Raises StudyError for
+    damaged images, other sizes or classes than configured, and classes without training images.
+    """
+    found = read_json(report)
+    dataset, classes = found["dataset"], found["classes"]
+    damaged = [(split, d) for split in SPLITS for d in found["splits"][split]["damaged"]]
+    if damaged and on_damaged == "error":
+        lines = "\n".join(f"  - {d['file']}: {d['reason']}" for _, d in damaged[:_LISTED])
+        more = f"\n  … and {len(damaged) - _LISTED} more" if len(damaged) > _LISTED else ""
+        raise StudyError(
+            f"{dataset}: {len(damaged)} damaged images:\n{lines}{more}\n"
+            f"All are listed in {report}. Mend the source, or leave them out: --config on_damaged=skip"
+        )
+    if len(classes) != expected["num_classes"]:
+        raise StudyError(
+            f"{dataset}: has {len(classes)} classes, but datasets.{dataset}.num_classes is {expected['num_classes']}"
+        )
+    _require_space(decoded, target)
+
+    target.mkdir(parents=True, exist_ok=True)
+    counts, files = {}, {}
+    for split in SPLITS:
+        images = np.load(decoded / f"{split}_images.npy", mmap_mode="r")
+        labels = np.load(decoded / f"{split}_labels.npy")
+        if images.shape[2:] != (expected["image_size"],) * 2:
+            raise StudyError(
+                f"{dataset}: images are {images.shape[3]} by {images.shape[2]} pixels, but "
+                f"datasets.{dataset}.image_size is {expected['image_size']}"
+            )
+        unusable = [d["index"] for d in found["splits"][split]["damaged"]]
+        if unusable:
+            images, labels = np.delete(images, unusable, axis=0), np.delete(labels, unusable)
+        empty = sorted(set(range(len(classes))) - set(labels.tolist()))
+        if empty:
+            raise StudyError(f"{dataset}: no usable {split} image of the class {classes[empty[0]]['id']}")
+        counts[split] = {
+            "images": len(labels),
+            "damaged": len(unusable),
+            "greyscale": found["splits"][split]["greyscale"],
+        }
+        files |= _save(target, f"{split}_images.npy", images) | _save(target, f"{split}_labels.npy", labels)
+        if split == "train":
+            files |= _save(target, "hold_out.npy", choose_hold_out(images, labels))
+            counts["hold_out"] = {"images": int(np.load(target / "hold_out.npy").sum())}
+    write_json(
+        target / "manifest.json",
+        {
+            "version": MANIFEST_VERSION,
+            "dataset": dataset,
+            "image_size": expected["image_size"],
+            "classes": classes,
+            "counts": counts,
+            "sha256": files,
+        },
+    )
+    log.info("%s: packed %s", dataset, counts)
+
+
+def choose_hold_out(images: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Return which of the training images `(N,) bool` are kept for validation: a tenth of each class.
+
+    Within a class they are those whose bytes hash lowest (SHA-256), so that everybody who has the
+    same images holds out the same, in whatever order they come.
+    """
+    keys = np.array([int.from_bytes(sha256(image.tobytes()).digest()[:8], "big") for image in images], np.uint64)
+    held = np.zeros(len(labels), dtype=bool)
+    held[stratified_order(labels, keys)[: round(len(labels) * HOLD_OUT_SHARE)]] = True
+    return held
+
+
+def load_packed(folder: Path) -> Packed:
+    """Open a packed dataset in milliseconds: nothing is read before it is used.
+
+    Raises StudyError if a file is missing or the arrays do not fit the manifest.
+    """
+    manifest = read_json(folder / "manifest.json")
+    if manifest.get("version") != MANIFEST_VERSION:
+        raise StudyError(f"{folder / 'manifest.json'}: version {manifest.get('version')} is not {MANIFEST_VERSION}")
+    try:
+        arrays = {name: np.load(folder / name, mmap_mode="c") for name in manifest["sha256"]}
+    except (OSError, ValueError) as error:
+        raise StudyError(f"{folder}: is no complete packed dataset ({error}); delete it and pack again") from error
+    train, test = (Split(arrays[f"{s}_images.npy"], arrays[f"{s}_labels.npy"]) for s in SPLITS)
+    for name, split in (("train", train), ("test", test)):
+        if not len(split.images) == len(split.labels) == manifest["counts"][name]["images"]:
+            raise StudyError(f"{folder}: its {name} arrays do not fit its manifest; delete it and pack again")
+    return Packed(manifest, train, test, arrays["hold_out.npy"])
+
+
+def _save(target: Path, name: str, array: np.ndarray) -> dict[str, str]:
+    """Save an array atomically; return its file's digest by its name."""
+    with replacing(target / name) as temporary, temporary.open("wb") as file:
+        np.save(file, array)
+    return {name: file_digest(target / name)}
+
+
+def _require_space(decoded: Path, target: Path) -> None:
+    """Stop before the first byte where the disk cannot take the packed arrays."""
+    needed = sum(path.stat().st_size for path in decoded.glob("*.npy"))
+    existing = next(path for path in (target, *target.absolute().parents) if path.exists())
+    free = shutil.disk_usage(existing).free
+    if free < needed:
+        raise StudyError(
+            f"{target}: no space left: packing takes {needed / 1e6:.1f} MB, the disk has {free / 1e6:.1f} MB free"
+        )

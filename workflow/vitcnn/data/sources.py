@@ -1,0 +1,44 @@
+"""A place that a dataset can come from, as one string of `datasets.NAME.source`."""
+
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+_HEX_DIGITS = {"md5": 32, "sha256": 64}
+
+
+class Source(NamedTuple):
+    """`kind` is kaggle, url, path or embedded; `location` is what follows; `checksum` is (algorithm, hex)."""
+
+    kind: str
+    location: str
+    checksum: tuple[str, str] | None
+
+    @classmethod
+    def parse(cls, text: str) -> "Source":
+        """Read one entry of a source list; raises ValueError with what is wrong with it."""
+        location, mark, fragment = text.partition("#")
+        checksum = None
+        if mark:
+            algorithm, _, value = fragment.partition("=")
+            if not re.fullmatch(rf"[0-9a-fA-F]{{{_HEX_DIGITS.get(algorithm, 0)}}}", value) or not value:
+                raise ValueError("what follows # must be md5= and 32, or sha256= and 64, hexadecimal digits")
+            checksum = (algorithm, value.lower())
+        scheme, colon, rest = location.partition(":")
+        if scheme == "kaggle" and colon:
+            if not re.fullmatch(r"[\w.-]+/[\w.-]+(/versions/\d+)?", rest):
+                raise ValueError("a Kaggle dataset is written kaggle:OWNER/DATASET")
+            if checksum:
+                raise ValueError("Kaggle hands out a folder, which has no checksum")
+            return cls("kaggle", rest, None)
+        if scheme in ("http", "https"):
+            if not re.match(r"//[^/\s]+/\S", rest):
+                raise ValueError("is no complete URL of a file")
+            return cls("url", location, checksum)
+        if scheme == "embedded" and colon:
+            return cls("embedded", rest, checksum)
+        if colon and rest.startswith("//"):
+            raise ValueError(f"{scheme}:// is not supported; use https://, kaggle: or a path")
+        if not location.strip():
+            raise ValueError("names no place")
+        return cls("path", str(Path(location).expanduser()), checksum)

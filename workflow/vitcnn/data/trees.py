@@ -1,0 +1,174 @@
+"""A writable copy of what was fetched: an archive is extracted, a folder is copied.
+
+The copy is complete, in names and sizes, or it does not exist.
+"""
+
+import logging
+import os
+import shutil
+import stat
+import tarfile
+import zipfile
+import zlib
+from concurrent.futures import ThreadPoolExecutor
+from hashlib import sha256
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from vitcnn.errors import StudyError
+from vitcnn.files import write_json
+
+log = logging.getLogger(__name__)
+
+# Files that a dataset of each layout has at its root, and that no other has.
+MARKERS = {
+    "cifar10": ("batches.meta", "data_batch_1", "test_batch"),
+    "cifar100": ("meta", "train", "test"),
+    "tiny_imagenet": ("wnids.txt", "words.txt", "train", "val"),
+}
+MANIFEST = "copied.json"
+_DEPTH = 4  # how many folders deep a root may lie in what a source delivers
+
+
+def copy_tree(origin: Path, layout: str, tree: Path) -> dict[str, Any]:
+    """Make `tree` a writable copy of the dataset in `origin`, an archive or a folder; return its manifest.
+
+    The root of the dataset is found by its layout's own files, so it does not matter in which folder
+    an archive packs it. An existing `tree` is replaced at the end, at once. `origin` is only read.
+    Raises StudyError if it is no dataset of that layout, damaged, or has members that leave its folder.
+    """
+    work = tree.with_name(tree.name + ".part")
+    _remove(work)
+    work.mkdir(parents=True)
+    try:
+        if origin.is_dir():
+            source = find_root(origin, layout)
+            expected = _copy_folder(source, work / "root")
+            root = work / "root"
+        else:
+            expected = _extract(origin, work / "archive")
+            root = find_root(work / "archive", layout, origin)
+            inside = root.relative_to(work / "archive")
+            expected = {
+                str(PurePosixPath(name).relative_to(inside.as_posix())): size
+                for name, size in expected.items()
+                if PurePosixPath(name).is_relative_to(inside.as_posix())
+            }
+        present = list_files(root)
+        if present != expected:
+            missing = sorted(expected.items() - present.items())[:5]
+            raise StudyError(f"{origin}: the copy is not complete; first differences: {missing}")
+        listing = "".join(f"{name}\t{size}\n" for name, size in sorted(present.items()))
+        manifest = {
+            "layout": layout,
+            "files": len(present),
+            "bytes": sum(present.values()),
+            "listing_sha256": sha256(listing.encode()).hexdigest(),
+        }
+        write_json(root / MANIFEST, manifest)
+        _remove(tree)
+        root.rename(tree)
+    finally:
+        _remove(work)
+    return manifest
+
+
+def find_root(folder: Path, layout: str, origin: Path | None = None) -> Path:
+    """Return the shallowest folder, at most four down, that holds the layout's own files.
+
+    Raises StudyError, with `origin` (default: `folder`) as the place, if there is none.
+    """
+    level = [folder]
+    for _ in range(_DEPTH):
+        for candidate in level:
+            if all((candidate / marker).exists() for marker in MARKERS[layout]):
+                return candidate
+        level = [inner for outer in level for inner in sorted(outer.iterdir()) if inner.is_dir()][:1000]
+    other = [name for name in MARKERS if name != layout and _has(folder, name)]
+    looks = f"; it looks like {other[0]}" if other else ""
+    raise StudyError(
+        f"{origin or folder}: is no {layout} dataset: no folder in it has {', '.join(MARKERS[layout])}{looks}"
+    )
+
+
+def list_files(folder: Path) -> dict[str, int]:
+    """Return the size of each file below `folder`, by its path from there."""
+    sizes = {}
+    for parent, _, names in os.walk(folder, followlinks=True):
+        for name in names:
+            path = Path(parent, name)
+            sizes[path.relative_to(folder).as_posix()] = path.stat().st_size
+    return sizes
+
+
+def _has(folder: Path, layout: str) -> bool:
+    level = [folder]
+    for _ in range(_DEPTH):
+        if any(all((c / marker).exists() for marker in MARKERS[layout]) for c in level):
+            return True
+        level = [inner for outer in level for inner in outer.iterdir() if inner.is_dir()][:1000]
+    return False
+
+
+def _copy_folder(source: Path, target: Path) -> dict[str, int]:
+    """Copy contents alone: the source's permissions may forbid writing, the copy must not."""
+    expected = list_files(source)
+    for folder in sorted({(target / name).parent for name in expected}):
+        folder.mkdir(parents=True, exist_ok=True)
+    with ThreadPoolExecutor(max_workers=8) as pool:
+        for _ in pool.map(lambda name: shutil.copyfile(source / name, target / name), expected, chunksize=256):
+            pass
+    return expected
+
+
+def _extract(archive: Path, target: Path) -> dict[str, int]:
+    """Extract an archive whose members all stay inside; return the size of each file by its name."""
+    target.mkdir()
+    try:
+        if zipfile.is_zipfile(archive):
+            return _extract_zip(archive, target)
+        if tarfile.is_tarfile(archive):
+            return _extract_tar(archive, target)
+    except (EOFError, zlib.error, zipfile.BadZipFile, tarfile.TarError) as error:
+        raise StudyError(f"{archive}: is truncated or damaged ({error}); fetch it again") from error
+    raise StudyError(f"{archive}: is neither a zip nor a tar archive, or is truncated; fetch it again")
+
+
+def _extract_zip(archive: Path, target: Path) -> dict[str, int]:
+    with zipfile.ZipFile(archive) as file:
+        members = file.infolist()
+        for member in members:
+            kind = stat.S_IFMT(member.external_attr >> 16)
+            plain = kind in (0, stat.S_IFREG, stat.S_IFDIR)
+            _refuse_unless_inside(archive, member.filename, plain)
+        for member in members:
+            file.extract(member, target)
+        return {_normal(m.filename): m.file_size for m in members if not m.is_dir()}
+
+
+def _extract_tar(archive: Path, target: Path) -> dict[str, int]:
+    sizes = {}
+    with tarfile.open(archive) as file:
+        for member in file:  # read once, front to back: a compressed tar has no index
+            _refuse_unless_inside(archive, member.name, member.isfile() or member.isdir())
+            file.extract(member, target, filter="data")
+            if member.isfile():
+                sizes[_normal(member.name)] = member.size
+    return sizes
+
+
+def _normal(name: str) -> str:
+    return str(PurePosixPath(name))
+
+
+def _refuse_unless_inside(archive: Path, name: str, plain: bool) -> None:
+    path = PurePosixPath(name.replace("\\", "/"))
+    if path.is_absolute() or ".." in path.parts or ":" in path.parts[0:1]:
+        raise StudyError(f"{archive}: member {name!r} would be written outside the folder; not extracted")
+    if not plain:
+        raise StudyError(f"{archive}: member {name!r} is a link or a device; not extracted")
+
+
+def _remove(folder: Path) -> None:
+    if folder.exists():
+        shutil.rmtree(folder)

@@ -1,0 +1,82 @@
+"""Files that are either whole or absent: written under a temporary name, then renamed."""
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from hashlib import new as new_hash
+from pathlib import Path
+from typing import Any
+
+from jsonschema import Draft202012Validator
+
+from vitcnn.errors import StudyError
+
+SCHEMAS = Path(__file__).parents[1] / "schemas"
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; at the end it takes its name, on an error it is removed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part{path.suffix}")
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write `text` as UTF-8, atomically."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="\n")
+
+
+def write_json(path: Path, value: Any, schema: str | None = None) -> None:
+    """Write `value` as indented JSON, atomically; with `schema`, only if it is valid by that file."""
+    if schema:
+        _validate(path, value, schema)
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: Path, schema: str | None = None) -> Any:
+    """Read a JSON file; with `schema`, the name of a file in `workflow/schemas`, check it too.
+
+    Raises StudyError, naming the file and the place in it, if it is absent, damaged or invalid.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
+    except OSError as error:
+        raise StudyError(f"{path}: cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise StudyError(f"{path}: is damaged ({error}); delete it to have it made again") from error
+    if schema:
+        _validate(path, value, schema)
+    return value
+
+
+def file_digest(path: Path, algorithm: str = "sha256") -> str:
+    """Return the hex digest of a file's bytes."""
+    digest = new_hash(algorithm)
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no number")
+
+
+@cache
+def _validator(schema: str) -> Draft202012Validator:
+    return Draft202012Validator(json.loads((SCHEMAS / schema).read_text(encoding="utf-8")))
+
+
+def _validate(path: Path, value: Any, schema: str) -> None:
+    errors = sorted(_validator(schema).iter_errors(value), key=lambda e: [str(s) for s in e.absolute_path])
+    if errors:
+        place = "/".join(str(step) for step in errors[0].absolute_path) or "the top level"
+        raise StudyError(f"{path}: does not fit {schema}: at {place}: {errors[0].message}")

@@ -1,0 +1,1 @@
+"""What a model is and costs, apart from what it learns."""

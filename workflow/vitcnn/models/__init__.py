@@ -1,0 +1,30 @@
+"""The models, one file each. `models.NAME.builder` in config.yaml names the file.
+
+A model file has a function `build(*, image_size, num_classes, …)`; its further keyword arguments are
+the hyper-parameters that config.yaml may give, their annotations what the values must be. A new model
+is one such file and one entry in config.yaml.
+"""
+
+from collections.abc import Mapping
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import nn
+
+Probability = float  # an annotation that config.py checks to lie between 0 and 1
+
+
+def create_model(spec: Mapping[str, Any]) -> "nn.Module":
+    """Return the freshly initialised model of a run's spec, from torch's global random state."""
+    hyper_parameters = {k: v for k, v in spec["model"].items() if k not in ("name", "builder")}
+    return import_module(f"vitcnn.models.{spec['model']['builder']}").build(
+        image_size=spec["dataset"]["image_size"],
+        num_classes=spec["dataset"]["num_classes"],
+        **hyper_parameters,
+    )
+
+
+def count_parameters(model: "nn.Module") -> int:
+    """Return the number of trainable parameters."""
+    return sum(p.numel() for p in model.parameters() if p.requires_grad)

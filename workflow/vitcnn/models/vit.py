@@ -1,0 +1,126 @@
+"""Vision Transformer (Dosovitskiy et al., 2021, arXiv 2010.11929), pre-norm, with a class token.
+
+Layer by layer what torch.nn.TransformerEncoder(TransformerEncoderLayer(norm_first=True)) computes:
+its layers are copies of one, and so start from the same weights; no norm follows the last one unless
+`final_norm` asks for it. Names of the parameters are those of timm.
+"""
+
+import copy
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vitcnn.models import Probability
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention, initialised as torch.nn.MultiheadAttention is."""
+
+    def __init__(self, embed_dim: int, num_heads: int, dropout: float) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.dropout = dropout
+        self.qkv = nn.Linear(embed_dim, 3 * embed_dim)
+        self.proj = nn.Linear(embed_dim, embed_dim)
+        nn.init.xavier_uniform_(self.qkv.weight)  # the three matrices as one, as torch does
+        nn.init.zeros_(self.qkv.bias)
+        nn.init.zeros_(self.proj.bias)
+
+    def forward(self, x: Tensor) -> Tensor:  # (N, L, D) -> (N, L, D)
+        count, length, dim = x.shape
+        q, k, v = self.qkv(x).view(count, length, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
+        x = F.scaled_dot_product_attention(q, k, v, dropout_p=self.dropout if self.training else 0.0)
+        return self.proj(x.transpose(1, 2).reshape(count, length, dim))
+
+
+class Mlp(nn.Module):
+    """Two linear layers with an activation between them."""
+
+    def __init__(self, embed_dim: int, hidden: int, activation: str, dropout: float) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(embed_dim, hidden)
+        self.act = {"relu": nn.ReLU, "gelu": nn.GELU}[activation]()
+        self.drop = nn.Dropout(dropout)
+        self.fc2 = nn.Linear(hidden, embed_dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc2(self.drop(self.act(self.fc1(x))))
+
+
+class Block(nn.Module):
+    """A pre-norm encoder layer."""
+
+    def __init__(
+        self, embed_dim: int, num_heads: int, mlp_ratio: float, activation: str, dropout: float
+    ) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(embed_dim)
+        self.attn = Attention(embed_dim, num_heads, dropout)
+        self.norm2 = nn.LayerNorm(embed_dim)
+        self.mlp = Mlp(embed_dim, int(embed_dim * mlp_ratio), activation, dropout)
+        self.drop = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.drop(self.attn(self.norm1(x)))
+        return x + self.drop(self.mlp(self.norm2(x)))
+
+
+class VisionTransformer(nn.Module):
+    """Patches and a class token through the encoder; the class token alone reaches the head."""
+
+    def __init__(
+        self,
+        num_patches: int,
+        patch_size: int,
+        num_classes: int,
+        embed_dim: int,
+        blocks: nn.Sequential,
+        pos_dropout: float,
+        pos_embed_std: float,
+        final_norm: bool,
+    ) -> None:
+        super().__init__()
+        self.patch_embed = nn.Conv2d(3, embed_dim, patch_size, stride=patch_size)
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, embed_dim))
+        self.pos_embed = nn.Parameter(torch.randn(1, num_patches + 1, embed_dim) * pos_embed_std)
+        self.pos_drop = nn.Dropout(pos_dropout)
+        self.blocks = blocks
+        self.norm = nn.LayerNorm(embed_dim) if final_norm else nn.Identity()
+        self.head = nn.Linear(embed_dim, num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:  # (N, 3, H, W) -> (N, classes)
+        x = self.patch_embed(x).flatten(2).transpose(1, 2)
+        x = torch.cat([self.cls_token.expand(len(x), -1, -1), x], dim=1)
+        x = self.blocks(self.pos_drop(x + self.pos_embed))
+        return self.head(self.norm(x[:, 0]))
+
+
+def build(
+    *,
+    image_size: int,
+    num_classes: int,
+    patch_size: int,
+    embed_dim: int,
+    depth: int,
+    num_heads: int,
+    mlp_ratio: float = 4.0,
+    activation: Literal["relu", "gelu"] = "gelu",
+    dropout: Probability = 0.0,
+    pos_dropout: Probability = 0.0,
+    pos_embed_std: float = 0.02,
+    final_norm: bool = True,
+) -> VisionTransformer:
+    """Return a Vision Transformer; `dropout` acts on attention weights and in and after both branches."""
+    block = Block(embed_dim, num_heads, mlp_ratio, activation, dropout)
+    return VisionTransformer(
+        num_patches=(image_size // patch_size) ** 2,
+        patch_size=patch_size,
+        num_classes=num_classes,
+        embed_dim=embed_dim,
+        blocks=nn.Sequential(*(copy.deepcopy(block) for _ in range(depth))),
+        pos_dropout=pos_dropout,
+        pos_embed_std=pos_embed_std,
+        final_norm=final_norm,
+    )

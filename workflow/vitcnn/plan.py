@@ -1,0 +1,187 @@
+"""From configuration to runs: what is to be trained, its resolved spec, its digest and its path.
+
+A run is a dataset, a model, a recipe, a training-set size and a seed. Experiments ask for runs; two
+that ask for the same one share it.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from vitcnn.config import resolve
+from vitcnn.errors import StudyError
+from vitcnn.files import read_json
+
+SPEC_VERSION = 1
+ALL = "all"  # the train_size that stands for every training image
+_NAME = re.compile(r"([^/]+)/([^/]+)/([^/]+)/n(all|[1-9]\d*)/seed(\d+)")
+
+
+class Run(NamedTuple):
+    """One training job. `train_size` is a number of images, or "all"."""
+
+    dataset: str
+    model: str
+    recipe: str
+    train_size: int | str
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """The run as a path: `cifar10/vit/adam10/nall/seed0`."""
+        return f"{self.dataset}/{self.model}/{self.recipe}/n{self.train_size}/seed{self.seed}"
+
+    @property
+    def folder(self) -> Path:
+        """Where its files are, from the working directory: `results/runs/{name}`."""
+        return Path("results/runs", self.name)
+
+    @classmethod
+    def parse(cls, name: str) -> "Run":
+        """Return the run of that name; raises StudyError for anything else."""
+        match = _NAME.fullmatch(name.removeprefix("results/runs/").rstrip("/"))
+        if not match:
+            raise StudyError(f"{name}: is no run; they are named like cifar10/vit/adam10/nall/seed0")
+        dataset, model, recipe, size, seed = match.groups()
+        return cls(dataset, model, recipe, size if size == ALL else int(size), int(seed))
+
+
+def experiment_runs(config: Mapping[str, Any], experiment: str) -> list[Run]:
+    """Return the runs of one experiment of a checked configuration; none if it is switched off."""
+    asked = config["experiments"].get(experiment)
+    if asked is None:
+        return []
+    return [
+        Run(dataset, model, asked["recipe"], size, seed)
+        for dataset in asked["datasets"]
+        for model in asked["models"]
+        for size in asked["train_sizes"]
+        for seed in asked.get("seeds", config["seeds"])
+    ]
+
+
+def active_experiments(config: Mapping[str, Any]) -> list[str]:
+    """Return the names of the experiments that are switched on."""
+    return [name for name, experiment in config["experiments"].items() if experiment is not None]
+
+
+def all_runs(config: Mapping[str, Any]) -> list[Run]:
+    """Return each run that an experiment asks for, once."""
+    runs = (run for name in active_experiments(config) for run in experiment_runs(config, name))
+    return list(dict.fromkeys(runs))
+
+
+def run_spec(config: Mapping[str, Any], run: Run) -> dict[str, Any]:
+    """Return all that decides what a run trains, resolved for its dataset; titles are left out.
+
+    Raises StudyError when the configuration has no such dataset, model or recipe.
+    """
+    for section in ("dataset", "model", "recipe"):
+        if getattr(run, section) not in config[f"{section}s"]:
+            raise StudyError(f"{run.name}: the configuration has no {section} {getattr(run, section)}")
+    dataset = config["datasets"][run.dataset]
+    model = resolve(config["models"][run.model], run.dataset)
+    recipe = resolve(config["recipes"][run.recipe], run.dataset)
+    return _plain_numbers(
+        {
+            "version": SPEC_VERSION,
+            "dataset": {
+                "name": run.dataset,
+                "image_size": dataset["image_size"],
+                "num_classes": dataset["num_classes"],
+            },
+            "model": {"name": run.model} | {k: v for k, v in model.items() if k != "title"},
+            "recipe": {"name": run.recipe} | {k: v for k, v in recipe.items() if k != "title"},
+            "train_size": run.train_size,
+            "seed": run.seed,
+            "precision": config["precision"],
+        }
+    )
+
+
+def spec_text(config: Mapping[str, Any], run: Run) -> str:
+    """Return a run's spec as one line of JSON in a fixed key order, for a rule's params."""
+    return canonical_json(run_spec(config, run))
+
+
+def study_text(config: Mapping[str, Any]) -> str:
+    """Return, as one line of JSON, the part of a configuration that says which runs there are.
+
+    It is a configuration that all_runs() and run_spec() take, without what concerns a machine, a
+    source or a picture; a rule's command can carry it where the list of its runs would be too long.
+    """
+    study = {key: config[key] for key in ("seeds", "precision", "models", "recipes", "experiments")}
+    study["datasets"] = {
+        name: {key: value for key, value in dataset.items() if key != "source"}
+        for name, dataset in config["datasets"].items()
+    }
+    return canonical_json(study)
+
+
+def spec_run(spec: Mapping[str, Any]) -> Run:
+    """Return the run that a spec describes."""
+    names = (spec[key]["name"] for key in ("dataset", "model", "recipe"))
+    return Run(*names, spec["train_size"], spec["seed"])
+
+
+def digest(value: Any) -> str:
+    """Return the SHA-256 of a JSON value, whatever the order of its keys."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()
+
+
+def canonical_json(value: Any) -> str:
+    """Return `value` as JSON on one line, keys sorted."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+
+
+def size_limits_text(config: Mapping[str, Any], dataset: str) -> str:
+    """Return, as one line of JSON, the largest number of images that runs ask of `dataset`.
+
+    Under "false" stands that of recipes which train on every image, under "true" that of recipes
+    which hold images out.
+    """
+    limits = {"false": 0, "true": 0}
+    for run in all_runs(config):
+        if run.dataset == dataset and run.train_size != ALL:
+            kind = canonical_json(config["recipes"][run.recipe]["hold_out"])
+            limits[kind] = max(limits[kind], int(run.train_size))
+    return canonical_json(limits)
+
+
+def check_sizes(manifest: Mapping[str, Any], limits: Mapping[str, int]) -> None:
+    """Raise StudyError if a packed dataset has fewer images than size_limits_text() asks for."""
+    counts = manifest["counts"]
+    for kind, held, words in (("false", 0, ""), ("true", counts["hold_out"]["images"], " beside the hold-out")):
+        there = counts["train"]["images"] - held
+        if limits[kind] > there:
+            raise StudyError(
+                f"train_size {limits[kind]:,} is over the {there:,} training images that {manifest['dataset']} "
+                f"has{words}; lower it in train_sizes of the experiment in config.yaml"
+            )
+
+
+def refuse_oversized(config: Mapping[str, Any], resources: Path) -> None:
+    """Do what check_sizes() does for each dataset that is packed already."""
+    for dataset in datasets_of(all_runs(config)):
+        manifest = resources / dataset / "packed" / "manifest.json"
+        if manifest.exists():
+            check_sizes(read_json(manifest), json.loads(size_limits_text(config, dataset)))
+
+
+def datasets_of(runs: list[Run]) -> Iterator[str]:
+    """Yield the name of each dataset that the runs use, once."""
+    yield from dict.fromkeys(run.dataset for run in runs)
+
+
+def _plain_numbers(value: Any) -> Any:
+    """Write whole numbers as integers, so that `weight_decay: 0` and `0.0` are one spec."""
+    if isinstance(value, Mapping):
+        return {key: _plain_numbers(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_plain_numbers(inner) for inner in value]
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return value

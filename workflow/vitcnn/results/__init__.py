@@ -1,0 +1,1 @@
+"""From the runs' files to the table, the figures and the findings."""

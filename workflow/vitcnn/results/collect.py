@@ -1,0 +1,138 @@
+"""The runs of a study as two tables, one row a run and one row an epoch; nothing wrong gets in."""
+
+import logging
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from vitcnn import plan
+from vitcnn.errors import StudyError
+from vitcnn.files import read_json
+
+log = logging.getLogger(__name__)
+
+_EPOCH_COLUMNS = ("epoch", "train_loss", "train_accuracy", "val_accuracy", "test_accuracy", "seconds")
+
+
+class Collected(NamedTuple):
+    """`runs`: one row per experiment and run; `gap` says why a row has no figures. `epochs`: per epoch."""
+
+    runs: pd.DataFrame
+    epochs: pd.DataFrame
+
+
+def collect_runs(study: Mapping[str, Any], root: Path, partial: bool = False) -> Collected:
+    """Return the figures of every run that an experiment of `study` asks for, in that order.
+
+    `root` is the folder above `results`. Raises StudyError, with a line for each run that is missing,
+    damaged, not a number, listed twice or of another spec than asked; with `partial` such a run is a
+    row with its reason in the column `gap`.
+    """
+    rows, epochs, problems = [], [], []
+    seen: dict[tuple[str, str], str] = {}
+    for experiment in plan.active_experiments(study):
+        for run in plan.experiment_runs(study, experiment):
+            identity = _identity(study, experiment, run)
+            if (experiment, run.name) in seen:
+                problems.append(f"{experiment}: {run.name} is listed twice")
+                continue
+            seen[experiment, run.name] = run.name
+            try:
+                metrics, runtime = read_run(root / run.folder, plan.run_spec(study, run))
+            except StudyError as error:
+                problems.append(str(error))
+                rows.append(identity | {"gap": str(error)})
+                continue
+            rows.append(identity | _figures(metrics, runtime))
+            epochs += [
+                identity | epoch | {"seconds": seconds}
+                for epoch, seconds in zip(metrics["history"], runtime["epoch_seconds"], strict=True)
+            ]
+    if problems and not partial:
+        raise StudyError("These runs cannot be used:\n" + "\n".join(f"  - {p}" for p in problems))
+    for problem in problems:
+        log.warning("gap: %s", problem)
+    columns = [*_identity_columns(), *_EPOCH_COLUMNS]
+    runs = pd.DataFrame(rows)
+    if "gap" not in runs:
+        runs["gap"] = None
+    return Collected(runs.reindex(columns=[*_identity_columns(), *_FIGURES, "gap"]), pd.DataFrame(epochs, columns=columns))
+
+
+def read_run(folder: Path, spec: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return metrics and runtime of the run in `folder`, which must be that of `spec`.
+
+    Raises StudyError for a file that is missing, damaged, invalid, inconsistent, or of another spec.
+    """
+    path = folder / "metrics.json"
+    metrics = read_json(path, "metrics.schema.json")
+    runtime = read_json(folder / "runtime.json", "runtime.schema.json")
+    if metrics["spec_digest"] != plan.digest(metrics["spec"]):
+        raise StudyError(f"{path}: its spec was changed by hand; delete the file to train the run again")
+    if metrics["spec"] != spec:
+        differing = ", ".join(_differences(metrics["spec"], spec)) or "the version"
+        raise StudyError(f"{path}: is of another spec than asked, in {differing}; delete it to train again")
+    history, accuracy = metrics["history"], metrics["accuracy"]
+    tested = [epoch["test_accuracy"] for epoch in history]
+    if [epoch["epoch"] for epoch in history] != list(range(1, spec["recipe"]["epochs"] + 1)):
+        raise StudyError(f"{path}: its history is not one entry for each of {spec['recipe']['epochs']} epochs")
+    if len(runtime["epoch_seconds"]) != len(history):
+        raise StudyError(f"{folder / 'runtime.json'}: its seconds are not those of {len(history)} epochs")
+    if not math.isclose(accuracy["final"], tested[-1]) or not math.isclose(accuracy["best"], max(tested)):
+        raise StudyError(f"{path}: its final or best accuracy is not that of its history")
+    return metrics, runtime
+
+
+def _differences(found: Any, asked: Any, place: str = "") -> list[str]:
+    if isinstance(found, Mapping) and isinstance(asked, Mapping):
+        keys = sorted(found.keys() | asked.keys())
+        inner = [(k, _differences(found.get(k), asked.get(k), f"{place}.{k}".lstrip("."))) for k in keys]
+        return [line for _, lines in inner for line in lines]
+    return [] if found == asked else [f"{place}: {found} instead of {asked}"]
+
+
+def _identity(study: Mapping[str, Any], experiment: str, run: plan.Run) -> dict[str, Any]:
+    return {
+        "experiment": experiment,
+        **run._asdict(),
+        "dataset_title": study["datasets"][run.dataset]["title"],
+        "model_title": study["models"][run.model]["title"],
+        "family": "ViT" if study["models"][run.model]["builder"] == "vit" else "CNN",
+        "num_classes": study["datasets"][run.dataset]["num_classes"],
+    }
+
+
+def _identity_columns() -> list[str]:
+    return ["experiment", *plan.Run._fields, "dataset_title", "model_title", "family", "num_classes"]
+
+
+_FIGURES = (
+    "train_images",
+    "test_images",
+    "damaged_images",
+    "num_parameters",
+    "final",
+    "best",
+    "selected",
+    "train_seconds",
+    "inference_ms_per_image",
+    "images_per_second",
+    "precision",
+    "device",
+    "threads",
+    "host",
+)
+
+
+def _figures(metrics: Mapping[str, Any], runtime: Mapping[str, Any]) -> dict[str, Any]:
+    merged = {
+        **runtime,
+        **metrics,
+        **metrics["accuracy"],
+        "device": runtime["device"]["name"],
+        "damaged_images": sum(metrics["damaged_images"].values()),
+    }
+    return {name: merged[name] for name in _FIGURES}

@@ -1,0 +1,75 @@
+"""Panels that figures are put together from."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.ticker import NullLocator
+
+from vitcnn.results.figures import style
+from vitcnn.results.statistics import half_width
+
+
+def lines(
+    axes: Axes, rows: pd.DataFrame, experiment: str, x: str, y: str, settings: Mapping[str, Any], marks: bool
+) -> None:
+    """Draw the mean of `y` over seeds against `x`, one line a model, with its band."""
+    for title, look, group in style.series(rows, experiment):
+        by_x = group.dropna(subset=[y]).groupby(x)[y]
+        if not by_x.ngroups:
+            continue
+        mean = by_x.mean()
+        half = by_x.apply(lambda values: half_width(values, settings["band"]))
+        marker = look.marker if marks or len(mean) == 1 else None
+        axes.plot(mean.index, mean, color=look.colour, linestyle=look.line, marker=marker, label=title)
+        if half.any():
+            axes.fill_between(mean.index, mean - half, mean + half, color=look.colour, alpha=0.25, linewidth=0)
+
+
+def bars(axes: Axes, rows: pd.DataFrame, experiment: str, y: str, settings: Mapping[str, Any], form: str) -> None:
+    """Draw the mean of `y` over seeds as a bar a model, its spread as a whisker, its value above it."""
+    for place, (title, look, group) in enumerate(style.series(rows, experiment)):
+        values = group[y].dropna()
+        if values.empty:
+            axes.bar(title, 0)
+            axes.annotate("missing", (place, 0), ha="center", va="bottom", color="#B00020")
+            continue
+        half = half_width(values, settings["band"])
+        axes.bar(
+            title,
+            values.mean(),
+            yerr=half or None,
+            capsize=5,
+            color=look.colour,
+            hatch=look.hatch,
+            edgecolor="black",
+            width=0.6,
+        )
+        text = form.format(values.mean())
+        axes.annotate(
+            text, (place, values.mean() + half), xytext=(0, 3), textcoords="offset points", ha="center"
+        )
+    axes.margins(y=0.15)
+    axes.grid(False, axis="x")
+
+
+def data_efficiency(axes: Axes, runs: pd.DataFrame, settings: Mapping[str, Any]) -> None:
+    """Draw the best test accuracy against the number of training images, on a logarithmic axis."""
+    lines(axes, runs, "data_efficiency", "train_images", "best", settings, marks=True)
+    axes.set_xscale("log")
+    sizes = sorted(runs.loc[runs["experiment"] == "data_efficiency", "train_images"].dropna().unique())
+    axes.set_xticks(sizes, [f"{int(size):,}" for size in sizes])
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set_xlabel("Training images")
+    axes.set_ylabel("Test accuracy, best epoch (%)")
+    style.legend(axes)
+
+
+def epoch_seconds(axes: Axes, epochs: pd.DataFrame, settings: Mapping[str, Any]) -> None:
+    """Draw the seconds that an epoch of training takes, without evaluation."""
+    per_run = epochs.groupby(
+        ["experiment", "dataset", "dataset_title", "model", "model_title", "seed"], sort=False, as_index=False
+    )["seconds"].mean()
+    bars(axes, per_run, "curves", "seconds", settings, "{:.3g} s")
+    axes.set_ylabel("Seconds per epoch")

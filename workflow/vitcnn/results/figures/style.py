@@ -1,0 +1,99 @@
+"""One look for all figures: safe for colour-blind readers, and readable when printed grey."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import matplotlib as mpl
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from vitcnn.files import replacing
+
+mpl.use("Agg")
+
+RC = {
+    "font.size": 11,
+    "axes.titlesize": 12,
+    "axes.titleweight": "bold",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#dddddd",
+    "legend.frameon": False,
+    "lines.linewidth": 2,
+    "hatch.linewidth": 0.8,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "vitcnn",  # without it no two SVG files of one figure are the same
+}
+
+
+class Look(NamedTuple):
+    """How one model is shown: three marks beside the colour tell it apart in grey."""
+
+    colour: str
+    line: str
+    marker: str
+    hatch: str
+
+
+# Okabe and Ito's colours (https://jfly.uni-koeln.de/color/), dark and light in turn.
+LOOKS = (
+    Look("#0072B2", "-", "o", ""),
+    Look("#E69F00", "--", "s", "///"),
+    Look("#009E73", "-.", "^", "..."),
+    Look("#CC79A7", ":", "D", "xxx"),
+    Look("#000000", (0, (5, 1)), "v", "\\\\\\"),
+)
+
+
+class Series(NamedTuple):
+    """The rows of one model on one dataset, with its name and its look."""
+
+    title: str
+    look: Look
+    rows: pd.DataFrame
+
+
+def series(rows: pd.DataFrame, experiment: str) -> Iterator[Series]:
+    """Yield the models of an experiment in the order of `rows`, each dataset by itself."""
+    rows = rows[rows["experiment"] == experiment]
+    several = rows["dataset"].nunique() > 1
+    groups = rows.groupby(["dataset_title", "model_title"], sort=False)
+    for number, ((dataset, model), group) in enumerate(groups):
+        yield Series(f"{model}, {dataset}" if several else model, LOOKS[number % len(LOOKS)], group)
+
+
+def new_figure(rows: int, columns: int, size: tuple[float, float], title: str, runs: pd.DataFrame) -> Any:
+    """Return a figure and its axes; gaps among `runs` are marked under the title."""
+    with mpl.rc_context(RC):
+        figure = Figure(figsize=size, layout="constrained")
+        axes = figure.subplots(rows, columns, squeeze=False)
+    gaps = int(runs["gap"].notna().sum())
+    warning = f"\nPARTIAL: {gaps} of {len(runs)} runs are missing" if gaps else ""
+    figure.suptitle(title + warning, fontsize=14, fontweight="bold", color="#B00020" if gaps else "black")
+    return figure, axes
+
+
+def legend(axes: Axes) -> None:
+    """Add a legend where there is anything to tell apart; say so where there is nothing at all."""
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend()
+    else:
+        axes.text(0.5, 0.5, "no runs yet", ha="center", va="center", transform=axes.transAxes, color="#B00020")
+
+
+def band_name(settings: Mapping[str, Any]) -> str:
+    """Return what the bands over seeds are, for a label."""
+    return {"sd": "± standard deviation", "ci95": "± 95 % interval of the mean"}[settings["band"]]
+
+
+def save_figure(figure: Figure, paths: list[Path], dpi: int) -> None:
+    """Write the figure to each path in the format of its ending; the same figure gives the same bytes."""
+    undated = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}, ".png": {}}
+    with mpl.rc_context(RC):
+        for path in paths:
+            with replacing(path) as temporary:
+                figure.savefig(temporary, dpi=dpi, metadata=undated[path.suffix])

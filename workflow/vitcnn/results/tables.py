@@ -1,0 +1,131 @@
+"""The first notebook's table: mean ± standard deviation over seeds, beside the figures it reported."""
+
+import html
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+
+REPORTED = Path(__file__).with_name("reported.csv")
+
+
+class _Column(NamedTuple):
+    title: str
+    reported: str  # column of reported.csv
+    decimals: int
+
+
+_COLUMNS = {
+    "final": _Column("Accuracy (%)", "accuracy", 2),
+    "parameters_millions": _Column("Total Parameters (M)", "parameters_millions", 2),
+    "train_seconds": _Column("Train Time (s)", "train_seconds", 1),
+    "inference_ms_per_image": _Column("Inference Time (ms/img)", "inference_ms_per_image", 3),
+}
+
+
+def comparison(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return the table in full precision, a row per dataset and model in the order of `runs`.
+
+    Each measure has three columns: the mean, ` sd` (over seeds, n − 1) and ` reported`. `Seeds` is the
+    number of runs behind a row, `Asked` how many there should be: fewer only in a partial table.
+    """
+    runs = runs[runs["experiment"] == "comparison"].copy()
+    runs["parameters_millions"] = runs["num_parameters"] / 1e6
+    reported = pd.read_csv(REPORTED).set_index(["model", "dataset"])
+    rows = []
+    for (dataset, model), group in runs.groupby(["dataset", "model"], sort=False):
+        done = group[group["gap"].isna()]
+        row: dict[str, object] = {
+            "Model": group["model_title"].iloc[0],
+            "Dataset": group["dataset_title"].iloc[0],
+            "Seeds": len(done),
+            "Asked": len(group),
+        }
+        for name, column in _COLUMNS.items():
+            row[column.title] = done[name].mean()
+            row[f"{column.title} sd"] = done[name].std(ddof=1)
+            known = (model, dataset) in reported.index
+            row[f"{column.title} reported"] = (
+                reported.loc[(model, dataset), column.reported] if known else float("nan")
+            )
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def for_people(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the table as text: `62.92 ± 0.31`, a dash where there is nothing."""
+    shown = table[["Model", "Dataset"]].copy()
+    for column in _COLUMNS.values():
+        exact = column.title == _COLUMNS["parameters_millions"].title  # every seed has as many
+        shown[column.title] = [
+            _cell(mean, 0 if exact else sd, column.decimals)
+            for mean, sd in zip(table[column.title], table[f"{column.title} sd"], strict=True)
+        ]
+        shown[f"{column.title}, reported"] = [
+            _cell(value, 0, column.decimals) for value in table[f"{column.title} reported"]
+        ]
+    shown["Seeds"] = [
+        str(seeds) if seeds == asked else f"{seeds} of {asked}"
+        for seeds, asked in zip(table["Seeds"], table["Asked"], strict=True)
+    ]
+    return shown
+
+
+def note(runs: pd.DataFrame) -> str:
+    """Return what a reader must know beside the table: what the figures are and where they were taken."""
+    runs = runs[(runs["experiment"] == "comparison") & runs["gap"].isna()]
+    devices = sorted({f"{r.device}, {int(r.threads)} threads a job, {r.precision}" for r in runs.itertuples()})
+    images = ", ".join(
+        f"{title}: {int(group['train_images'].max()):,} training and {int(group['test_images'].max()):,} test images"
+        for title, group in runs.groupby("dataset_title", sort=False)
+    )
+    damaged = int(runs["damaged_images"].max()) if len(runs) else 0
+    left_out = f" Up to {damaged} damaged images of a dataset were left out." if damaged else ""
+    return (
+        "Accuracy is that on the test images after the last epoch; figures are mean ± standard deviation "
+        "over seeds. Train time is that of all epochs without evaluation; inference time is one pass over "
+        f"the test images, divided by their number. Measured on {'; '.join(devices) or 'nothing yet'}. "
+        f"{images}.{left_out} Reported: the first notebook's single run on a Colab T4."
+    )
+
+
+def to_markdown(table: pd.DataFrame, title: str, text: str) -> str:
+    """Return the table as GitHub's Markdown."""
+    align = ("left", "left", *["right"] * (table.shape[1] - 2))
+    return f"**{title}**\n\n{table.to_markdown(index=False, disable_numparse=True, colalign=align)}\n\n{text}\n"
+
+
+def to_html(table: pd.DataFrame, title: str, text: str) -> str:
+    """Return the table as a page of its own."""
+    style = (
+        "body{font:15px/1.5 system-ui,sans-serif;margin:2em;color:#222}"
+        "table{border-collapse:collapse}th,td{padding:.35em .8em;border-bottom:1px solid #ccc;text-align:right}"
+        "th{border-bottom:2px solid #444;vertical-align:bottom}th:nth-child(-n+2),td:nth-child(-n+2)"
+        "{text-align:left}p{max-width:60em;color:#555}"
+    )
+    body = table.to_html(index=False, border=0)
+    return (
+        f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>'
+        f"<style>{style}</style></head>\n<body><h1>{html.escape(title)}</h1>\n{body}\n"
+        f"<p>{html.escape(text)}</p></body></html>\n"
+    )
+
+
+def to_latex(table: pd.DataFrame, title: str, text: str) -> str:
+    """Return the table as a LaTeX table environment; it needs the packages booktabs and graphicx."""
+    body = table.to_latex(index=False, escape=True, column_format="ll" + "r" * (table.shape[1] - 2))
+
+    def tex(words: str) -> str:
+        return words.replace("%", r"\%").replace("±", r"$\pm$").replace("−", "$-$").replace("–", "--")
+
+    return (
+        f"\\begin{{table}}\n\\caption{{{tex(title)}. {tex(text)}}}\n\\resizebox{{\\textwidth}}{{!}}{{%\n"
+        f"{body.strip().replace('±', '$\\pm$').replace('–', '--')}\n}}\n\\end{{table}}\n"
+    )
+
+
+def _cell(mean: float, sd: float, decimals: int) -> str:
+    if pd.isna(mean):
+        return "–"
+    spread = f" ± {sd:.{decimals}f}" if not pd.isna(sd) and sd else ""
+    return f"{mean:.{decimals}f}{spread}"

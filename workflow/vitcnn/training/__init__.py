@@ -1,0 +1,1 @@
+"""Training one run: the loop, the device it runs on, the files it leaves."""

@@ -1,0 +1,76 @@
+"""Which device a job trains on, and in which precision.
+
+torch is imported only where a device is used: a Snakefile asks has_gpu() at every parse.
+"""
+
+import os
+import platform
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vitcnn.errors import StudyError
+
+if TYPE_CHECKING:
+    import torch
+
+
+def has_gpu(device: str) -> bool:
+    """Return whether this machine has the GPU that `device` asks for, judged without torch.
+
+    "auto" takes CUDA or MPS, "cuda" and "mps" that one alone, "cpu" none. An empty
+    CUDA_VISIBLE_DEVICES hides CUDA devices, as it does for torch.
+    """
+    cuda = any(Path("/dev").glob("nvidia[0-9]*")) and os.environ.get("CUDA_VISIBLE_DEVICES") not in ("", "-1")
+    mps = platform.system() == "Darwin" and platform.machine() == "arm64"
+    return {"cpu": False, "cuda": cuda, "mps": mps, "auto": cuda or mps}[device]
+
+
+def select_device(name: str) -> "torch.device":
+    """Return the torch device for `auto`, `cpu`, `cuda` or `mps`.
+
+    Raises StudyError, before anything else is done, if the one asked for is not there.
+    """
+    import torch
+
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        name = next(candidate for candidate in ("cuda", "mps", "cpu") if available[candidate])
+    if not available[name]:
+        there = ", ".join(candidate for candidate, is_there in available.items() if is_there)
+        raise StudyError(f"device: {name} is not available here; there is {there}. Set device: auto to take it")
+    return torch.device(name)
+
+
+def select_precision(name: str, device: "torch.device") -> str:
+    """Return `fp32` or `bf16` for `auto`, `fp32` or `bf16`.
+
+    "auto" is fp32, the notebooks' own precision. Raises StudyError where bf16 is not supported.
+    """
+    import torch
+
+    if name == "bf16" and device.type == "cuda" and not torch.cuda.is_bf16_supported():
+        raise StudyError("precision: bf16 is not supported by this GPU. Set precision: auto")
+    return "fp32" if name == "auto" else name
+
+
+def use_deterministic_algorithms() -> None:
+    """Make torch repeat itself: the same seed, device and number of threads give the same bytes."""
+    import torch
+
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what cuBLAS needs to be deterministic
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.backends.cudnn.benchmark = False
+
+
+def device_name(device: "torch.device") -> str:
+    """Return what the device calls itself, for the record."""
+    import torch
+
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    cpuinfo = Path("/proc/cpuinfo")
+    if device.type == "cpu" and cpuinfo.exists():
+        for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

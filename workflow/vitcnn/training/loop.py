@@ -1,0 +1,205 @@
+"""The training loop: images stay packed uint8 on the device and are augmented there in batches."""
+
+import logging
+import time
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vitcnn.data.augmentation import augment, draw_parameters, normalize
+from vitcnn.data.pack import Packed
+from vitcnn.data.subsets import choose_subset
+from vitcnn.errors import StudyError
+from vitcnn.models import create_model
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Images:
+    """Some images of a packed array: `pixels (N, 3, H, W) uint8`, `labels (N,)`, and which rows count.
+
+    On the CPU the pixels stay a memory map that all jobs share; on a GPU the chosen rows are copied.
+    """
+
+    pixels: Tensor
+    labels: Tensor
+    rows: Tensor
+
+    @classmethod
+    def load(cls, pixels: np.ndarray, labels: np.ndarray, rows: np.ndarray, device: torch.device) -> "Images":
+        if device.type == "cpu":
+            return cls(torch.from_numpy(pixels), torch.from_numpy(labels), torch.from_numpy(rows))
+        chosen = (torch.from_numpy(pixels[rows]), torch.from_numpy(labels[rows]), torch.arange(len(rows)))
+        return cls(*(tensor.to(device) for tensor in chosen))
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def take(self, index: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the pixels and labels of the images at `index`, counted among the rows."""
+        rows = self.rows[index]
+        return self.pixels[rows], self.labels[rows]
+
+
+@dataclass
+class Trained:
+    """What a training leaves: the model, each epoch's figures, the last test logits, the seconds."""
+
+    model: nn.Module
+    train_images: int
+    val_images: int
+    history: list[dict[str, Any]] = field(default_factory=list)
+    logits: Tensor | None = None
+    setup_seconds: float = 0.0
+    epoch_seconds: list[float] = field(default_factory=list)
+    evaluation_seconds: list[float] = field(default_factory=list)
+
+
+def train(spec: Mapping[str, Any], packed: Packed, device: torch.device, precision: str) -> Trained:
+    """Train the run that `spec` describes and evaluate it on the test images after every epoch.
+
+    Raises StudyError if the spec does not fit the data, or the loss is no longer a number.
+    """
+    started = time.perf_counter()
+    recipe, seed = spec["recipe"], spec["seed"]
+    train_rows, val_rows = split_rows(spec, packed)
+    training = Images.load(packed.train.images, packed.train.labels, train_rows, device)
+    validation = Images.load(packed.train.images, packed.train.labels, val_rows, device)
+    test = Images.load(*packed.test, np.arange(len(packed.test.labels)), device)
+
+    torch.manual_seed(seed)  # initial weights and dropout
+    generator = torch.Generator().manual_seed(stream_seed(seed, "order and augmentation"))
+    model = create_model(spec).to(device, memory_format=torch.channels_last)
+    optimizer = create_optimizer(model, recipe)
+    scale = {
+        key: torch.tensor(recipe["normalization"][key], device=device).view(3, 1, 1) for key in ("mean", "std")
+    }
+    trained = Trained(model, train_images=len(training), val_images=len(validation))
+    trained.setup_seconds = time.perf_counter() - started
+
+    for epoch in range(1, recipe["epochs"] + 1):
+        before = time.perf_counter()
+        loss, correct = _train_epoch(model, optimizer, training, recipe, scale, generator, precision)
+        trained.epoch_seconds.append(time.perf_counter() - before)
+        if not np.isfinite(loss):
+            raise StudyError(f"the training loss became {loss} in epoch {epoch}; a lower lr may help")
+        before = time.perf_counter()
+        trained.logits = predict(model, test, recipe["batch_size"], scale, precision)
+        test_accuracy = accuracy(trained.logits, test)
+        trained.evaluation_seconds.append(time.perf_counter() - before)
+        figures = {
+            "epoch": epoch,
+            "train_loss": loss,
+            "train_accuracy": 100 * correct / len(training),
+            "val_accuracy": None,
+            "test_accuracy": test_accuracy,
+        }
+        if len(validation):
+            logits = predict(model, validation, recipe["batch_size"], scale, precision)
+            figures["val_accuracy"] = accuracy(logits, validation)
+        trained.history.append(figures)
+        log.info(
+            "epoch %d of %d: loss %.4f, test accuracy %.2f %%, %.2f s",
+            epoch,
+            recipe["epochs"],
+            loss,
+            test_accuracy,
+            trained.epoch_seconds[-1],
+        )
+    return trained
+
+
+def split_rows(spec: Mapping[str, Any], packed: Packed) -> tuple[np.ndarray, np.ndarray]:
+    """Return the rows of the training array that a run trains on, and those it is validated on.
+
+    Raises StudyError when the run asks for more images than there are, or for another dataset.
+    """
+    dataset, manifest = spec["dataset"], packed.manifest
+    if (dataset["name"], dataset["num_classes"]) != (manifest["dataset"], len(manifest["classes"])):
+        raise StudyError(f"the data are {manifest['dataset']}, not the {dataset['name']} of the spec")
+    held = packed.hold_out if spec["recipe"]["hold_out"] else np.zeros_like(packed.hold_out)
+    try:
+        chosen = choose_subset(packed.train.labels, spec["train_size"], spec["seed"], available=~held)
+    except StudyError as error:
+        raise StudyError(f"{dataset['name']}: {error}") from error
+    return chosen, np.flatnonzero(held)
+
+
+def stream_seed(seed: int, purpose: str) -> int:
+    """Return a seed for one purpose, so that no two streams of a run are the same numbers."""
+    return int.from_bytes(sha256(f"{purpose}:{seed}".encode()).digest()[:7], "big")
+
+
+def create_optimizer(model: nn.Module, recipe: Mapping[str, Any]) -> torch.optim.Optimizer:
+    """Return the recipe's optimizer over all parameters, with torch's own betas and epsilon."""
+    optimizer = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[recipe["optimizer"]]
+    return optimizer(model.parameters(), lr=recipe["lr"], weight_decay=recipe["weight_decay"])
+
+
+def _train_epoch(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    training: Images,
+    recipe: Mapping[str, Any],
+    scale: Mapping[str, Tensor],
+    generator: torch.Generator,
+    precision: str,
+) -> tuple[float, int]:
+    """Train on every image once; return the mean of the batches' losses and the number of hits."""
+    model.train()
+    device = scale["mean"].device
+    # Drawn on the CPU, so that a seed means the same order and the same images on every device.
+    order = torch.randperm(len(training), generator=generator).to(device)
+    parameters = draw_parameters(
+        len(training), training.pixels.shape[-1], recipe["augmentation"], generator
+    ).to(device)
+    padding = int(recipe["augmentation"]["crop_padding"])
+    losses, correct = [], torch.zeros((), dtype=torch.int64, device=device)
+    for start in range(0, len(training), recipe["batch_size"]):
+        stop = start + recipe["batch_size"]
+        pixels, labels = training.take(order[start:stop])
+        pixels = augment(pixels, parameters.take(slice(start, stop)), padding)
+        with mixed_precision(precision, device):
+            logits = model(normalize(pixels, **scale))
+        loss = F.cross_entropy(logits.float(), labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        # Kept on the device: fetching a number here would make every step wait for the GPU.
+        losses.append(loss.detach())
+        correct += (logits.argmax(1) == labels).sum()
+    return torch.stack(losses).double().mean().item(), int(correct)
+
+
+@torch.inference_mode()
+def predict(
+    model: nn.Module, images: Images, batch_size: int, scale: Mapping[str, Tensor], precision: str
+) -> Tensor:
+    """Return the logits `(N, classes) float32`, on the CPU, of images as they are."""
+    model.eval()
+    device = scale["mean"].device
+    logits = []
+    for index in torch.arange(len(images), device=device).split(batch_size):
+        pixels, _ = images.take(index)
+        with mixed_precision(precision, device):
+            logits.append(model(normalize(pixels, **scale)).float())
+    return torch.cat(logits).cpu()
+
+
+def accuracy(logits: Tensor, images: Images) -> float:
+    """Return the share of images whose highest logit is that of their label, in percent."""
+    labels = images.labels[images.rows].cpu()
+    return 100 * int((logits.argmax(1) == labels).sum()) / len(labels)
+
+
+def mixed_precision(precision: str, device: torch.device) -> AbstractContextManager:
+    """Return the context of a forward pass: bfloat16 autocast for "bf16", nothing for "fp32"."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")

@@ -1,0 +1,145 @@
+"""One run from spec to files: metrics, runtime, weights, predictions."""
+
+import logging
+import os
+import platform
+import resource
+import subprocess
+import sys
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+
+from vitcnn import plan
+from vitcnn.data.pack import Packed, load_packed
+from vitcnn.files import file_digest, replacing, write_json
+from vitcnn.models import count_parameters
+from vitcnn.training import devices
+from vitcnn.training.loop import Trained, train
+
+log = logging.getLogger(__name__)
+
+VERSION = 1
+FILES = ("model.safetensors", "predictions.npz", "runtime.json", "metrics.json")
+
+
+def train_run(spec: dict[str, Any], data: Path, folder: Path, device_name: str, threads: int) -> None:
+    """Train the run of `spec` on the packed dataset in `data` and write its four files to `folder`.
+
+    `metrics.json`, which says that the run is finished, is written last. Raises StudyError if the
+    device is absent, the spec does not fit the data, or the training diverges.
+    """
+    started = datetime.now(UTC)
+    device = devices.select_device(device_name)
+    precision = devices.select_precision(spec["precision"], device)
+    devices.use_deterministic_algorithms()
+    torch.set_num_threads(threads)
+    log.info("%s on %s, %s, %d threads", plan.spec_run(spec).name, device, precision, threads)
+    packed = load_packed(data)
+    trained = train(spec, packed, device, precision)
+
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "metrics.json").unlink(missing_ok=True)
+    with replacing(folder / "model.safetensors") as temporary:
+        state = {name: value.cpu().contiguous() for name, value in trained.model.state_dict().items()}
+        save_file(state, temporary)
+    with replacing(folder / "predictions.npz") as temporary:
+        np.savez(temporary, logits=trained.logits.numpy(), labels=packed.test.labels)
+    runtime = describe_runtime(spec, trained, device, threads, started)
+    write_json(folder / "runtime.json", runtime, "runtime.schema.json")
+    metrics = describe_metrics(spec, packed, file_digest(data / "manifest.json"), trained, precision)
+    write_json(folder / "metrics.json", metrics, "metrics.schema.json")
+
+
+def describe_metrics(
+    spec: Mapping[str, Any], packed: Packed, data_digest: str, trained: Trained, precision: str
+) -> dict[str, Any]:
+    """Return what goes into metrics.json: all that the seed determines, nothing of the machine."""
+    history = trained.history
+    tested = [epoch["test_accuracy"] for epoch in history]
+    counts = packed.manifest["counts"]
+    selected = max(history, key=lambda epoch: epoch["val_accuracy"]) if trained.val_images else None
+    return {
+        "version": VERSION,
+        "spec": dict(spec),
+        "spec_digest": plan.digest(spec),
+        "data_digest": data_digest,
+        "precision": precision,
+        "train_images": trained.train_images,
+        "val_images": trained.val_images,
+        "test_images": counts["test"]["images"],
+        "damaged_images": {split: counts[split]["damaged"] for split in ("train", "test")},
+        "num_parameters": count_parameters(trained.model),
+        "history": history,
+        "accuracy": {
+            "final": tested[-1],
+            "best": max(tested),
+            "selected": selected["test_accuracy"] if selected else None,
+        },
+    }
+
+
+def describe_runtime(
+    spec: Mapping[str, Any], trained: Trained, device: torch.device, threads: int, started: datetime
+) -> dict[str, Any]:
+    """Return what goes into runtime.json: all that the machine determines, in seconds and bytes.
+
+    `train_seconds` is the training of all epochs, without evaluation and set-up.
+    `inference_ms_per_image` is the first notebook's: the wall time of the last pass over the test
+    images in batches of the recipe's size, divided by their number.
+    """
+    cuda = device.type == "cuda"
+    train_seconds = sum(trained.epoch_seconds)
+    images = trained.train_images * len(trained.epoch_seconds)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return {
+        "version": VERSION,
+        "train_seconds": train_seconds,
+        "epoch_seconds": trained.epoch_seconds,
+        "evaluation_seconds": trained.evaluation_seconds,
+        "setup_seconds": trained.setup_seconds,
+        "compile_seconds": 0.0,
+        "images_per_second": images / train_seconds,
+        "inference_ms_per_image": 1000 * trained.evaluation_seconds[-1] / len(trained.logits),
+        "peak_memory_bytes": peak if platform.system() == "Darwin" else 1024 * peak,
+        "peak_gpu_memory_bytes": torch.cuda.max_memory_allocated(device) if cuda else None,
+        "device": {"type": device.type, "name": devices.device_name(device)},
+        "threads": threads,
+        "host": platform.node(),
+        "platform": platform.platform(),
+        "versions": {
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "numpy": np.__version__,
+            "cuda": torch.version.cuda if cuda else None,
+        },
+        "git": git_state(),
+        "command": [sys.executable, *sys.argv],
+        "started_at": started.isoformat(timespec="seconds"),
+        "ended_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "attempts": 1,
+        "resumed_epochs": 0,
+    }
+
+
+def git_state() -> dict[str, Any]:
+    """Return the commit of this checkout and whether it has changes; nulls outside a repository."""
+    command = ["git", "-C", str(Path(__file__).parent)]
+    environment = os.environ | {"GIT_OPTIONAL_LOCKS": "0"}
+
+    def ask(*arguments: str) -> str | None:
+        try:
+            answer = subprocess.run(
+                [*command, *arguments], capture_output=True, text=True, env=environment, timeout=30
+            )
+        except (OSError, subprocess.TimeoutExpired):
+            return None
+        return answer.stdout.strip() if answer.returncode == 0 else None
+
+    commit, changes = ask("rev-parse", "HEAD"), ask("status", "--porcelain", "--untracked-files=no")
+    return {"commit": commit, "dirty": None if changes is None else bool(changes)}
