@@ -12,27 +12,42 @@ import shutil
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
 from vitcnn.errors import StudyError
 
-# Images per class, for training and for testing.
-PER_CLASS = {"cifar10": (100, 40), "cifar100": (12, 4), "imagenet200": (6, 2)}
-NOISE = 0.2
+
+class _Size(NamedTuple):
+    """Images per class, for training and for testing; how noisy and how coloured they are."""
+
+    train: int
+    test: int
+    noise: float
+    tint: float
+
+
+SIZES = {
+    "cifar10": _Size(100, 40, 0.4, 0.2),
+    "cifar100": _Size(12, 4, 0.1, 0.5),
+    "imagenet200": _Size(6, 2, 0.05, 0.6),
+}
 
 
 def generate(name: str, folder: Path) -> Path:
     """Make the embedded dataset `name` in `folder`; return its archive, or its tree for imagenet200."""
-    if name not in PER_CLASS:
-        raise StudyError(f"embedded:{name} does not exist; there are {', '.join(PER_CLASS)}")
+    if name not in SIZES:
+        raise StudyError(f"embedded:{name} does not exist; there are {', '.join(SIZES)}")
     folder.mkdir(parents=True, exist_ok=True)
     make = {"cifar10": _cifar10, "cifar100": _cifar100, "imagenet200": _tiny_imagenet}[name]
-    return make(folder, *PER_CLASS[name])
+    return make(folder, SIZES[name])
 
 
-def draw_images(num_classes: int, per_class: int, size: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def draw_images(
+    num_classes: int, per_class: int, size: int, noise: float, tint: float, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
     """Return images `(N, size, size, 3) uint8` and labels `(N,)`, classes in turn."""
     rng = np.random.default_rng(seed)
     labels = np.tile(np.arange(num_classes), per_class)
@@ -47,27 +62,27 @@ def draw_images(num_classes: int, per_class: int, size: int, seed: int) -> tuple
     wave = np.sin(2 * np.pi * width[:, None, None] * along + phase)[..., None]
     contrast = rng.uniform(0.3, 1, (len(labels), 1, 1, 1))
     brightness = rng.uniform(-0.15, 0.15, (len(labels), 1, 1, 1))
-    noise = rng.normal(0, NOISE, (len(labels), size, size, 3))
+    grain = rng.normal(0, noise, (len(labels), size, size, 3))
     pixels = 0.5 + brightness + 0.3 * contrast * wave * colour[:, None, None, :]
-    pixels += 0.25 * contrast * (colour[:, None, None, :] - 0.5) + noise
+    pixels += tint * (colour[:, None, None, :] - 0.5) + grain
     return np.clip(255 * pixels, 0, 255).astype(np.uint8), labels
 
 
-def _cifar10(folder: Path, train: int, test: int) -> Path:
-    images, labels = draw_images(10, train, 32, seed=1)
+def _cifar10(folder: Path, size: _Size) -> Path:
+    images, labels = draw_images(10, size.train, 32, size.noise, size.tint, seed=1)
     members = {}
     for i, part in enumerate(np.array_split(np.arange(len(labels)), 5), start=1):
         members[f"data_batch_{i}"] = _batch(images[part], labels[part], b"labels")
-    images, labels = draw_images(10, test, 32, seed=2)
+    images, labels = draw_images(10, size.test, 32, size.noise, size.tint, seed=2)
     members["test_batch"] = _batch(images, labels, b"labels")
     members["batches.meta"] = {b"label_names": [f"grating_{i}".encode() for i in range(10)]}
     return _write_tar(folder / "cifar-10-python.tar.gz", "cifar-10-batches-py", members)
 
 
-def _cifar100(folder: Path, train: int, test: int) -> Path:
+def _cifar100(folder: Path, size: _Size) -> Path:
     members = {}
-    for split, count, seed in (("train", train, 3), ("test", test, 4)):
-        images, labels = draw_images(100, count, 32, seed)
+    for split, count, seed in (("train", size.train, 3), ("test", size.test, 4)):
+        images, labels = draw_images(100, count, 32, size.noise, size.tint, seed)
         members[split] = _batch(images, labels, b"fine_labels") | {b"coarse_labels": (labels // 5).tolist()}
     members["meta"] = {
         b"fine_label_names": [f"grating_{i}".encode() for i in range(100)],
@@ -95,7 +110,7 @@ def _write_tar(path: Path, root: str, members: dict[str, dict[bytes, object]]) -
     return path
 
 
-def _tiny_imagenet(folder: Path, train: int, test: int) -> Path:
+def _tiny_imagenet(folder: Path, size: _Size) -> Path:
     root = folder / "tiny-imagenet-200"
     shutil.rmtree(root, ignore_errors=True)
     wnids = [f"n{i:08d}" for i in range(1, 201)]
@@ -105,12 +120,12 @@ def _tiny_imagenet(folder: Path, train: int, test: int) -> Path:
     words = "".join(f"{wnid}\tgrating {i}, stripes\n" for i, wnid in enumerate(wnids))
     (root / "words.txt").write_text(words, encoding="utf-8")
 
-    images, labels = draw_images(200, train, 64, seed=5)
+    images, labels = draw_images(200, size.train, 64, size.noise, size.tint, seed=5)
     for i, (label, data) in enumerate(zip(labels, _jpegs(images), strict=True)):
         target = root / "train" / wnids[label] / "images"
         target.mkdir(parents=True, exist_ok=True)
         (target / f"{wnids[label]}_{i // 200}.JPEG").write_bytes(data)
-    images, labels = draw_images(200, test, 64, seed=6)
+    images, labels = draw_images(200, size.test, 64, size.noise, size.tint, seed=6)
     order = np.random.default_rng(7).permutation(len(labels))
     target = root / "val" / "images"
     target.mkdir(parents=True)

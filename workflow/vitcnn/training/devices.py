@@ -20,7 +20,9 @@ def has_gpu(device: str) -> bool:
     "auto" takes CUDA or MPS, "cuda" and "mps" that one alone, "cpu" none. An empty
     CUDA_VISIBLE_DEVICES hides CUDA devices, as it does for torch.
     """
-    cuda = any(Path("/dev").glob("nvidia[0-9]*")) and os.environ.get("CUDA_VISIBLE_DEVICES") not in ("", "-1")
+    # NVIDIA's driver, Windows' own under WSL, AMD's: each shows a device file.
+    driver = any(any(Path("/dev").glob(pattern)) for pattern in ("nvidia[0-9]*", "dxg", "kfd"))
+    cuda = driver and os.environ.get("CUDA_VISIBLE_DEVICES") not in ("", "-1")
     mps = platform.system() == "Darwin" and platform.machine() == "arm64"
     return {"cpu": False, "cuda": cuda, "mps": mps, "auto": cuda or mps}[device]
 
@@ -53,10 +55,16 @@ def select_precision(name: str, device: "torch.device") -> str:
     return "fp32" if name == "auto" else name
 
 
-def use_deterministic_algorithms() -> None:
-    """Make torch repeat itself: the same seed, device and number of threads give the same bytes."""
+def use_deterministic_algorithms(device: "torch.device") -> None:
+    """Make torch repeat itself: the same seed, device and number of threads give the same bytes.
+
+    Nothing the models use varies on the CPU, where the switch only costs the import of torch's
+    compiler (3 s).
+    """
     import torch
 
+    if device.type == "cpu":
+        return
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what cuBLAS needs to be deterministic
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.backends.cudnn.benchmark = False

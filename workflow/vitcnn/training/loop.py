@@ -18,6 +18,7 @@ from vitcnn.data.pack import Packed
 from vitcnn.data.subsets import choose_subset
 from vitcnn.errors import StudyError
 from vitcnn.models import create_model
+from vitcnn.training.optimizers import Adam, create_optimizer
 
 log = logging.getLogger(__name__)
 
@@ -78,7 +79,7 @@ def train(spec: Mapping[str, Any], packed: Packed, device: torch.device, precisi
     torch.manual_seed(seed)  # initial weights and dropout
     generator = torch.Generator().manual_seed(stream_seed(seed, "order and augmentation"))
     model = create_model(spec).to(device, memory_format=torch.channels_last)
-    optimizer = create_optimizer(model, recipe)
+    optimizer = create_optimizer(model.parameters(), recipe)
     scale = {
         key: torch.tensor(recipe["normalization"][key], device=device).view(3, 1, 1) for key in ("mean", "std")
     }
@@ -138,15 +139,9 @@ def stream_seed(seed: int, purpose: str) -> int:
     return int.from_bytes(sha256(f"{purpose}:{seed}".encode()).digest()[:7], "big")
 
 
-def create_optimizer(model: nn.Module, recipe: Mapping[str, Any]) -> torch.optim.Optimizer:
-    """Return the recipe's optimizer over all parameters, with torch's own betas and epsilon."""
-    optimizer = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[recipe["optimizer"]]
-    return optimizer(model.parameters(), lr=recipe["lr"], weight_decay=recipe["weight_decay"])
-
-
 def _train_epoch(
     model: nn.Module,
-    optimizer: torch.optim.Optimizer,
+    optimizer: Adam,
     training: Images,
     recipe: Mapping[str, Any],
     scale: Mapping[str, Tensor],

@@ -37,7 +37,7 @@ def train_run(spec: dict[str, Any], data: Path, folder: Path, device_name: str, 
     started = datetime.now(UTC)
     device = devices.select_device(device_name)
     precision = devices.select_precision(spec["precision"], device)
-    devices.use_deterministic_algorithms()
+    devices.use_deterministic_algorithms(device)
     torch.set_num_threads(threads)
     log.info("%s on %s, %s, %d threads", plan.spec_run(spec).name, device, precision, threads)
     packed = load_packed(data)

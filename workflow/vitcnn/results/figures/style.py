@@ -13,7 +13,7 @@ from vitcnn.files import replacing
 
 mpl.use("Agg")
 
-RC = {
+mpl.rcParams.update({
     "font.size": 11,
     "axes.titlesize": 12,
     "axes.titleweight": "bold",
@@ -27,7 +27,7 @@ RC = {
     "hatch.linewidth": 0.8,
     "svg.fonttype": "none",
     "svg.hashsalt": "vitcnn",  # without it no two SVG files of one figure are the same
-}
+})
 
 
 class Look(NamedTuple):
@@ -68,9 +68,8 @@ def series(rows: pd.DataFrame, experiment: str) -> Iterator[Series]:
 
 def new_figure(rows: int, columns: int, size: tuple[float, float], title: str, runs: pd.DataFrame) -> Any:
     """Return a figure and its axes; gaps among `runs` are marked under the title."""
-    with mpl.rc_context(RC):
-        figure = Figure(figsize=size, layout="constrained")
-        axes = figure.subplots(rows, columns, squeeze=False)
+    figure = Figure(figsize=size, layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False)
     gaps = int(runs["gap"].notna().sum())
     warning = f"\nPARTIAL: {gaps} of {len(runs)} runs are missing" if gaps else ""
     figure.suptitle(title + warning, fontsize=14, fontweight="bold", color="#B00020" if gaps else "black")
@@ -93,7 +92,6 @@ def band_name(settings: Mapping[str, Any]) -> str:
 def save_figure(figure: Figure, paths: list[Path], dpi: int) -> None:
     """Write the figure to each path in the format of its ending; the same figure gives the same bytes."""
     undated = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}, ".png": {}}
-    with mpl.rc_context(RC):
-        for path in paths:
-            with replacing(path) as temporary:
-                figure.savefig(temporary, dpi=dpi, metadata=undated[path.suffix])
+    for path in paths:
+        with replacing(path) as temporary:
+            figure.savefig(temporary, dpi=dpi, metadata=undated[path.suffix])
