@@ -24,7 +24,9 @@ SECOND = OFF | {"crop_padding": 4, "horizontal_flip": 0.5}
 
 def random_images(count: int, size: int) -> torch.Tensor:
     # From 1: a zero in the result is then always a fill.
-    return torch.randint(1, 256, (count, 3, size, size), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+    return torch.randint(
+        1, 256, (count, 3, size, size), dtype=torch.uint8, generator=torch.Generator().manual_seed(1)
+    )
 
 
 def with_pil(image: torch.Tensor, parameters: Parameters, row: int, padding: int) -> np.ndarray:
@@ -33,7 +35,9 @@ def with_pil(image: torch.Tensor, parameters: Parameters, row: int, padding: int
     size = picture.width
     if parameters.crop_x is not None:
         picture = functional.pad(picture, padding)
-        picture = functional.crop(picture, int(parameters.crop_y[row]), int(parameters.crop_x[row]), size, size)
+        picture = functional.crop(
+            picture, int(parameters.crop_y[row]), int(parameters.crop_x[row]), size, size
+        )
     if parameters.flip is not None and parameters.flip[row]:
         picture = functional.hflip(picture)
     if parameters.angle is not None:
@@ -47,7 +51,8 @@ def with_pil(image: torch.Tensor, parameters: Parameters, row: int, padding: int
 def differing_bytes(images: torch.Tensor, parameters: Parameters, padding: int = 0) -> int:
     ours = augment(images, parameters, padding).numpy()
     return sum(
-        int((ours[row] != with_pil(images[row], parameters, row, padding)).sum()) for row in range(len(images))
+        int((ours[row] != with_pil(images[row], parameters, row, padding)).sum())
+        for row in range(len(images))
     )
 
 
@@ -64,7 +69,16 @@ def differing_bytes(images: torch.Tensor, parameters: Parameters, padding: int =
         OFF | {"rotation": 15, "translation": 0.15},
         {"crop_padding": 4, "horizontal_flip": 0.5, "rotation": 30, "translation": 0.3},
     ],
-    ids=["flip", "rotation", "any rotation", "translation", "crop", "crop+flip", "rotation+translation", "all"],
+    ids=[
+        "flip",
+        "rotation",
+        "any rotation",
+        "translation",
+        "crop",
+        "crop+flip",
+        "rotation+translation",
+        "all",
+    ],
 )
 def test_same_bytes_as_torchvision_on_pil(augmentation, size):
     images = random_images(CASES, size)
@@ -126,7 +140,10 @@ def test_parameters_are_distributed_as_torchvisions(size):
     affine = transforms.RandomAffine(degrees=0, translate=(recipe["translation"],) * 2)
     angles = [rotation.get_params(rotation.degrees) for _ in range(count)]
     shifts = np.array(
-        [affine.get_params(affine.degrees, affine.translate, None, None, [size, size])[1] for _ in range(count)]
+        [
+            affine.get_params(affine.degrees, affine.translate, None, None, [size, size])[1]
+            for _ in range(count)
+        ]
     )
     assert stats.ks_2samp(ours.angle.numpy(), angles).pvalue > 0.001
     for mine, theirs in ((ours.shift_x, shifts[:, 0]), (ours.shift_y, shifts[:, 1])):

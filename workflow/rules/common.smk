@@ -25,21 +25,26 @@ except StudyError as error:
 
 EXPERIMENTS = plan.active_experiments(STUDY)
 ACTIVE_FIGURES = [name for name, needed in FIGURES.items() if set(needed) <= set(EXPERIMENTS)]
-TINY_IMAGENETS = [n for n, dataset in STUDY["datasets"].items() if dataset["layout"] == "tiny_imagenet"]
+TINY_IMAGENETS = [
+    n for n, dataset in STUDY["datasets"].items() if dataset["layout"] == "tiny_imagenet"
+]
 PAIRS = list(dict.fromkeys((run.dataset, run.model) for run in RUNS))
-PYTHON = "python" if workflow.deployment_settings.deployment_method else sys.executable
 
-# `{entry[train]}` in a shell command: the interpreter and the script, quoted.
-entry = {
-    script.stem: shlex.join([PYTHON, str(script)])
-    for script in (Path(workflow.basedir) / "workflow/scripts").glob("*.py")
-}
+# `entry train --log …` in a shell command runs workflow/scripts/train.py. The paths of this machine
+# stay out of the rules, where they would count as a change. With conda it is the environment's python.
+python = "python" if workflow.deployment_settings.deployment_method else sys.executable
+scripts = shlex.quote(str(Path(workflow.basedir) / "workflow" / "scripts"))
+shell.prefix(
+    f'set -euo pipefail; entry() ( script=$1; shift; exec {shlex.quote(python)} {scripts}/$script.py "$@" ); '
+)
 
 
 def results_below(folder):
     """Return the results that this configuration has, below `folder`."""
     tables = [f"{folder}/tables/comparison.{kind}" for kind in ("csv", "md", "html", "tex")]
-    figures = [f"{folder}/figures/{f}.{kind}" for f in ACTIVE_FIGURES for kind in ("svg", "png", "pdf")]
+    figures = [
+        f"{folder}/figures/{f}.{kind}" for f in ACTIVE_FIGURES for kind in ("svg", "png", "pdf")
+    ]
     return [*(tables if "comparison" in EXPERIMENTS else []), *figures, f"{folder}/findings.md"]
 
 
@@ -89,7 +94,10 @@ def architecture(wildcards):
 
 def architecture_title(wildcards):
     """Return the first line of a model's description."""
-    titles = STUDY["models"][wildcards.model]["title"], STUDY["datasets"][wildcards.dataset]["title"]
+    titles = (
+        STUDY["models"][wildcards.model]["title"],
+        STUDY["datasets"][wildcards.dataset]["title"],
+    )
     return " for ".join(titles)
 
 
@@ -116,14 +124,20 @@ def say_where_to_look():
     """End a run by naming what it made."""
     made = [path for path in results_below("results") if Path(path).exists()]
     if made and workflow.is_main_process:
-        shown = [p for p in made if p.endswith((".html", ".svg", ".md")) and "comparison.md" not in p]
-        logger.info("\nResults are in:\n" + "\n".join(f"  {Path(path).absolute()}" for path in shown))
+        shown = [
+            p for p in made if p.endswith((".html", ".svg", ".md")) and "comparison.md" not in p
+        ]
+        logger.info(
+            "\nResults are in:\n" + "\n".join(f"  {Path(path).absolute()}" for path in shown)
+        )
 
 
 def say_what_is_left():
     """End a failed run by naming the way to what did succeed."""
     if workflow.is_main_process:
-        logger.info("\n`snakemake partial` shows what the finished runs give, with the gaps marked.")
+        logger.info(
+            "\n`snakemake partial` shows what the finished runs give, with the gaps marked."
+        )
 
 
 wildcard_constraints:

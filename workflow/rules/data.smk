@@ -7,16 +7,16 @@ rule fetch_dataset:
         local_sources,
     output:
         "resources/{dataset}/fetched.json",
+    log:
+        "logs/{dataset}/fetch.log",
+    localrule: True
+    conda:
+        "../../envs/data.yaml"
     params:
         sources=lambda wildcards: json.dumps(STUDY["datasets"][wildcards.dataset]["source"]),
         downloads="resources/{dataset}/download",
-    log:
-        "logs/{dataset}/fetch.log",
-    conda:
-        "../../envs/data.yaml"
-    localrule: True
     shell:
-        "{entry[fetch_dataset]} --log {log:q} --dataset {wildcards.dataset} --sources {params.sources:q}"
+        "entry fetch_dataset --log {log:q} --dataset {wildcards.dataset} --sources {params.sources:q}"
         " --downloads {params.downloads:q} --manifest {output:q}"
 
 
@@ -25,15 +25,15 @@ rule copy_dataset:
         "resources/{dataset}/fetched.json",
     output:
         "resources/{dataset}/tree/copied.json",
-    params:
-        layout=dataset_setting("layout"),
-        tree=subpath(output[0], parent=True),
     log:
         "logs/{dataset}/copy.log",
     conda:
         "../../envs/data.yaml"
+    params:
+        layout=dataset_setting("layout"),
+        tree=subpath(output[0], parent=True),
     shell:
-        "{entry[copy_dataset]} --log {log:q} --fetched {input:q} --layout {params.layout} --tree {params.tree:q}"
+        "entry copy_dataset --log {log:q} --fetched {input:q} --layout {params.layout} --tree {params.tree:q}"
 
 
 rule sort_validation:
@@ -41,16 +41,16 @@ rule sort_validation:
         "resources/{dataset}/tree/copied.json",
     output:
         "resources/{dataset}/tree/sorted.json",
-    params:
-        tree=subpath(output[0], parent=True),
     log:
         "logs/{dataset}/sort.log",
-    conda:
-        "../../envs/data.yaml"
     wildcard_constraints:
         dataset=one_of(TINY_IMAGENETS),
+    conda:
+        "../../envs/data.yaml"
+    params:
+        tree=subpath(output[0], parent=True),
     shell:
-        "{entry[sort_validation]} --log {log:q} --tree {params.tree:q}"
+        "entry sort_validation --log {log:q} --tree {params.tree:q}"
 
 
 rule validate_images:
@@ -58,33 +58,31 @@ rule validate_images:
         tree_manifest,
     output:
         report="resources/{dataset}/validation.json",
-        decoded=temp(
-            multiext(
-                "resources/{dataset}/decoded/",
-                "train_images.npy",
-                "train_labels.npy",
-                "test_images.npy",
-                "test_labels.npy",
-            )
-        ),
-    params:
-        layout=dataset_setting("layout"),
-        tree=subpath(input[0], parent=True),
-        decoded="resources/{dataset}/decoded",
+        train_images=temp("resources/{dataset}/decoded/train_images.npy"),
+        train_labels=temp("resources/{dataset}/decoded/train_labels.npy"),
+        test_images=temp("resources/{dataset}/decoded/test_images.npy"),
+        test_labels=temp("resources/{dataset}/decoded/test_labels.npy"),
     log:
         "logs/{dataset}/validate.log",
     conda:
         "../../envs/data.yaml"
     threads: 8
+    params:
+        layout=dataset_setting("layout"),
+        tree=subpath(input[0], parent=True),
+        decoded=subpath(output.train_images, parent=True),
     shell:
-        "{entry[validate_images]} --log {log:q} --dataset {wildcards.dataset} --layout {params.layout}"
+        "entry validate_images --log {log:q} --dataset {wildcards.dataset} --layout {params.layout}"
         " --tree {params.tree:q} --decoded {params.decoded:q} --report {output.report:q} --workers {threads}"
 
 
 rule pack_dataset:
     input:
         report=rules.validate_images.output.report,
-        decoded=rules.validate_images.output.decoded,
+        train_images=rules.validate_images.output.train_images,
+        train_labels=rules.validate_images.output.train_labels,
+        test_images=rules.validate_images.output.test_images,
+        test_labels=rules.validate_images.output.test_labels,
     output:
         manifest="resources/{dataset}/packed/manifest.json",
         arrays=multiext(
@@ -95,17 +93,17 @@ rule pack_dataset:
             "test_labels.npy",
             "hold_out.npy",
         ),
-    params:
-        image_size=dataset_setting("image_size"),
-        num_classes=dataset_setting("num_classes"),
-        on_damaged=STUDY["on_damaged"],
-        decoded="resources/{dataset}/decoded",
-        packed="resources/{dataset}/packed",
     log:
         "logs/{dataset}/pack.log",
     conda:
         "../../envs/data.yaml"
+    params:
+        image_size=dataset_setting("image_size"),
+        num_classes=dataset_setting("num_classes"),
+        on_damaged=STUDY["on_damaged"],
+        decoded=subpath(input.train_images, parent=True),
+        packed=subpath(output.manifest, parent=True),
     shell:
-        "{entry[pack_dataset]} --log {log:q} --report {input.report:q} --decoded {params.decoded:q}"
+        "entry pack_dataset --log {log:q} --report {input.report:q} --decoded {params.decoded:q}"
         " --packed {params.packed:q} --image-size {params.image_size} --num-classes {params.num_classes}"
         " --on-damaged {params.on_damaged}"

@@ -9,12 +9,12 @@ rule describe_model:
             category="Models",
             labels={"dataset": "{dataset}", "model": "{model}"},
         ),
-    params:
-        spec=architecture,
-        title=architecture_title,
     log:
         "logs/models/{dataset}/{model}.log",
     conda:
         "../../envs/train.yaml"
+    params:
+        spec=architecture,
+        title=architecture_title,
     shell:
-        "{entry[describe_model]} --log {log:q} --spec {params.spec:q} --title {params.title:q} --out {output:q}"
+        "entry describe_model --log {log:q} --spec {params.spec:q} --title {params.title:q} --out {output:q}"

@@ -9,31 +9,31 @@ rule collect_runs:
     output:
         runs="results/collected/runs.csv",
         epochs="results/collected/epochs.csv",
-    params:
-        study=plan.study_text(STUDY),
     log:
         "logs/collect.log",
+    localrule: True
     conda:
         "../../envs/results.yaml"
-    localrule: True
+    params:
+        study=plan.study_text(STUDY),
     shell:
-        "{entry[collect_runs]} --log {log:q} --study {params.study:q} --runs {output.runs:q} --epochs {output.epochs:q}"
+        "entry collect_runs --log {log:q} --study {params.study:q} --runs {output.runs:q} --epochs {output.epochs:q}"
 
 
 rule collect_partial:
     output:
         runs="results/partial/collected/runs.csv",
         epochs="results/partial/collected/epochs.csv",
+    log:
+        "logs/partial/collect.log",
+    localrule: True
+    conda:
+        "../../envs/results.yaml"
     params:
         study=plan.study_text(STUDY),
         finished=finished_runs,
-    log:
-        "logs/partial/collect.log",
-    conda:
-        "../../envs/results.yaml"
-    localrule: True
     shell:
-        "{entry[collect_runs]} --partial --log {log:q} --study {params.study:q}"
+        "entry collect_runs --partial --log {log:q} --study {params.study:q}"
         " --runs {output.runs:q} --epochs {output.epochs:q}"
 
 
@@ -50,15 +50,15 @@ rule tabulate_comparison:
             labels={"result": "comparison", "kind": "table"},
         ),
         tex="results/{part}tables/comparison.tex",
-    params:
-        title=STUDY["report"]["titles"]["comparison"],
     log:
         "logs/{part}tabulate_comparison.log",
+    localrule: True
     conda:
         "../../envs/results.yaml"
-    localrule: True
+    params:
+        title=STUDY["report"]["titles"]["comparison"],
     shell:
-        "{entry[tabulate_comparison]} --log {log:q} --runs {input:q} --title {params.title:q}"
+        "entry tabulate_comparison --log {log:q} --runs {input:q} --title {params.title:q}"
         " --csv {output.csv:q} --md {output.md:q} --html {output.html:q} --tex {output.tex:q}"
 
 
@@ -75,15 +75,15 @@ rule draw_figure:
         ),
         png="results/{part}figures/{figure}.png",
         pdf="results/{part}figures/{figure}.pdf",
-    params:
-        settings=figure_settings,
     log:
         "logs/{part}figures/{figure}.log",
+    localrule: True
     conda:
         "../../envs/results.yaml"
-    localrule: True
+    params:
+        settings=figure_settings,
     shell:
-        "{entry[draw_figure]} --log {log:q} --figure {wildcards.figure} --runs {input.runs:q}"
+        "entry draw_figure --log {log:q} --figure {wildcards.figure} --runs {input.runs:q}"
         " --epochs {input.epochs:q} --settings {params.settings:q} {output:q}"
 
 
@@ -99,8 +99,8 @@ rule write_findings:
         ),
     log:
         "logs/{part}write_findings.log",
+    localrule: True
     conda:
         "../../envs/results.yaml"
-    localrule: True
     shell:
-        "{entry[write_findings]} --log {log:q} --runs {input:q} --out {output:q}"
+        "entry write_findings --log {log:q} --runs {input:q} --out {output:q}"

@@ -7,16 +7,16 @@ rule check_sizes:
         "resources/{dataset}/packed/manifest.json",
     output:
         touch("resources/{dataset}/packed/sizes_checked"),
-    params:
-        runs=lambda wildcards: plan.size_limits_text(STUDY, wildcards.dataset),
     log:
         "logs/{dataset}/check_sizes.log",
+    priority: 10
+    localrule: True
     conda:
         "../../envs/data.yaml"
-    localrule: True
-    priority: 10
+    params:
+        runs=lambda wildcards: plan.size_limits_text(STUDY, wildcards.dataset),
     shell:
-        "{entry[check_sizes]} --log {log:q} --manifest {input:q} --asked {params.runs:q}"
+        "entry check_sizes --log {log:q} --manifest {input:q} --asked {params.runs:q}"
 
 
 rule train:
@@ -29,8 +29,6 @@ rule train:
         runtime="results/runs/{dataset}/{model}/{recipe}/n{train_size}/seed{seed}/runtime.json",
         weights="results/runs/{dataset}/{model}/{recipe}/n{train_size}/seed{seed}/model.safetensors",
         predictions="results/runs/{dataset}/{model}/{recipe}/n{train_size}/seed{seed}/predictions.npz",
-    params:
-        spec=lambda wildcards: plan.spec_text(STUDY, wildcards_run(wildcards)),
     log:
         "logs/runs/{dataset}/{model}/{recipe}/n{train_size}/seed{seed}.log",
     conda:
@@ -38,7 +36,14 @@ rule train:
     threads: STUDY["threads"]
     resources:
         gpu=int(has_gpu(STUDY["device"])),
+        # What a job may use is no part of what it computes: resources, which make nothing stale. And
+        # not {threads}, which Snakemake lowers to --cores: the last digits would follow.
+        device=STUDY["device"],
+        torch_threads=STUDY["threads"],
+    params:
+        spec=lambda wildcards: plan.spec_text(STUDY, wildcards_run(wildcards)),
+        data=subpath(input.manifest, parent=True),
+        folder=subpath(output.metrics, parent=True),
     shell:
-        # Not {threads}: Snakemake lowers it to --cores, and the results would follow.
-        "{entry[train]} --log {log:q} --spec {params.spec:q} --data $(dirname {input.manifest:q})"
-        " --out $(dirname {output.metrics:q}) --device {STUDY[device]} --threads {STUDY[threads]}"
+        "entry train --log {log:q} --spec {params.spec:q} --data {params.data:q}"
+        " --out {params.folder:q} --device {resources.device} --threads {resources.torch_threads}"

@@ -11,7 +11,9 @@ from vitcnn.files import write_text
 from vitcnn.measuring.describe import describe_model
 
 parser = argument_parser(__doc__)
-parser.add_argument("--spec", required=True, type=json.loads, help="dataset and model of a run's spec, as JSON")
+parser.add_argument(
+    "--spec", required=True, type=json.loads, help="dataset and model of a run's spec, as JSON"
+)
 parser.add_argument("--title", required=True, help="the first line")
 parser.add_argument("--out", required=True, type=Path, help="text file to write")
 

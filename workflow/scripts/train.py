@@ -26,7 +26,9 @@ what.add_argument("--spec", metavar="JSON", help="the run's resolved spec, as JS
 parser.add_argument("--config", type=Path, default=Path("config.yaml"), help="default: config.yaml")
 parser.add_argument("--data", type=Path, help="packed dataset (default: resources/DATASET/packed)")
 parser.add_argument("--out", type=Path, help="folder for the results (default: results/runs/NAME)")
-parser.add_argument("--device", choices=["auto", "cpu", "cuda", "mps"], help="default: as configured, or auto")
+parser.add_argument(
+    "--device", choices=["auto", "cpu", "cuda", "mps"], help="default: as configured, or auto"
+)
 parser.add_argument("--threads", type=int, help="CPU threads (default: as configured, or 1)")
 
 

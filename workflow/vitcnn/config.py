@@ -137,7 +137,9 @@ def _signature(builder: str) -> tuple[dict[str, Any], tuple[str, ...]]:
     The file is parsed, not imported: importing it would import torch.
     """
     path = BUILDERS / f"{builder}.py"
-    functions = [n for n in ast.parse(path.read_text(encoding="utf-8")).body if isinstance(n, ast.FunctionDef)]
+    functions = [
+        n for n in ast.parse(path.read_text(encoding="utf-8")).body if isinstance(n, ast.FunctionDef)
+    ]
     build = next((f for f in functions if f.name == "build"), None)
     if build is None:
         raise StudyError(f"{path}: has no function build(), which every model file needs")
@@ -308,6 +310,9 @@ def _misfits(place: str, config: dict[str, Any], dataset: str, model: str, recip
         )
     if dim and heads and dim % heads:
         yield f"models.{model}.num_heads: {heads} heads do not divide embed_dim {dim}"
+    channels, blocks = settings.get("channels"), settings.get("blocks")
+    if channels and blocks and len(channels) != len(blocks):
+        yield f"models.{model}: channels has {len(channels)} entries, blocks {len(blocks)}; each stage needs both"
     for key in ("rotation", "translation", "crop_padding", "horizontal_flip"):
         if isinstance(resolve(config["recipes"][recipe]["augmentation"].get(key, 0), dataset), Mapping):
             yield f"{place}: recipes.{recipe}.augmentation.{key} has no value for {dataset}, and no default"

@@ -154,7 +154,10 @@ def size_limits_text(config: Mapping[str, Any], dataset: str) -> str:
 def check_sizes(manifest: Mapping[str, Any], limits: Mapping[str, int]) -> None:
     """Raise StudyError if a packed dataset has fewer images than size_limits_text() asks for."""
     counts = manifest["counts"]
-    for kind, held, words in (("false", 0, ""), ("true", counts["hold_out"]["images"], " beside the hold-out")):
+    for kind, held, words in (
+        ("false", 0, ""),
+        ("true", counts["hold_out"]["images"], " beside the hold-out"),
+    ):
         there = counts["train"]["images"] - held
         if limits[kind] > there:
             raise StudyError(

@@ -175,7 +175,9 @@ def _download_part(url: str, part: Path) -> int:
         start = have if resumed else 0
         if not resumed:
             strong = answer.headers.get("ETag", "")
-            stamp = answer.headers.get("Last-Modified", "") if not strong or strong.startswith("W/") else strong
+            stamp = (
+                answer.headers.get("Last-Modified", "") if not strong or strong.startswith("W/") else strong
+            )
             _validator_file(part).write_text(json.dumps(stamp), encoding="utf-8")
         total = start + int(rest) if rest else None
         with part.open("ab" if resumed else "wb") as file, _progress(part.stem, start, total) as advance:

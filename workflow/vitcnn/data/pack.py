@@ -46,7 +46,9 @@ def validate_images(dataset: str, layout: str, tree: Path, target: Path, workers
     return {"dataset": dataset, "classes": decoded.classes, "splits": decoded.splits}
 
 
-def pack_dataset(report: Path, decoded: Path, target: Path, on_damaged: str, expected: dict[str, int]) -> None:
+def pack_dataset(
+    report: Path, decoded: Path, target: Path, on_damaged: str, expected: dict[str, int]
+) -> None:
     """Write a dataset's packed arrays and, last of all, `manifest.json` with their digests to `target`.
 
     `report` is what validate_images() returned. Damaged images stop it (`on_damaged` "error") or are
@@ -114,7 +116,9 @@ def choose_hold_out(images: np.ndarray, labels: np.ndarray) -> np.ndarray:
     Within a class they are those whose bytes hash lowest (SHA-256), so that everybody who has the
     same images holds out the same, in whatever order they come.
     """
-    keys = np.array([int.from_bytes(sha256(image.tobytes()).digest()[:8], "big") for image in images], np.uint64)
+    keys = np.array(
+        [int.from_bytes(sha256(image.tobytes()).digest()[:8], "big") for image in images], np.uint64
+    )
     held = np.zeros(len(labels), dtype=bool)
     held[stratified_order(labels, keys)[: round(len(labels) * HOLD_OUT_SHARE)]] = True
     return held
@@ -127,11 +131,15 @@ def load_packed(folder: Path) -> Packed:
     """
     manifest = read_json(folder / "manifest.json")
     if manifest.get("version") != MANIFEST_VERSION:
-        raise StudyError(f"{folder / 'manifest.json'}: version {manifest.get('version')} is not {MANIFEST_VERSION}")
+        raise StudyError(
+            f"{folder / 'manifest.json'}: version {manifest.get('version')} is not {MANIFEST_VERSION}"
+        )
     try:
         arrays = {name: np.load(folder / name, mmap_mode="c") for name in manifest["sha256"]}
     except (OSError, ValueError) as error:
-        raise StudyError(f"{folder}: is no complete packed dataset ({error}); delete it and pack again") from error
+        raise StudyError(
+            f"{folder}: is no complete packed dataset ({error}); delete it and pack again"
+        ) from error
     train, test = (Split(arrays[f"{s}_images.npy"], arrays[f"{s}_labels.npy"]) for s in SPLITS)
     for name, split in (("train", train), ("test", test)):
         if not len(split.images) == len(split.labels) == manifest["counts"][name]["images"]:

@@ -145,7 +145,9 @@ def decode(tree: Path, target: Path, workers: int) -> Decoded:
     with ProcessPoolExecutor(max_workers=workers) as pool:
         for split, images in splits.items():
             paths = [path for path, _ in images]
-            with array_writer(target / f"{split}_images.npy", (len(paths), 3, IMAGE_SIZE, IMAGE_SIZE)) as data:
+            with array_writer(
+                target / f"{split}_images.npy", (len(paths), 3, IMAGE_SIZE, IMAGE_SIZE)
+            ) as data:
                 starts = range(0, len(paths), _CHUNK)
                 chunks = [paths[start : start + _CHUNK] for start in starts]
                 parts = pool.map(_decode_chunk, chunks, starts, repeat(data.path), repeat(data.offset))

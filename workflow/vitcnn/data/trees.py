@@ -116,7 +116,9 @@ def _copy_folder(source: Path, target: Path) -> dict[str, int]:
     for folder in sorted({(target / name).parent for name in expected}):
         folder.mkdir(parents=True, exist_ok=True)
     with ThreadPoolExecutor(max_workers=8) as pool:
-        for _ in pool.map(lambda name: shutil.copyfile(source / name, target / name), expected, chunksize=256):
+        for _ in pool.map(
+            lambda name: shutil.copyfile(source / name, target / name), expected, chunksize=256
+        ):
             pass
     return expected
 

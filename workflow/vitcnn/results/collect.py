@@ -59,7 +59,9 @@ def collect_runs(study: Mapping[str, Any], root: Path, partial: bool = False) ->
     runs = pd.DataFrame(rows)
     if "gap" not in runs:
         runs["gap"] = None
-    return Collected(runs.reindex(columns=[*_identity_columns(), *_FIGURES, "gap"]), pd.DataFrame(epochs, columns=columns))
+    return Collected(
+        runs.reindex(columns=[*_identity_columns(), *_FIGURES, "gap"]), pd.DataFrame(epochs, columns=columns)
+    )
 
 
 def read_run(folder: Path, spec: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -78,7 +80,9 @@ def read_run(folder: Path, spec: Mapping[str, Any]) -> tuple[dict[str, Any], dic
     history, accuracy = metrics["history"], metrics["accuracy"]
     tested = [epoch["test_accuracy"] for epoch in history]
     if [epoch["epoch"] for epoch in history] != list(range(1, spec["recipe"]["epochs"] + 1)):
-        raise StudyError(f"{path}: its history is not one entry for each of {spec['recipe']['epochs']} epochs")
+        raise StudyError(
+            f"{path}: its history is not one entry for each of {spec['recipe']['epochs']} epochs"
+        )
     if len(runtime["epoch_seconds"]) != len(history):
         raise StudyError(f"{folder / 'runtime.json'}: its seconds are not those of {len(history)} epochs")
     if not math.isclose(accuracy["final"], tested[-1]) or not math.isclose(accuracy["best"], max(tested)):

@@ -8,6 +8,24 @@ import pandas as pd
 from vitcnn.results.statistics import CONFIDENCE, Difference, compare
 
 
+class _Measure(NamedTuple):
+    """How a difference is put into words: "the CNN" + verb + figure + unit + than + "the ViT" + what."""
+
+    verb: str
+    unit: str
+    than: str
+    what: str
+    digits: int
+
+
+_MEASURES = {
+    "final": _Measure("is", "points", "above", " in final accuracy", 2),
+    "best": _Measure("is", "points", "above", " in best accuracy", 2),
+    "train_seconds": _Measure("takes", "s", "longer than", " to train", 1),
+    "inference_ms_per_image": _Measure("takes", "ms", "longer than", " for an image", 3),
+}
+
+
 class _Pair(NamedTuple):
     """One experiment's ViT and CNN on one dataset, their finished runs."""
 
@@ -47,13 +65,13 @@ def write_findings(runs: pd.DataFrame) -> str:
     if len(gaps):
         listed = "\n".join(f"- {gap}" for gap in gaps["gap"])
         parts.append(f"**Partial: {len(gaps)} of {len(runs)} runs are missing.**\n\n{listed}")
-    parts += ["## Which model wins with all training images?", *_full_data(done)]
+    parts += ["## Which model wins with all training images?", _listed(_full_data(done))]
     sizes = sorted(done.loc[done["experiment"] == "data_efficiency", "train_images"].unique())
     if sizes:
-        parts += [f"## Which model wins with {int(sizes[0]):,} images?", *_smallest(done, sizes[0])]
-        parts += ["## Where does the ViT catch up?", *_catching_up(done)]
-    parts += ["## Which model trains faster?", *_faster(done)]
-    parts += ["## How much does the best epoch flatter?", *_optimism(done)]
+        parts += [f"## Which model wins with {int(sizes[0]):,} images?", _listed(_smallest(done, sizes[0]))]
+        parts += ["## Where does the ViT catch up?", _listed(_catching_up(done))]
+    parts += ["## Which model trains faster?", _listed(_faster(done))]
+    parts += ["## How much does the best epoch flatter?", _listed(_optimism(done))]
     for title, claims in (
         ("## What the first notebook concluded", list(first_notebook(done))),
         ("## What the second notebook concluded", list(second_notebook(done))),
@@ -62,6 +80,10 @@ def write_findings(runs: pd.DataFrame) -> str:
             rows = [f"| {c.claim} | {c.shown} | **{c.verdict}** |" for c in claims]
             parts += [title, "\n".join(["| Claim | These runs | Verdict |", "|---|---|---|", *rows])]
     return "\n\n".join(parts) + "\n"
+
+
+def _listed(lines: Iterator[str]) -> str:
+    return "\n".join(lines) or "- No finished runs answer this."
 
 
 def first_notebook(done: pd.DataFrame) -> Iterator[Claim]:
@@ -73,34 +95,27 @@ def first_notebook(done: pd.DataFrame) -> Iterator[Claim]:
         accuracy = pair.compare("final")
         yield Claim(
             f"{pair.dataset}: the {winner} is more accurate",
-            _says(pair, accuracy, "points", "final accuracy"),
+            _says(pair, "final"),
             _verdict(accuracy, sign),
         )
-        for column, unit, what in (
-            ("train_seconds", "s", "training time"),
-            ("inference_ms_per_image", "ms", "inference time per image"),
-        ):
-            if not _same_place(pair):
-                shown, verdict = "the runs were made on different hardware", "cannot be told"
-            elif few:
-                shown = _says(pair, pair.compare(column), unit, what)
-                verdict = _verdict(pair.compare(column), 1)
+        times = {"trains": "train_seconds", "infers": "inference_ms_per_image"} if few else {}
+        for verb, column in times.items():
+            claim = f"{pair.dataset}: the CNN {verb} faster"
+            if _same_place(pair):
+                yield Claim(claim, _says(pair, column), _verdict(pair.compare(column), 1))
             else:
-                continue
-            claim = f"{pair.dataset}: the CNN {'trains' if column == 'train_seconds' else 'infers'} faster"
-            yield Claim(claim, shown, verdict)
+                yield Claim(claim, "the runs were made on different hardware", "cannot be told")
         if not few and _same_place(pair):
-            difference = pair.compare("train_seconds")
             yield Claim(
                 f"{pair.dataset}: the training times do not differ significantly (by under a minute)",
-                _says(pair, difference, "s", "training time"),
-                _within(difference, 60),
+                _says(pair, "train_seconds"),
+                _within(pair.compare("train_seconds"), 60),
             )
-        fewer = pair.compare("num_parameters")
+        ratio = _ratio(pair, "num_parameters")
         yield Claim(
             f"{pair.dataset}: the CNN needs fewer parameters",
-            f"{_ratio(pair, 'num_parameters'):.1f} times as many in the {pair.names[0]}",
-            "borne out" if fewer.mean > 0 else "not borne out",
+            f"the {pair.names[0]} has {ratio:.1f} times as many",
+            "borne out" if ratio > 1 else "not borne out",
         )
     many = [pair for pair in pairs if pair.num_classes >= 100]
     if len(many) > 1:
@@ -123,12 +138,12 @@ def second_notebook(done: pd.DataFrame) -> Iterator[Claim]:
     (small, first), (large, last) = by_size[0], by_size[-1]
     yield Claim(
         "CNNs do better with small datasets",
-        f"{small:,} images: {_says(first, first.compare('best'), 'points', 'best accuracy')}",
+        f"{small:,} images: {_says(first, 'best')}",
         _verdict(first.compare("best"), -1),
     )
     yield Claim(
         "ViTs catch up and in the end surpass CNNs as the data grow",
-        f"{large:,} images: {_says(last, last.compare('best'), 'points', 'best accuracy')}",
+        f"{large:,} images: {_says(last, 'best')}",
         _verdict(last.compare("best"), 1),
     )
 
@@ -155,19 +170,16 @@ def _preface(done: pd.DataFrame) -> str:
 
 
 def _full_data(done: pd.DataFrame) -> Iterator[str]:
-    for experiment, column, what in (
-        ("curves", "best", "best accuracy"),
-        ("comparison", "final", "final accuracy"),
-    ):
+    for experiment, column in (("curves", "best"), ("comparison", "final")):
         for pair in _pairs(done, experiment):
             images = int(pair.vit["train_images"].max())
-            yield f"- {pair.dataset}, {images:,} images: {_says(pair, pair.compare(column), 'points', what)}."
+            yield f"- {pair.dataset}, {images:,} images: {_says(pair, column)}."
 
 
 def _smallest(done: pd.DataFrame, size: int) -> Iterator[str]:
     for images, pair in _pairs_by_size(done):
         if images == size:
-            yield f"- {pair.dataset}: {_says(pair, pair.compare('best'), 'points', 'best accuracy')}."
+            yield f"- {pair.dataset}: {_says(pair, 'best')}."
 
 
 def _catching_up(done: pd.DataFrame) -> Iterator[str]:
@@ -254,19 +266,19 @@ def _same_place(pair: _Pair) -> bool:
     return len(both[["device", "threads", "precision"]].drop_duplicates()) == 1
 
 
-def _says(pair: _Pair, difference: Difference, unit: str, what: str) -> str:
-    """Return, say, "the CNN is 17.10 points above the ViT in final accuracy (95 % interval …)"."""
-    vit, cnn = pair.names
-    more, less = (vit, cnn) if difference.mean >= 0 else (cnn, vit)
-    digits = 3 if unit == "ms" else 2
-    text = f"the {more} is {abs(difference.mean):.{digits}f} {unit} above the {less} in {what}"
+def _says(pair: _Pair, column: str) -> str:
+    """Return, say, "the CNN is 17.10 points above the ViT in final accuracy (interval …)"."""
+    verb, unit, than, what, digits = _MEASURES[column]
+    difference = pair.compare(column)
+    more, less = pair.names if difference.mean >= 0 else reversed(pair.names)
+    text = f"the {more} {verb} {abs(difference.mean):.{digits}f} {unit} {than} the {less}{what}"
     if difference.low is None or difference.high is None:
         return f"{text} (one seed: nothing can be concluded about chance)"
-    low, high = sorted((abs(difference.low), abs(difference.high)))
-    if not difference.sign:
-        low = -low if abs(difference.mean) < high else low
-        return f"{text} (no more than chance: the interval, {low:.{digits}f} to {high:.{digits}f}, holds 0)"
-    return f"{text} (interval {low:.{digits}f} to {high:.{digits}f}, {difference.seeds} seeds)"
+    low, high = (
+        (difference.low, difference.high) if difference.mean >= 0 else (-difference.high, -difference.low)
+    )
+    interval = f"interval {low:.{digits}f} to {high:.{digits}f}, {difference.seeds} seeds"
+    return f"{text} ({interval}{'' if difference.sign else ': chance alone could do that'})"
 
 
 def _verdict(difference: Difference, sign: int) -> str:

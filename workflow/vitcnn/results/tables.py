@@ -58,11 +58,11 @@ def for_people(table: pd.DataFrame) -> pd.DataFrame:
     for column in _COLUMNS.values():
         exact = column.title == _COLUMNS["parameters_millions"].title  # every seed has as many
         shown[column.title] = [
-            _cell(mean, 0 if exact else sd, column.decimals)
+            _cell(mean, None if exact else sd, column.decimals)
             for mean, sd in zip(table[column.title], table[f"{column.title} sd"], strict=True)
         ]
         shown[f"{column.title}, reported"] = [
-            _cell(value, 0, column.decimals) for value in table[f"{column.title} reported"]
+            _cell(value, None, column.decimals) for value in table[f"{column.title} reported"]
         ]
     shown["Seeds"] = [
         str(seeds) if seeds == asked else f"{seeds} of {asked}"
@@ -74,7 +74,9 @@ def for_people(table: pd.DataFrame) -> pd.DataFrame:
 def note(runs: pd.DataFrame) -> str:
     """Return what a reader must know beside the table: what the figures are and where they were taken."""
     runs = runs[(runs["experiment"] == "comparison") & runs["gap"].isna()]
-    devices = sorted({f"{r.device}, {int(r.threads)} threads a job, {r.precision}" for r in runs.itertuples()})
+    devices = sorted(
+        {f"{r.device}, {int(r.threads)} threads a job, {r.precision}" for r in runs.itertuples()}
+    )
     images = ", ".join(
         f"{title}: {int(group['train_images'].max()):,} training and {int(group['test_images'].max()):,} test images"
         for title, group in runs.groupby("dataset_title", sort=False)
@@ -92,7 +94,9 @@ def note(runs: pd.DataFrame) -> str:
 def to_markdown(table: pd.DataFrame, title: str, text: str) -> str:
     """Return the table as GitHub's Markdown."""
     align = ("left", "left", *["right"] * (table.shape[1] - 2))
-    return f"**{title}**\n\n{table.to_markdown(index=False, disable_numparse=True, colalign=align)}\n\n{text}\n"
+    return (
+        f"**{title}**\n\n{table.to_markdown(index=False, disable_numparse=True, colalign=align)}\n\n{text}\n"
+    )
 
 
 def to_html(table: pd.DataFrame, title: str, text: str) -> str:
@@ -118,14 +122,15 @@ def to_latex(table: pd.DataFrame, title: str, text: str) -> str:
     def tex(words: str) -> str:
         return words.replace("%", r"\%").replace("±", r"$\pm$").replace("−", "$-$").replace("–", "--")
 
+    body = body.strip().replace("±", r"$\pm$").replace("–", "--")
     return (
         f"\\begin{{table}}\n\\caption{{{tex(title)}. {tex(text)}}}\n\\resizebox{{\\textwidth}}{{!}}{{%\n"
-        f"{body.strip().replace('±', '$\\pm$').replace('–', '--')}\n}}\n\\end{{table}}\n"
+        f"{body}\n}}\n\\end{{table}}\n"
     )
 
 
-def _cell(mean: float, sd: float, decimals: int) -> str:
+def _cell(mean: float, sd: float | None, decimals: int) -> str:
     if pd.isna(mean):
         return "–"
-    spread = f" ± {sd:.{decimals}f}" if not pd.isna(sd) and sd else ""
+    spread = "" if pd.isna(sd) else f" ± {sd:.{decimals}f}"
     return f"{mean:.{decimals}f}{spread}"

@@ -39,7 +39,9 @@ def select_device(name: str) -> "torch.device":
         name = next(candidate for candidate in ("cuda", "mps", "cpu") if available[candidate])
     if not available[name]:
         there = ", ".join(candidate for candidate, is_there in available.items() if is_there)
-        raise StudyError(f"device: {name} is not available here; there is {there}. Set device: auto to take it")
+        raise StudyError(
+            f"device: {name} is not available here; there is {there}. Set device: auto to take it"
+        )
     return torch.device(name)
 
 

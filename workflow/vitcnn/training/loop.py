@@ -12,12 +12,14 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from tqdm import tqdm
 
 from vitcnn.data.augmentation import augment, draw_parameters, normalize
 from vitcnn.data.pack import Packed
 from vitcnn.data.subsets import choose_subset
 from vitcnn.errors import StudyError
 from vitcnn.models import create_model
+from vitcnn.plan import spec_run
 from vitcnn.training.optimizers import Adam, create_optimizer
 
 log = logging.getLogger(__name__)
@@ -78,15 +80,20 @@ def train(spec: Mapping[str, Any], packed: Packed, device: torch.device, precisi
 
     torch.manual_seed(seed)  # initial weights and dropout
     generator = torch.Generator().manual_seed(stream_seed(seed, "order and augmentation"))
-    model = create_model(spec).to(device, memory_format=torch.channels_last)
+    model = create_model(spec).to(device)
+    model = model.to(memory_format=safe_memory_format(model))
     optimizer = create_optimizer(model.parameters(), recipe)
     scale = {
-        key: torch.tensor(recipe["normalization"][key], device=device).view(3, 1, 1) for key in ("mean", "std")
+        key: torch.tensor(recipe["normalization"][key], device=device).view(3, 1, 1)
+        for key in ("mean", "std")
     }
     trained = Trained(model, train_images=len(training), val_images=len(validation))
     trained.setup_seconds = time.perf_counter() - started
 
-    for epoch in range(1, recipe["epochs"] + 1):
+    epochs = tqdm(
+        range(1, recipe["epochs"] + 1), desc=spec_run(spec).name, unit="epoch", leave=False, disable=None
+    )
+    for epoch in epochs:
         before = time.perf_counter()
         loss, correct = _train_epoch(model, optimizer, training, recipe, scale, generator, precision)
         trained.epoch_seconds.append(time.perf_counter() - before)
@@ -107,6 +114,7 @@ def train(spec: Mapping[str, Any], packed: Packed, device: torch.device, precisi
             logits = predict(model, validation, recipe["batch_size"], scale, precision)
             figures["val_accuracy"] = accuracy(logits, validation)
         trained.history.append(figures)
+        epochs.set_postfix(loss=f"{loss:.3f}", test=f"{test_accuracy:.1f} %")
         log.info(
             "epoch %d of %d: loss %.4f, test accuracy %.2f %%, %.2f s",
             epoch,
@@ -132,6 +140,17 @@ def split_rows(spec: Mapping[str, Any], packed: Packed) -> tuple[np.ndarray, np.
     except StudyError as error:
         raise StudyError(f"{dataset['name']}: {error}") from error
     return chosen, np.flatnonzero(held)
+
+
+def safe_memory_format(model: nn.Module) -> torch.memory_format:
+    """Return channels-last, 1.35 times as fast for the CNN on a CPU, where it can be trusted.
+
+    The CPU's backward pass of a strided 1×1 convolution of 8 channels writes outside its memory in
+    this format (torch 2.15); widths that are multiples of 16 take other kernels.
+    """
+    widths = [w for m in model.modules() if isinstance(m, nn.Conv2d) for w in (m.in_channels, m.out_channels)]
+    trusted = all(width % 16 == 0 or width == 3 for width in widths)
+    return torch.channels_last if trusted else torch.contiguous_format
 
 
 def stream_seed(seed: int, purpose: str) -> int:

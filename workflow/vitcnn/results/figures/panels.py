@@ -24,10 +24,14 @@ def lines(
         marker = look.marker if marks or len(mean) == 1 else None
         axes.plot(mean.index, mean, color=look.colour, linestyle=look.line, marker=marker, label=title)
         if half.any():
-            axes.fill_between(mean.index, mean - half, mean + half, color=look.colour, alpha=0.25, linewidth=0)
+            axes.fill_between(
+                mean.index, mean - half, mean + half, color=look.colour, alpha=0.25, linewidth=0
+            )
 
 
-def bars(axes: Axes, rows: pd.DataFrame, experiment: str, y: str, settings: Mapping[str, Any], form: str) -> None:
+def bars(
+    axes: Axes, rows: pd.DataFrame, experiment: str, y: str, settings: Mapping[str, Any], form: str
+) -> None:
     """Draw the mean of `y` over seeds as a bar a model, its spread as a whisker, its value above it."""
     for place, (title, look, group) in enumerate(style.series(rows, experiment)):
         values = group[y].dropna()

@@ -13,21 +13,23 @@ from vitcnn.files import replacing
 
 mpl.use("Agg")
 
-mpl.rcParams.update({
-    "font.size": 11,
-    "axes.titlesize": 12,
-    "axes.titleweight": "bold",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": "#dddddd",
-    "legend.frameon": False,
-    "lines.linewidth": 2,
-    "hatch.linewidth": 0.8,
-    "svg.fonttype": "none",
-    "svg.hashsalt": "vitcnn",  # without it no two SVG files of one figure are the same
-})
+mpl.rcParams.update(
+    {
+        "font.size": 11,
+        "axes.titlesize": 12,
+        "axes.titleweight": "bold",
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.grid": True,
+        "axes.axisbelow": True,
+        "grid.color": "#dddddd",
+        "legend.frameon": False,
+        "lines.linewidth": 2,
+        "hatch.linewidth": 0.8,
+        "svg.fonttype": "none",
+        "svg.hashsalt": "vitcnn",  # without it no two SVG files of one figure are the same
+    }
+)
 
 
 class Look(NamedTuple):
@@ -81,7 +83,9 @@ def legend(axes: Axes) -> None:
     if axes.get_legend_handles_labels()[0]:
         axes.legend()
     else:
-        axes.text(0.5, 0.5, "no runs yet", ha="center", va="center", transform=axes.transAxes, color="#B00020")
+        axes.text(
+            0.5, 0.5, "no runs yet", ha="center", va="center", transform=axes.transAxes, color="#B00020"
+        )
 
 
 def band_name(settings: Mapping[str, Any]) -> str:
