@@ -144,11 +144,10 @@ def download(url: str, target: Path, verify: Callable[[Path], Any], wait: float 
         if status in (200, 206):
             try:
                 verify(part)
-            except StudyError:
-                part.unlink()
-                raise
-            part.replace(target)
-            _validator_file(part).unlink(missing_ok=True)
+                part.replace(target)
+            finally:
+                part.unlink(missing_ok=True)
+                _validator_file(part).unlink(missing_ok=True)
             return
         reason = f"the server answered {status}"
         if status == 416:  # the part is no beginning of what the server has

@@ -156,6 +156,10 @@ def _extract_tar(archive: Path, target: Path) -> dict[str, int]:
             file.extract(member, target, filter="data")
             if member.isfile():
                 sizes[_normal(member.name)] = member.size
+        while file.fileobj.read(
+            1 << 20
+        ):  # what follows the last member, so that a checksum at the end is seen
+            pass
     return sizes
 
 

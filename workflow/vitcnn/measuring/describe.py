@@ -41,7 +41,7 @@ def _trace(model: nn.Module, image: Tensor) -> list[list[str]]:
             def note(module: nn.Module, _inputs: Any, output: Tensor, name: str = name) -> None:
                 count = sum(p.numel() for p in module.parameters())
                 shape = " x ".join(str(side) for side in output.shape[1:])
-                rows.append([name, type(module).__name__, shape, f"{count:,}" if count else ""])
+                rows.append([name, type(module).__name__, shape, f"{count:,}" if count else "-"])
 
             hooks.append(module.register_forward_hook(note))
     model(image)

@@ -1,0 +1,121 @@
+"""Small datasets in the publishers' layouts, and ways to run the workflow in a folder of its own."""
+
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from vitcnn.config import check_config
+
+ROOT = Path(__file__).parents[1]
+WNIDS = ("n00000003", "n00000001", "n00000002")
+
+
+def jpeg(seed: int, size: int = 64, mode: str = "RGB") -> bytes:
+    """Return a JPEG file of noise."""
+    pixels = np.random.default_rng(seed).integers(0, 256, (size, size, 3), dtype=np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).convert(mode).save(buffer, "JPEG")
+    return buffer.getvalue()
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> Path:
+    """A Tiny ImageNet tree as published, of 3 classes with 4 training and 2 validation images each."""
+    root = tmp_path / "published" / "tiny-imagenet-200"
+    (root / "val" / "images").mkdir(parents=True)
+    (root / "wnids.txt").write_text("".join(f"{wnid}\n" for wnid in WNIDS))
+    (root / "words.txt").write_text("".join(f"{wnid}\tthing {wnid[-1]}\n" for wnid in (*WNIDS, "n99999999")))
+    for number, wnid in enumerate(WNIDS):
+        images = root / "train" / wnid / "images"
+        images.mkdir(parents=True)
+        for i in range(4):
+            (images / f"{wnid}_{i}.JPEG").write_bytes(jpeg(10 * number + i))
+    lines = []
+    for i, wnid in enumerate(sorted(WNIDS) * 2):
+        (root / "val" / "images" / f"val_{i}.JPEG").write_bytes(jpeg(100 + i))
+        lines.append(f"val_{i}.JPEG\t{wnid}\t0\t0\t62\t62\n")
+    (root / "val" / "val_annotations.txt").write_text("".join(lines))
+    return root
+
+
+@pytest.fixture(scope="session")
+def default_config() -> dict:
+    """The repository's config.yaml, checked; not to be changed."""
+    return check_config(yaml.safe_load((ROOT / "config.yaml").read_text()))
+
+
+# A study of a minute: the embedded CIFAR-10, small models, one epoch.
+SMALL = {
+    "seeds": [0, 1],
+    "datasets": {
+        "cifar10": {"source": ["embedded:cifar10"]},
+        "cifar100": {"source": ["embedded:cifar100"]},
+        "imagenet200": {"source": ["embedded:imagenet200"]},
+    },
+    "models": {
+        "vit": {"embed_dim": 16, "depth": 1, "num_heads": 2},
+        "cnn": {"channels": [16], "blocks": [1]},
+        "simple_vit": {"embed_dim": 16, "depth": 1, "num_heads": 2},
+        "simple_cnn": {"channels": [8], "hidden": 16},
+    },
+    "recipes": {name: {"epochs": 2, "batch_size": 100} for name in ("adam10", "adamw20", "adamw10")},
+    "experiments": {
+        "comparison": {"datasets": ["cifar10"]},
+        "curves": {"datasets": ["cifar10"]},
+        "data_efficiency": {"train_sizes": [100, 500]},
+    },
+}
+
+
+def snakemake(
+    folder: Path, *arguments: str, config: dict | None = None, **options
+) -> subprocess.CompletedProcess:
+    """Run the workflow in `folder` with SMALL, changed by `config`, and return what it printed."""
+    folder.mkdir(parents=True, exist_ok=True)
+    configfile = folder / "config.yaml"
+    configfile.write_text(yaml.safe_dump(merge(SMALL, config or {}), sort_keys=False))
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile")]
+    command += ["--workflow-profile", "none", "--cores", "2", "--directory", str(folder)]
+    command += ["--configfile", str(configfile), *arguments]
+    environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "1"} | options.pop("env", {})
+    return subprocess.run(
+        command, capture_output=True, text=True, timeout=900, env=environment, cwd=folder, **options
+    )
+
+
+def merge(base: dict, over: dict) -> dict:
+    """Return `base` with `over` merged in, key by key."""
+    merged = dict(base)
+    for key, value in over.items():
+        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = merge(merged[key], value) if both else value
+    return merged
+
+
+def jobs(dry_run: subprocess.CompletedProcess) -> dict[str, int]:
+    """Return how many jobs of each rule a dry run lists."""
+    assert dry_run.returncode == 0, dry_run.stdout + dry_run.stderr
+    lines = (dry_run.stdout + dry_run.stderr).splitlines()
+    if not any(line.startswith("Job stats:") for line in lines):
+        return {}
+    start = next(i for i, line in enumerate(lines) if line.startswith("Job stats:"))
+    counts = {}
+    for line in lines[start + 3 :]:
+        fields = line.split()
+        if len(fields) != 2 or fields[0] == "total":
+            break
+        counts[fields[0]] = int(fields[1])
+    return counts
+
+
+def read(path: Path) -> dict:
+    """Return a JSON file's content."""
+    return json.loads(path.read_text())

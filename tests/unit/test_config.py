@@ -1,0 +1,153 @@
+"""Bad configuration: each mistake is named with its place, and the nearest right word."""
+
+import copy
+
+import pytest
+import yaml
+from conftest import ROOT, merge
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vitcnn.config import check_config, load_config, resolve
+from vitcnn.errors import StudyError
+
+CONFIG = yaml.safe_load((ROOT / "config.yaml").read_text())
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"sedes": [1]}, "sedes: unknown key; did you mean seeds?"),
+        ({"recipes": {"adam10": {"learning_rate": 1}}}, "recipes.adam10.learning_rate: unknown key"),
+        (
+            {"recipes": {"adam10": {"augmentation": {"rotatoin": 3}}}},
+            "recipes.adam10.augmentation.rotatoin: unknown key; did you mean rotation?",
+        ),
+        (
+            {"models": {"vit": {"patchsize": 4}}},
+            "models.vit.patchsize: unknown key; did you mean patch_size?",
+        ),
+        (
+            {"experiments": {"curves": {"model": []}}},
+            "experiments.curves.model: unknown key; did you mean models?",
+        ),
+        ({"report": {"plots": {"dip": 100}}}, "report.plots.dip: unknown key; did you mean dpi?"),
+        ({"recipes": {"adam10": {"lr": "fast"}}}, "recipes.adam10.lr: 'fast' is not of type number"),
+        ({"recipes": {"adam10": {"lr": "1e-3"}}}, "write 0.001"),
+        ({"recipes": {"adam10": {"epochs": 1.5}}}, "recipes.adam10.epochs: 1.5 is not of type integer"),
+        ({"recipes": {"adam10": {"optimizer": "adamx"}}}, "did you mean adam"),
+        ({"models": {"vit": {"dropout": 1.5}}}, "models.vit.dropout: 1.5"),
+        ({"models": {"vit": {"activation": "gleu"}}}, "did you mean gelu?"),
+        ({"models": {"vit": {"builder": "vitt"}}}, "models.vit.builder: there is no vitt; did you mean vit?"),
+        ({"device": "gpu"}, "device: 'gpu' is not one of auto, cpu, cuda, mps"),
+        ({"seeds": []}, "seeds: is empty"),
+        ({"seeds": [1, 2, 1]}, "seeds: 1 listed more than once"),
+        ({"seeds": [-1]}, "seeds.0"),
+        ({"experiments": {"curves": {"seeds": [3, 3]}}}, "experiments.curves.seeds: 3 listed more than once"),
+        (
+            {"experiments": {"curves": {"datasets": ["cifar11"]}}},
+            "cifar11 is not one of the datasets; did you mean",
+        ),
+        ({"experiments": {"curves": {"models": ["simple_vitt"]}}}, "did you mean simple_vit?"),
+        ({"experiments": {"curves": {"recipe": "adamw"}}}, "adamw is not one of the recipes"),
+        ({"experiments": {"curves": {"train_sizes": [0]}}}, "experiments.curves.train_sizes.0"),
+        (
+            {"models": {"vit": {"patch_size": 5}}},
+            "models.vit.patch_size: 5 does not divide the 32 pixels of cifar10",
+        ),
+        ({"models": {"vit": {"num_heads": 7}}}, "7 heads do not divide embed_dim 128"),
+        ({"models": {"cnn": {"blocks": [2, 2]}}}, "channels has 3 entries, blocks 2"),
+        (
+            {"recipes": {"adam10": {"batch_size": {"cifar1": 8}}}},
+            "recipes.adam10.batch_size.cifar1: is no dataset",
+        ),
+        ({"datasets": {"cifar10": {"source": []}}}, "datasets.cifar10.source: is empty"),
+        ({"datasets": {"cifar10": {"source": ["ftp://x/y"]}}}, "ftp:// is not supported"),
+        ({"datasets": {"cifar10": {"source": ["kaggle:tiny"]}}}, "kaggle:OWNER/DATASET"),
+        ({"datasets": {"cifar10": {"source": ["a.zip#md5=12"]}}}, "datasets.cifar10.source: a.zip#md5=12"),
+        ({"datasets": {"a; touch pwned": CONFIG["datasets"]["cifar10"]}}, "'a; touch pwned' is no name"),
+        ({"models": None}, "models: None is not of type object"),
+    ],
+)
+def test_mistakes_are_named(change, expected):
+    with pytest.raises(StudyError) as error:
+        check_config(merge(CONFIG, change))
+    assert expected in str(error.value)
+
+
+def test_value_missing_for_a_dataset_is_named():
+    config = copy.deepcopy(CONFIG)
+    config["recipes"]["adam10"]["batch_size"] = {"cifar10": 8, "cifar100": 8}
+    with pytest.raises(StudyError, match="recipes.adam10.batch_size has no value for imagenet200"):
+        check_config(config)
+
+
+def test_all_mistakes_at_once():
+    with pytest.raises(StudyError) as error:
+        check_config(merge(CONFIG, {"seeds": [], "device": "gpu"}))
+    assert str(error.value).count("\n  - ") == 2
+
+
+def mappings(node, path=()):
+    """Yield the path of every mapping with a fixed set of keys."""
+    free = {(), ("datasets",), ("models",), ("recipes",), ("experiments",)} - {()}
+    by_dataset = "default" in node or any(key in CONFIG["datasets"] for key in node)
+    if path not in free and not (by_dataset and path[:1] != ("datasets",)):
+        yield path
+    for key, value in node.items():
+        if isinstance(value, dict):
+            yield from mappings(value, (*path, key))
+
+
+@settings(max_examples=60, deadline=None)
+@given(path=st.sampled_from(list(mappings(CONFIG))), key=st.from_regex(r"\A[a-z]{3,9}_zz\Z"))
+def test_an_unknown_key_is_refused_at_any_depth(path, key):
+    config = copy.deepcopy(CONFIG)
+    node = config
+    for step in path:
+        node = node[step]
+    node[key] = 1
+    with pytest.raises(StudyError) as error:
+        check_config(config)
+    assert f"{'.'.join((*path, key))}: unknown key" in str(error.value)
+
+
+def test_an_experiment_can_be_switched_off():
+    assert check_config(merge(CONFIG, {"experiments": {"curves": None}}))["experiments"]["curves"] is None
+
+
+def test_defaults_are_filled_in():
+    config = copy.deepcopy(CONFIG)
+    for key in ("device", "precision", "threads", "on_damaged", "report"):
+        del config[key]
+    del config["recipes"]["adamw20"]["augmentation"]
+    checked = check_config(config)
+    assert (checked["device"], checked["precision"], checked["threads"]) == ("auto", "auto", 1)
+    assert checked["report"]["plots"] == {"dpi": 200, "band": "sd"}
+    assert checked["recipes"]["adamw20"]["augmentation"]["rotation"] == 0
+    assert checked["experiments"]["curves"]["train_sizes"] == ["all"]
+
+
+def test_values_by_dataset():
+    recipe = check_config(CONFIG)["recipes"]["adam10"]
+    assert resolve(recipe["batch_size"], "imagenet200") == 64
+    assert resolve(recipe["batch_size"], "cifar10") == 128
+    assert resolve(recipe, "imagenet200")["augmentation"]["rotation"] == 15
+    assert resolve(recipe, "cifar100")["normalization"] == {"mean": [0.5] * 3, "std": [0.5] * 3}
+
+
+def test_a_file_that_is_no_yaml(tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_text("seeds: [1\n")
+    with pytest.raises(StudyError, match=r"config\.yaml: is no YAML"):
+        load_config(path)
+    with pytest.raises(StudyError, match="cannot be read"):
+        load_config(tmp_path / "absent.yaml")
+
+
+def test_the_schema_and_config_yaml_name_the_same_keys():
+    """Every key of the schema stands in config.yaml: a user finds all there is in one place."""
+    schema = yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text())
+    assert set(schema["properties"]) == set(CONFIG)
+    recipe = schema["properties"]["recipes"]["additionalProperties"]["properties"]
+    assert set(recipe) == set().union(*CONFIG["recipes"].values())

@@ -1,0 +1,223 @@
+"""Fetching: the first source that delivers, against a real HTTP server on loopback."""
+
+import threading
+from hashlib import md5, sha256
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from vitcnn.data import fetch as fetch_module
+from vitcnn.data.fetch import fetch
+from vitcnn.data.sources import Source
+from vitcnn.errors import StudyError
+
+CONTENT = bytes(range(256)) * 4000
+
+
+class Server(ThreadingHTTPServer):
+    """Serves CONTENT; `script` lists what to do with the next requests, then it is well-behaved."""
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.script, self.requests, self.ranges, self.etag = [], [], True, '"one"'
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self):
+        server = self.server
+        asked = self.headers.get("Range")
+        server.requests.append(asked)
+        step = server.script.pop(0) if server.script else "whole"
+        if isinstance(step, int):
+            self.send_response(step)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
+        start = 0
+        if asked and server.ranges and self.headers.get("If-Range") == server.etag:
+            start = int(asked.removeprefix("bytes=").rstrip("-"))
+        body = CONTENT[start:]
+        self.send_response(206 if start else 200)
+        if start:
+            self.send_header("Content-Range", f"bytes {start}-{len(CONTENT) - 1}/{len(CONTENT)}")
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header("ETag", server.etag)
+        self.end_headers()
+        if step == "break":
+            self.wfile.write(body[: len(body) // 2])
+            self.close_connection = True
+            return
+        self.wfile.write(body)
+
+    def log_message(self, *arguments):
+        pass
+
+
+@pytest.fixture
+def server(monkeypatch):
+    server = Server()
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    monkeypatch.setattr(fetch_module.time, "sleep", lambda seconds: None)
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+def url(server, checksum=None):
+    address = f"http://127.0.0.1:{server.server_port}/data.tar.gz"
+    return f"{address}#{checksum}" if checksum else address
+
+
+def content_of(manifest):
+    with open(manifest["path"], "rb") as file:
+        return file.read()
+
+
+@pytest.mark.parametrize(
+    "checksum", [None, f"md5={md5(CONTENT).hexdigest()}", f"sha256={sha256(CONTENT).hexdigest()}"]
+)
+def test_a_url(checksum, server, tmp_path):
+    manifest = fetch("cifar10", [url(server, checksum)], tmp_path)
+    assert content_of(manifest) == CONTENT
+    assert manifest["sha256"] == sha256(CONTENT).hexdigest()
+    assert manifest["bytes"] == len(CONTENT)
+    assert manifest["source"] == url(server, checksum)
+    assert manifest["failed"] == []
+    assert manifest["fetched_at"]
+    assert [p.name for p in tmp_path.rglob("*") if p.is_file()] == ["data.tar.gz"]
+
+
+def test_a_finished_download_is_not_repeated(server, tmp_path):
+    for _ in range(2):
+        fetch("cifar10", [url(server, f"md5={md5(CONTENT).hexdigest()}")], tmp_path)
+    assert len(server.requests) == 1
+
+
+def test_a_broken_connection_is_resumed(server, tmp_path):
+    server.script = ["break", "break"]
+    manifest = fetch("cifar10", [url(server)], tmp_path)
+    assert content_of(manifest) == CONTENT
+    first, second = (int(asked.removeprefix("bytes=").rstrip("-")) for asked in server.requests[1:])
+    assert server.requests[0] is None
+    assert 0 < first < second < len(CONTENT)
+
+
+def test_a_server_without_ranges_starts_anew(server, tmp_path):
+    server.script, server.ranges = ["break"], False
+    assert content_of(fetch("cifar10", [url(server)], tmp_path)) == CONTENT
+
+
+def test_a_file_replaced_meanwhile_is_not_mixed(server, tmp_path):
+    server.script = ["break"] * fetch_module.ATTEMPTS
+    with pytest.raises(StudyError):
+        fetch("cifar10", [url(server)], tmp_path)
+    server.etag = '"two"'
+    server.requests.clear()
+    assert content_of(fetch("cifar10", [url(server)], tmp_path)) == CONTENT
+    assert server.requests[0].startswith("bytes=")
+
+
+@pytest.mark.parametrize("status", [429, 500, 503])
+def test_a_passing_fault_is_tried_again(status, server, tmp_path):
+    server.script = [status, status]
+    assert content_of(fetch("cifar10", [url(server)], tmp_path)) == CONTENT
+    assert len(server.requests) == 3
+
+
+@pytest.mark.parametrize(("status", "tries"), [(404, 1), (403, 1), (500, fetch_module.ATTEMPTS)])
+def test_a_refusal_is_reported(status, tries, server, tmp_path):
+    server.script = [status] * 10
+    with pytest.raises(StudyError, match=f"the server answered {status}"):
+        fetch("cifar10", [url(server)], tmp_path)
+    assert len(server.requests) == tries
+    assert [p for p in tmp_path.rglob("*") if p.is_file()] == []
+
+
+def test_a_wrong_checksum_is_an_error_and_the_file_is_not_used(server, tmp_path):
+    with pytest.raises(
+        StudyError, match=f"its md5 is {md5(CONTENT).hexdigest()}, not {'0' * 32}; the file is not used"
+    ):
+        fetch("cifar10", [url(server, f"md5={'0' * 32}")], tmp_path)
+    assert not list(tmp_path.rglob("data.tar.gz*"))
+    local = tmp_path / "local.zip"
+    local.write_bytes(b"x")
+    with pytest.raises(StudyError, match="the file is not used"):
+        fetch("cifar10", [f"{local}#md5={'0' * 32}"], tmp_path)
+    assert local.read_bytes() == b"x"
+
+
+def test_the_next_place_is_tried_and_the_failures_are_kept(server, tmp_path):
+    server.script = [404]
+    good = tmp_path / "good.zip"
+    good.write_bytes(b"good")
+    manifest = fetch("cifar10", [url(server), str(tmp_path / "absent"), str(good)], tmp_path / "downloads")
+    assert manifest["path"] == str(good)
+    assert [failure["reason"] for failure in manifest["failed"]] == [
+        "the server answered 404",
+        "there is nothing at this path",
+    ]
+
+
+def test_a_list_that_is_exhausted_names_each_place_with_its_reason(server, tmp_path):
+    server.script = [404]
+    closed = "http://127.0.0.1:9/x.zip"
+    with pytest.raises(StudyError) as error:
+        fetch("cifar10", [url(server), "/nowhere/at/all", closed, "kaggle:nobody/nothing"], tmp_path)
+    message = str(error.value)
+    assert message.startswith("cifar10: no source delivered:")
+    assert f"- {url(server)}: the server answered 404" in message
+    assert "- /nowhere/at/all: there is nothing at this path" in message
+    assert f"- {closed}: the connection failed" in message
+    assert "- kaggle:nobody/nothing: Kaggle" in message
+    assert "--config 'datasets={cifar10: {source: [PATH]}}'" in message
+
+
+def test_a_folder(tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "file").write_bytes(b"12345")
+    manifest = fetch("cifar10", [str(tmp_path / "data")], tmp_path)
+    assert (manifest["kind"], manifest["files"], manifest["bytes"]) == ("folder", 1, 5)
+    with pytest.raises(StudyError, match="a checksum needs an archive"):
+        fetch("cifar10", [f"{tmp_path / 'data'}#md5={'0' * 32}"], tmp_path)
+
+
+def test_kaggle_goes_through_kagglehub(tmp_path, monkeypatch):
+    import kagglehub
+
+    monkeypatch.setattr(kagglehub, "dataset_download", lambda handle: str(tmp_path / handle))
+    (tmp_path / "owner" / "set").mkdir(parents=True)
+    assert fetch("cifar10", ["kaggle:owner/set"], tmp_path)["path"] == str(tmp_path / "owner" / "set")
+
+
+def test_kaggle_says_how_to_get_credentials(tmp_path, monkeypatch):
+    import kagglehub
+    import requests
+
+    def refuse(handle):
+        error = requests.HTTPError("403 Client Error")
+        error.response = requests.Response()
+        error.response.status_code = 403
+        raise error
+
+    monkeypatch.setattr(kagglehub, "dataset_download", refuse)
+    with pytest.raises(StudyError, match=r"API token.*kaggle\.json"):
+        fetch("cifar10", ["kaggle:owner/set"], tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("kaggle:a/b-c", Source("kaggle", "a/b-c", None)),
+        (
+            "https://x.org/a%20b.zip#sha256=" + "a" * 64,
+            Source("url", "https://x.org/a%20b.zip", ("sha256", "a" * 64)),
+        ),
+        ("data/my file.zip", Source("path", "data/my file.zip", None)),
+        ("embedded:cifar10", Source("embedded", "cifar10", None)),
+    ],
+)
+def test_sources(text, expected):
+    assert Source.parse(text) == expected

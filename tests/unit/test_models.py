@@ -1,0 +1,182 @@
+"""The four models against plain ones built from torch.nn: same state, same input, same output."""
+
+import copy
+
+import pytest
+import reference
+import torch
+import yaml
+from conftest import ROOT
+
+from vitcnn import plan
+from vitcnn.config import builders, check_config
+from vitcnn.measuring.describe import describe_model
+from vitcnn.models import count_parameters, create_model
+
+CONFIG = check_config(yaml.safe_load((ROOT / "config.yaml").read_text()))
+MODELS = ["vit", "cnn", "simple_vit", "simple_cnn"]
+SHAPES = {"cifar10": (32, 10), "cifar100": (32, 100), "imagenet200": (64, 200)}
+
+
+def spec_of(model, dataset="cifar10", **changes):
+    spec = copy.deepcopy(plan.run_spec(CONFIG, plan.Run(dataset, model, "adam10", "all", 0)))
+    spec["model"] |= changes
+    return spec
+
+
+@pytest.mark.parametrize(
+    ("model", "dataset", "expected"),
+    [
+        ("vit", "cifar10", 1_205_642),
+        ("vit", "cifar100", 1_217_252),
+        ("vit", "imagenet200", 1_248_584),
+        ("cnn", "cifar10", 175_258),
+        ("cnn", "cifar100", 181_108),
+        ("cnn", "imagenet200", 187_608),
+        ("simple_cnn", "cifar10", 620_362),
+        ("simple_vit", "cifar10", 809_354),
+    ],
+)
+def test_number_of_parameters(model, dataset, expected):
+    assert count_parameters(create_model(spec_of(model, dataset))) == expected
+
+
+def pair(model, dataset):
+    """Return the project's model and its plain counterpart in the same, not initial, state."""
+    torch.manual_seed(1)
+    plain = reference.create(model, *SHAPES[dataset], dropout=0.0)
+    with torch.no_grad():
+        for parameter in plain.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.05)
+    off = {"dropout": 0, "pos_dropout": 0} if "vit" in model else {}
+    ours = create_model(spec_of(model, dataset, **off))
+    reference.copy_state(plain, ours)
+    return ours, plain
+
+
+@pytest.mark.parametrize("dataset", list(SHAPES))
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("mode", ["train", "eval"])
+def test_same_output(model, dataset, mode):
+    ours, plain = pair(model, dataset)
+    images = torch.randn(8, 3, SHAPES[dataset][0], SHAPES[dataset][0])
+    expected = plain.train(mode == "train")(images)
+    actual = ours.train(mode == "train")(images)
+    assert torch.linalg.norm(actual - expected) / torch.linalg.norm(expected) < 1e-5
+    for (name, mine), theirs in zip(ours.named_buffers(), plain.buffers(), strict=True):
+        assert torch.allclose(mine, theirs, rtol=1e-5), name  # the running statistics moved alike
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_same_loss_and_gradients(model):
+    ours, plain = pair(model, "cifar10")
+    images, labels = torch.randn(16, 3, 32, 32), torch.randint(0, 10, (16,))
+    losses = []
+    for module in (ours, plain):
+        loss = torch.nn.functional.cross_entropy(module.train()(images), labels)
+        loss.backward()
+        losses.append(loss.item())
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+    gradients = {name: p.grad for name, p in plain.named_parameters()}
+    if "vit" in model:
+        gradients = reference.translate(gradients)
+        pairs = [(name, p.grad, gradients[name]) for name, p in ours.named_parameters()]
+    else:
+        pairs = [
+            (n, p.grad, g) for (n, p), g in zip(ours.named_parameters(), gradients.values(), strict=True)
+        ]
+    for name, mine, theirs in pairs:
+        scale = torch.linalg.norm(theirs)
+        assert torch.linalg.norm(mine - theirs) <= 1e-4 * scale + 1e-7, name
+
+
+def test_dropout_acts_where_torch_puts_it():
+    """With p = 1 a branch is silent: each of the places shows in the output of a block."""
+    torch.manual_seed(0)
+    model = create_model(spec_of("vit", dropout=1.0, pos_dropout=0.0)).train()
+    tokens = torch.randn(2, 65, 128)
+    assert torch.equal(model.blocks(tokens), tokens)
+    assert not create_model(spec_of("vit", pos_dropout=1.0)).train().pos_drop(tokens).any()
+    block = create_model(spec_of("vit")).blocks[0].train()
+    assert (block.attn.dropout, block.mlp.drop.p, block.drop.p) == (0.1, 0.1, 0.1)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_initial_weights_are_distributed_as_torchs(model):
+    """Mean and spread of each entry of the state over 30 initialisations of both."""
+    ours, plain = [], []
+    for seed in range(30):
+        torch.manual_seed(seed)
+        ours.append(create_model(spec_of(model)).state_dict())
+        module = reference.create(model, 32, 10)
+        plain.append(reference.translate(module.state_dict()) if "vit" in model else module.state_dict())
+    for mine, theirs in zip(
+        ours[0], sorted(plain[0], key=list(ours[0]).index) if "vit" in model else plain[0], strict=True
+    ):
+        a = torch.stack([state[mine].float() for state in ours])
+        b = torch.stack([state[theirs].float() for state in plain])
+        if b.std() == 0:
+            assert torch.equal(a, b), mine
+            continue
+        standard_error = b.std() / b.numel() ** 0.5
+        assert abs(a.mean() - b.mean()) < 6 * standard_error, mine
+        assert (a.std() / b.std()).item() == pytest.approx(1, abs=0.02 if b.numel() > 1e4 else 0.25), mine
+        assert a.abs().max().item() == pytest.approx(b.abs().max().item(), rel=0.35), mine
+
+
+@pytest.mark.parametrize("model", ["vit", "simple_vit"])
+def test_layers_start_as_copies_of_one(model):
+    blocks = create_model(spec_of(model)).blocks
+    first = blocks[0].state_dict()
+    for block in blocks[1:]:
+        assert all(torch.equal(first[name], value) for name, value in block.state_dict().items())
+        assert block.attn.qkv.weight is not blocks[0].attn.qkv.weight
+
+
+def test_notebook_one_has_zero_position_embedding_relu_and_no_final_norm():
+    model = create_model(spec_of("vit"))
+    assert not model.pos_embed.any()
+    assert isinstance(model.norm, torch.nn.Identity)
+    assert isinstance(model.blocks[0].mlp.act, torch.nn.ReLU)
+
+
+def test_notebook_two_has_a_final_norm_gelu_and_small_position_embedding():
+    model = create_model(spec_of("simple_vit"))
+    assert model.pos_embed.std().item() == pytest.approx(0.02, rel=0.05)
+    assert isinstance(model.norm, torch.nn.LayerNorm)
+    assert isinstance(model.blocks[0].mlp.act, torch.nn.GELU)
+
+
+@pytest.mark.parametrize("dataset", list(SHAPES))
+@pytest.mark.parametrize("model", MODELS)
+def test_description(model, dataset):
+    text = describe_model(spec_of(model, dataset), "Title")
+    model_count = count_parameters(create_model(spec_of(model, dataset)))
+    assert f"{model_count:,} trainable parameters" in text
+    lines = text.split("\n\n")[1].splitlines()[2:]
+    listed = [line.split()[-1].replace(",", "") for line in lines]
+    assert sum(int(count) for count in listed if count != "-") == model_count
+
+
+def test_a_new_model_is_one_file_and_one_entry(tmp_path, monkeypatch):
+    from vitcnn import config, models
+
+    (tmp_path / "linear.py").write_text(
+        "from torch import nn\n"
+        "def build(*, image_size: int, num_classes: int, width: int = 8):\n"
+        "    side = 3 * image_size**2\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(side, width), nn.Linear(width, num_classes))\n"
+    )
+    monkeypatch.setattr(config, "BUILDERS", tmp_path)
+    monkeypatch.setattr(models, "__path__", [*models.__path__, str(tmp_path)])
+    builders.cache_clear()
+    raw = yaml.safe_load((ROOT / "config.yaml").read_text())
+    raw["models"] = {"linear": {"title": "Linear", "builder": "linear"}}
+    raw["experiments"] = {"mine": {"datasets": ["cifar10"], "models": ["linear"], "recipe": "adam10"}}
+    try:
+        checked = check_config(raw)
+        spec = plan.run_spec(checked, plan.all_runs(checked)[0])
+        assert spec["model"] == {"name": "linear", "builder": "linear", "width": 8}
+        assert create_model(spec)(torch.zeros(2, 3, 32, 32)).shape == (2, 10)
+    finally:
+        builders.cache_clear()

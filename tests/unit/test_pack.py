@@ -1,0 +1,144 @@
+"""Packing: one form for all datasets, its digests, its hold-out, and what stops it."""
+
+import shutil
+from collections import namedtuple
+
+import numpy as np
+import pytest
+from conftest import WNIDS
+
+from vitcnn.data import pack
+from vitcnn.data.pack import load_packed, pack_dataset, validate_images
+from vitcnn.data.tiny_imagenet import sort_validation
+from vitcnn.errors import StudyError
+from vitcnn.files import file_digest, read_json, write_json
+
+EXPECTED = {"image_size": 64, "num_classes": 3}
+
+
+def prepare(tiny, tmp_path):
+    sort_validation(tiny)
+    report = validate_images("imagenet200", "tiny_imagenet", tiny, tmp_path / "decoded", 1)
+    write_json(tmp_path / "validation.json", report)
+
+
+def pack_it(tmp_path, on_damaged="error", expected=EXPECTED):
+    pack_dataset(
+        tmp_path / "validation.json", tmp_path / "decoded", tmp_path / "packed", on_damaged, expected
+    )
+    return read_json(tmp_path / "packed" / "manifest.json")
+
+
+def spoil(tiny, *names):
+    for name in names:
+        (tiny / "train" / name.rsplit("_", 1)[0] / "images" / name).write_bytes(b"spoilt")
+
+
+def test_manifest_and_arrays(tiny, tmp_path):
+    prepare(tiny, tmp_path)
+    manifest = pack_it(tmp_path)
+    assert manifest["counts"]["train"] == {"images": 12, "damaged": 0, "greyscale": 0}
+    assert manifest["counts"]["test"]["images"] == 6
+    assert manifest["counts"]["hold_out"] == {"images": 1}
+    for name, digest in manifest["sha256"].items():
+        assert file_digest(tmp_path / "packed" / name) == digest
+    packed = load_packed(tmp_path / "packed")
+    assert (packed.train.images == np.load(tmp_path / "decoded" / "train_images.npy")).all()
+
+
+def test_the_same_images_give_the_same_bytes(tiny, tmp_path):
+    prepare(tiny, tmp_path)
+    first = pack_it(tmp_path)
+    shutil.rmtree(tmp_path / "packed")
+    assert pack_it(tmp_path) == first
+
+
+def test_damaged_images_stop_it_with_the_list(tiny, tmp_path):
+    spoil(tiny, f"{WNIDS[0]}_1.JPEG", f"{WNIDS[1]}_2.JPEG")
+    prepare(tiny, tmp_path)
+    with pytest.raises(StudyError) as error:
+        pack_it(tmp_path)
+    assert "2 damaged images" in str(error.value)
+    assert f"{WNIDS[0]}_1.JPEG: cannot identify image file" in str(error.value)
+    assert "on_damaged=skip" in str(error.value)
+    assert not (tmp_path / "packed").exists()
+    report = read_json(tmp_path / "validation.json")
+    assert len(report["splits"]["train"]["damaged"]) == 2
+
+
+def test_damaged_images_can_be_left_out(tiny, tmp_path):
+    spoil(tiny, f"{WNIDS[0]}_1.JPEG")
+    prepare(tiny, tmp_path)
+    manifest = pack_it(tmp_path, "skip")
+    assert manifest["counts"]["train"] == {"images": 11, "damaged": 1, "greyscale": 0}
+    packed = load_packed(tmp_path / "packed")
+    assert np.bincount(packed.train.labels).tolist() == [4, 4, 3]
+    assert packed.train.images.reshape(11, -1).any(axis=1).all()
+
+
+def test_a_class_without_images(tiny, tmp_path):
+    spoil(tiny, *(f"{WNIDS[0]}_{i}.JPEG" for i in range(4)))
+    prepare(tiny, tmp_path)
+    with pytest.raises(StudyError, match=f"no usable train image of the class {WNIDS[0]}"):
+        pack_it(tmp_path, "skip")
+
+
+@pytest.mark.parametrize(
+    ("expected", "message"),
+    [
+        (
+            {"image_size": 64, "num_classes": 200},
+            "has 3 classes, but datasets.imagenet200.num_classes is 200",
+        ),
+        ({"image_size": 32, "num_classes": 3}, "64 by 64 pixels, but datasets.imagenet200.image_size is 32"),
+    ],
+)
+def test_another_size_than_configured(expected, message, tiny, tmp_path):
+    prepare(tiny, tmp_path)
+    with pytest.raises(StudyError, match=message):
+        pack_it(tmp_path, expected=expected)
+
+
+def test_a_full_disk_stops_it_before_the_first_byte(tiny, tmp_path, monkeypatch):
+    prepare(tiny, tmp_path)
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(pack.shutil, "disk_usage", lambda path: usage(100, 100, 1000))
+    with pytest.raises(StudyError, match=r"no space left: packing takes 0\.2 MB"):
+        pack_it(tmp_path)
+    assert not (tmp_path / "packed").exists()
+
+
+def test_a_disk_that_fills_up_while_packing_leaves_no_manifest(tiny, tmp_path, monkeypatch):
+    prepare(tiny, tmp_path)
+    save = np.save
+
+    def full(file, array):
+        if array.dtype == bool:
+            raise OSError(28, "No space left on device")
+        save(file, array)
+
+    monkeypatch.setattr(pack.np, "save", full)
+    with pytest.raises(OSError, match="No space left"):
+        pack_it(tmp_path)
+    assert sorted(p.name for p in (tmp_path / "packed").iterdir()) == ["train_images.npy", "train_labels.npy"]
+
+
+def test_loading_maps_the_files_instead_of_reading_them(tiny, tmp_path):
+    prepare(tiny, tmp_path)
+    pack_it(tmp_path)
+    packed = load_packed(tmp_path / "packed")
+    for array in (*packed.train, *packed.test, packed.hold_out):
+        assert isinstance(array, np.memmap)
+    before = file_digest(tmp_path / "packed" / "train_images.npy")
+    packed.train.images[0] = 7  # a private copy of the page: the file stays
+    assert file_digest(tmp_path / "packed" / "train_images.npy") == before
+
+
+def test_what_is_not_whole_is_refused(tiny, tmp_path):
+    prepare(tiny, tmp_path)
+    pack_it(tmp_path)
+    (tmp_path / "packed" / "test_labels.npy").unlink()
+    with pytest.raises(StudyError, match=r"is no complete packed dataset.*test_labels"):
+        load_packed(tmp_path / "packed")
+    with pytest.raises(StudyError, match=r"manifest\.json: cannot be read"):
+        load_packed(tmp_path)

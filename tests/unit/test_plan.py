@@ -1,0 +1,152 @@
+"""Runs, their specs and digests."""
+
+import copy
+import json
+import random
+
+import pytest
+import yaml
+from conftest import ROOT, merge
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vitcnn import plan
+from vitcnn.config import check_config
+from vitcnn.errors import StudyError
+
+CONFIG = yaml.safe_load((ROOT / "config.yaml").read_text())
+
+
+def spec_of(change=None, name="cifar10/vit/adam10/nall/seed0"):
+    return plan.run_spec(check_config(merge(CONFIG, change or {})), plan.Run.parse(name))
+
+
+def test_the_default_study_has_ninety_runs(default_config):
+    counts = {name: len(plan.experiment_runs(default_config, name)) for name in default_config["experiments"]}
+    assert counts == {"comparison": 30, "curves": 10, "data_efficiency": 50}
+    assert len(plan.all_runs(default_config)) == 90
+
+
+def test_experiments_share_runs():
+    more = {
+        "experiments": {
+            "again": {"datasets": ["cifar10"], "models": ["vit"], "recipe": "adam10", "seeds": [0, 9]}
+        }
+    }
+    config = check_config(merge(CONFIG, more))
+    assert len(plan.all_runs(config)) == 91
+
+
+def test_notebook_settings_reach_the_spec():
+    spec = spec_of(name="imagenet200/vit/adam10/nall/seed3")
+    assert spec["model"]["patch_size"] == 8
+    assert spec["model"]["activation"] == "relu"
+    assert spec["recipe"]["batch_size"] == 64
+    assert spec["recipe"]["augmentation"]["rotation"] == 15
+    assert spec["recipe"]["normalization"]["mean"] == [0.485, 0.456, 0.406]
+    assert spec["recipe"]["hold_out"] is False
+    spec = spec_of(name="cifar10/simple_cnn/adamw10/n1000/seed3")
+    assert (spec["recipe"]["epochs"], spec["recipe"]["lr"], spec["recipe"]["weight_decay"]) == (
+        10,
+        0.0003,
+        0.05,
+    )
+    assert spec["recipe"]["augmentation"]["crop_padding"] == 4
+    assert spec["train_size"] == 1000
+
+
+def shuffled(node, rng):
+    if not isinstance(node, dict):
+        return node
+    items = [(key, shuffled(value, rng)) for key, value in node.items()]
+    rng.shuffle(items)
+    return dict(items)
+
+
+@given(st.integers(0, 2**32))
+def test_the_order_of_keys_changes_nothing(seed):
+    config = check_config(shuffled(CONFIG, random.Random(seed)))
+    run = plan.Run("cifar10", "vit", "adam10", "all", 0)
+    assert plan.spec_text(config, run) == plan.spec_text(check_config(copy.deepcopy(CONFIG)), run)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"models": {"vit": {"title": "Other"}}},
+        {"recipes": {"adam10": {"title": "Other"}}},
+        {"datasets": {"cifar10": {"title": "Other", "source": ["elsewhere.tar.gz"]}}},
+        {"recipes": {"adam10": {"weight_decay": 0.0}}},
+        {"recipes": {"adam10": {"lr": 1.0e-3, "batch_size": {"cifar10": 128, "default": 64}}}},
+        {"models": {"cnn": {"channels": [1, 2, 3]}}},
+        {"device": "cpu", "threads": 4, "on_damaged": "skip", "seeds": [5]},
+        {"report": {"plots": {"dpi": 100}}},
+    ],
+)
+def test_what_does_not_concern_a_run_leaves_its_digest(change):
+    assert plan.digest(spec_of(change)) == plan.digest(spec_of())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"recipes": {"adam10": {"lr": 0.002}}},
+        {"recipes": {"adam10": {"augmentation": {"rotation": 11}}}},
+        {"models": {"vit": {"dropout": 0.2}}},
+        {"models": {"vit": {"final_norm": True}}},
+        {"precision": "bf16"},
+    ],
+)
+def test_what_concerns_a_run_changes_its_digest(change):
+    assert plan.digest(spec_of(change)) != plan.digest(spec_of())
+
+
+def test_two_values_swapped_change_the_text():
+    swapped = {"recipes": {"adamw20": {"lr": 0.05, "weight_decay": 0.0003}}}
+    run = plan.Run("cifar10", "simple_vit", "adamw20", "all", 0)
+    before = plan.spec_text(check_config(copy.deepcopy(CONFIG)), run)
+    assert plan.spec_text(check_config(merge(CONFIG, swapped)), run) != before
+
+
+@given(
+    st.sampled_from(["cifar10", "imagenet200"]),
+    st.one_of(st.just("all"), st.integers(1, 10**6)),
+    st.integers(0, 2**32 - 1),
+)
+def test_a_run_is_its_name(dataset, size, seed):
+    run = plan.Run(dataset, "vit", "adam10", size, seed)
+    assert plan.Run.parse(run.name) == run
+    assert plan.Run.parse(f"{run.folder}/") == run
+
+
+@pytest.mark.parametrize(
+    "name", ["", "cifar10/vit/adam10/n0/seed0", "cifar10/vit/adam10/nall", "a/b/c/nall/seedx"]
+)
+def test_names_of_no_run(name):
+    with pytest.raises(StudyError, match="is no run"):
+        plan.Run.parse(name)
+
+
+def test_unknown_names_in_a_run():
+    with pytest.raises(StudyError, match="no model vitt"):
+        spec_of(name="cifar10/vitt/adam10/nall/seed0")
+
+
+def test_the_study_travels_whole(default_config):
+    """What collect_runs gets on its command line plans the same runs as the configuration."""
+    study = json.loads(plan.study_text(default_config))
+    assert plan.all_runs(study) == plan.all_runs(default_config)
+    for run in plan.all_runs(study):
+        assert plan.run_spec(study, run) == plan.run_spec(default_config, run)
+
+
+def test_too_large_a_train_size(default_config):
+    limits = plan.size_limits_text(default_config, "cifar10")
+    manifest = {"dataset": "cifar10", "counts": {"train": {"images": 5000}, "hold_out": {"images": 500}}}
+    with pytest.raises(
+        StudyError, match=r"train_size 50,000 is over the 5,000 training images that cifar10 has"
+    ):
+        plan.check_sizes(manifest, json.loads(limits))
+    plan.check_sizes(manifest, {"false": 5000, "true": 4500})
+    with pytest.raises(StudyError, match="4,500 training images that cifar10 has beside the hold-out"):
+        plan.check_sizes(manifest, {"false": 0, "true": 4501})

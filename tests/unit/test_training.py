@@ -1,0 +1,206 @@
+"""The training loop: repeatable, honest in its figures, and clear when it cannot go on."""
+
+import copy
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from conftest import ROOT, SMALL, merge, read
+from safetensors.torch import load_file
+
+from vitcnn import plan
+from vitcnn.config import check_config
+from vitcnn.data import embedded, trees
+from vitcnn.data.pack import load_packed, pack_dataset, validate_images
+from vitcnn.errors import StudyError
+from vitcnn.files import write_json
+from vitcnn.models import create_model
+from vitcnn.training import devices, loop
+from vitcnn.training.optimizers import create_optimizer
+from vitcnn.training.record import train_run
+
+CONFIG = check_config(merge(yaml.safe_load((ROOT / "config.yaml").read_text()), SMALL))
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    trees.copy_tree(embedded.generate("cifar10", folder), "cifar10", folder / "tree")
+    report = validate_images("cifar10", "cifar10", folder / "tree", folder / "decoded", 1)
+    write_json(folder / "validation.json", report)
+    expected = {"image_size": 32, "num_classes": 10}
+    pack_dataset(folder / "validation.json", folder / "decoded", folder / "packed", "error", expected)
+    return folder / "packed"
+
+
+def spec_of(name="cifar10/vit/adam10/n200/seed0", **recipe):
+    spec = copy.deepcopy(plan.run_spec(CONFIG, plan.Run.parse(name)))
+    spec["recipe"] |= recipe
+    return spec
+
+
+def run(spec, data, folder, threads=1):
+    train_run(spec, data, folder, "cpu", threads)
+    return read(folder / "metrics.json")
+
+
+@pytest.mark.parametrize("model", ["vit", "cnn", "simple_vit", "simple_cnn"])
+def test_the_same_seed_gives_the_same_bytes(model, data, tmp_path):
+    spec = spec_of(f"cifar10/{model}/adamw10/n200/seed3")
+    for side in "ab":
+        run(spec, data, tmp_path / side)
+    for name in ("metrics.json", "model.safetensors"):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+    other = run(spec | {"seed": 4}, data, tmp_path / "c")
+    assert other["history"] != read(tmp_path / "a" / "metrics.json")["history"]
+
+
+def test_what_a_run_leaves(data, tmp_path):
+    metrics = run(spec_of(), data, tmp_path)
+    runtime = read(tmp_path / "runtime.json")
+    assert sorted(p.name for p in tmp_path.iterdir()) == [
+        "metrics.json",
+        "model.safetensors",
+        "predictions.npz",
+        "runtime.json",
+    ]
+    assert metrics["spec_digest"] == plan.digest(spec_of())
+    assert (metrics["train_images"], metrics["val_images"], metrics["test_images"]) == (200, 0, 400)
+    assert [epoch["epoch"] for epoch in metrics["history"]] == [1, 2]
+    assert metrics["history"][0]["val_accuracy"] is None
+    tested = [epoch["test_accuracy"] for epoch in metrics["history"]]
+    assert metrics["accuracy"] == {"final": tested[-1], "best": max(tested), "selected": None}
+    assert runtime["train_seconds"] == pytest.approx(sum(runtime["epoch_seconds"]))
+    assert runtime["inference_ms_per_image"] == pytest.approx(runtime["evaluation_seconds"][-1] * 1000 / 400)
+    assert (runtime["threads"], runtime["device"]["type"]) == (1, "cpu")
+    with np.load(tmp_path / "predictions.npz") as predictions:
+        hits = predictions["logits"].argmax(1) == predictions["labels"]
+        assert 100 * hits.mean() == pytest.approx(tested[-1])
+    model = create_model(spec_of())
+    model.load_state_dict(load_file(tmp_path / "model.safetensors"))
+    images = torch.from_numpy(load_packed(data).test.images[:50])
+    logits = model.eval()((images.float() / 255 - 0.5) / 0.5)
+    with np.load(tmp_path / "predictions.npz") as predictions:
+        assert np.allclose(logits.detach(), predictions["logits"][:50], atol=1e-4)
+
+
+def test_the_hold_out_is_not_trained_on_and_selects_the_epoch(data, tmp_path):
+    packed = load_packed(data)
+    spec = spec_of("cifar10/vit/adam10/nall/seed0", hold_out=True, epochs=3)
+    training, validation = loop.split_rows(spec, packed)
+    assert (len(training), len(validation)) == (900, 100)
+    assert not set(training) & set(validation)
+    assert set(validation) == set(np.flatnonzero(packed.hold_out))
+    metrics = run(spec, data, tmp_path)
+    best = max(metrics["history"], key=lambda epoch: epoch["val_accuracy"])
+    assert metrics["accuracy"]["selected"] == best["test_accuracy"]
+    assert (metrics["train_images"], metrics["val_images"]) == (900, 100)
+    training, validation = loop.split_rows(spec_of("cifar10/vit/adam10/nall/seed0"), packed)
+    assert (len(training), len(validation)) == (1000, 0)
+
+
+def test_the_loss_is_the_mean_over_batches_as_in_the_notebooks(data, monkeypatch):
+    """300 images in batches of 128: the last, smaller batch counts as much as the others."""
+    seen = []
+    cross_entropy = loop.F.cross_entropy
+
+    def note(logits, labels):
+        loss = cross_entropy(logits, labels)
+        seen.append((len(labels), loss.item()))
+        return loss
+
+    monkeypatch.setattr(loop.F, "cross_entropy", note)
+    spec = spec_of("cifar10/cnn/adam10/n300/seed0", epochs=1, batch_size=128)
+    trained = loop.train(spec, load_packed(data), torch.device("cpu"), "fp32")
+    assert [count for count, _ in seen] == [128, 128, 44]
+    assert trained.history[0]["train_loss"] == pytest.approx(np.mean([loss for _, loss in seen]))
+
+
+def test_every_image_is_seen_once_an_epoch(data, monkeypatch):
+    rows = []
+    take = loop.Images.take
+    monkeypatch.setattr(loop.Images, "take", lambda self, index: (rows.append(index), take(self, index))[1])
+    loop.train(
+        spec_of("cifar10/cnn/adam10/n300/seed0", epochs=1), load_packed(data), torch.device("cpu"), "fp32"
+    )
+    trained = torch.cat(rows[:3])
+    assert sorted(trained.tolist()) == list(range(300))
+    assert trained.tolist() != list(range(300))
+
+
+@pytest.mark.parametrize(("name", "plain"), [("adam", torch.optim.Adam), ("adamw", torch.optim.AdamW)])
+def test_the_optimizer_is_torchs(name, plain):
+    torch.manual_seed(0)
+    first = torch.nn.Sequential(torch.nn.Linear(20, 30), torch.nn.ReLU(), torch.nn.Linear(30, 5))
+    second = copy.deepcopy(first)
+    recipe = {"optimizer": name, "lr": 0.01, "weight_decay": 0.05}
+    ours = create_optimizer(first.parameters(), recipe)
+    theirs = plain(second.parameters(), lr=0.01, weight_decay=0.05, foreach=False)
+    for _ in range(50):
+        x, y = torch.randn(16, 20), torch.randint(0, 5, (16,))
+        for module, optimizer in ((first, ours), (second, theirs)):
+            optimizer.zero_grad()
+            torch.nn.functional.cross_entropy(module(x), y).backward()
+            optimizer.step()
+    for mine, other in zip(first.parameters(), second.parameters(), strict=True):
+        assert torch.allclose(mine, other, rtol=1e-4, atol=1e-6)
+
+
+def test_training_learns(data, tmp_path):
+    spec = spec_of("cifar10/simple_cnn/adamw10/nall/seed0", epochs=4, lr=0.003, batch_size=32)
+    spec["model"] |= {"channels": [16, 32], "hidden": 64}
+    assert run(spec, data, tmp_path)["accuracy"]["final"] > 30  # chance is 10
+
+
+def test_bfloat16_trains_and_is_recorded(data, tmp_path):
+    spec = spec_of() | {"precision": "bf16"}
+    assert run(spec, data, tmp_path)["precision"] == "bf16"
+
+
+def test_a_diverging_loss_stops_the_run(data, tmp_path):
+    with pytest.raises(StudyError, match="the training loss became nan in epoch"):
+        run(spec_of(lr=1e20, epochs=4), data, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_subset_larger_than_the_data(data, tmp_path):
+    with pytest.raises(StudyError, match="cifar10: train_size 1001 is over the 1000 training images"):
+        run(spec_of("cifar10/vit/adam10/n1001/seed0"), data, tmp_path)
+
+
+def test_data_of_another_dataset(data, tmp_path):
+    spec = spec_of()
+    spec["dataset"] |= {"name": "cifar100", "num_classes": 100}
+    with pytest.raises(StudyError, match="the data are cifar10, not the cifar100 of the spec"):
+        run(spec, data, tmp_path)
+
+
+def test_a_device_that_is_absent():
+    absent = "mps" if not torch.backends.mps.is_available() else "cuda"
+    with pytest.raises(StudyError, match=f"device: {absent} is not available here"):
+        devices.select_device(absent)
+    assert not devices.has_gpu("cpu")
+
+
+def test_widths_that_the_cpu_cannot_be_trusted_with():
+    """Channels-last with a strided 1×1 convolution of 8 channels corrupts memory in torch 2.15."""
+    spec = spec_of("cifar10/cnn/adam10/n200/seed0")
+    for channels, expected in (([16, 32], torch.channels_last), ([8, 16], torch.contiguous_format)):
+        spec["model"] |= {"channels": channels, "blocks": [1, 1]}
+        assert loop.safe_memory_format(create_model(spec)) is expected
+
+
+def test_the_log_tells_each_epoch(data, tmp_path, caplog):
+    caplog.set_level("INFO")
+    run(spec_of(), data, tmp_path)
+    assert sum("test accuracy" in line for line in caplog.messages) == 2
+
+
+def test_json_that_does_not_fit_its_schema_is_not_written(tmp_path):
+    with pytest.raises(StudyError, match=r"metrics\.json: does not fit metrics\.schema\.json"):
+        write_json(tmp_path / "metrics.json", {"version": 1}, "metrics.schema.json")
+    assert list(tmp_path.iterdir()) == []
+    json.loads((ROOT / "workflow/schemas/runtime.schema.json").read_text())
