@@ -83,8 +83,8 @@ def snakemake(
     configfile = folder / "config.yaml"
     configfile.write_text(yaml.safe_dump(merge(SMALL, config or {}), sort_keys=False))
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile")]
-    command += ["--workflow-profile", "none", "--cores", "2", "--directory", str(folder)]
-    command += ["--configfile", str(configfile), *arguments]
+    command += ["--workflow-profile", "none", "--cores", "2", "--directory", str(folder), *arguments]
+    command += ["--configfile", str(configfile)]
     environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "1"} | options.pop("env", {})
     return subprocess.run(
         command, capture_output=True, text=True, timeout=900, env=environment, cwd=folder, **options

@@ -3,6 +3,7 @@
 import threading
 from hashlib import md5, sha256
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 
@@ -72,8 +73,7 @@ def url(server, checksum=None):
 
 
 def content_of(manifest):
-    with open(manifest["path"], "rb") as file:
-        return file.read()
+    return Path(manifest["path"]).read_bytes()
 
 
 @pytest.mark.parametrize(

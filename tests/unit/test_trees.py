@@ -107,7 +107,7 @@ def test_a_truncated_archive_is_refused(form, fraction, tiny, tmp_path):
 
 def test_an_archive_of_another_dataset_is_refused(tmp_path):
     archive = embedded.generate("cifar10", tmp_path)
-    with pytest.raises(StudyError, match="is no cifar100 dataset.*it looks like cifar10"):
+    with pytest.raises(StudyError, match=r"is no cifar100 dataset.*it looks like cifar10"):
         copy_tree(archive, "cifar100", tmp_path / "tree")
     assert not (tmp_path / "tree").exists()
 

@@ -5,6 +5,7 @@ signature of its builder. No torch here: a Snakefile is parsed again inside ever
 """
 
 import ast
+import contextlib
 import copy
 import difflib
 from collections.abc import Iterator, Mapping
@@ -176,17 +177,51 @@ def _builder_schema(entry: dict[str, Any], builder: str) -> dict[str, Any]:
 
 
 def _with_defaults(validator_class: type) -> type:
-    """Extend a validator to fill in defaults as it goes, as the jsonschema FAQ describes."""
-    check_properties = validator_class.VALIDATORS["properties"]
+    """Extend a validator to fill in defaults as it goes, as the jsonschema FAQ describes.
 
-    def fill_and_check(validator, properties, instance, schema):
+    It also reads text where only something else is allowed: Snakemake hands over what stands inside
+    `--config 'seeds=[7]'` as text, and YAML takes 1e-3 for text.
+    """
+    check = validator_class.VALIDATORS
+
+    def read_text(validator, container, key, schema):
+        value = container[key]
+        if isinstance(value, str) and not validator.evolve(schema=schema).is_valid(value):
+            meant = _read_scalar(value)
+            if validator.evolve(schema=schema).is_valid(meant):
+                container[key] = meant
+
+    def properties(validator, subschemas, instance, schema):
         if isinstance(instance, dict):
-            for key, subschema in properties.items():
+            for key, subschema in subschemas.items():
                 if "default" in subschema:
                     instance.setdefault(key, copy.deepcopy(subschema["default"]))
-        yield from check_properties(validator, properties, instance, schema)
+                if key in instance:
+                    read_text(validator, instance, key, subschema)
+        yield from check["properties"](validator, subschemas, instance, schema)
 
-    return validators.extend(validator_class, {"properties": fill_and_check})
+    def additional_properties(validator, subschema, instance, schema):
+        if isinstance(instance, dict) and isinstance(subschema, dict):
+            for key in instance.keys() - schema.get("properties", {}).keys():
+                read_text(validator, instance, key, subschema)
+        yield from check["additionalProperties"](validator, subschema, instance, schema)
+
+    def items(validator, subschema, instance, schema):
+        if isinstance(instance, list):
+            for index in range(len(instance)):
+                read_text(validator, instance, index, subschema)
+        yield from check["items"](validator, subschema, instance, schema)
+
+    own = {"properties": properties, "additionalProperties": additional_properties, "items": items}
+    return validators.extend(validator_class, own)
+
+
+def _read_scalar(text: str) -> Any:
+    for read in (yaml.safe_load, float):
+        with contextlib.suppress(ValueError, yaml.YAMLError):
+            if not isinstance(value := read(text), str):
+                return value
+    return text
 
 
 _DefaultsValidator = _with_defaults(Draft202012Validator)
@@ -216,11 +251,8 @@ def _explain(error: ValidationError) -> Iterator[str]:
         for key in sorted(set(rule) - set(value)):
             yield f"{'.'.join(filter(None, [place, key]))}: is missing"
     elif error.validator == "type":
-        hint = ""
-        if isinstance(value, str) and _as_number(value) is not None:
-            hint = f"; YAML reads {value} as text, write {_as_number(value)!r}"
         expected = " or ".join(rule) if isinstance(rule, list) else rule
-        yield f"{place}: {value!r} is not of type {expected}{hint}"
+        yield f"{place}: {value!r} is not of type {expected}"
     elif error.validator == "enum":
         yield f"{place}: {value!r} is not one of {', '.join(map(str, rule))}{_suggest(value, rule)}"
     elif error.validator in ("minItems", "minProperties"):
@@ -232,13 +264,6 @@ def _explain(error: ValidationError) -> Iterator[str]:
         yield f"{place}: {value!r} is no name; use lower-case letters, digits and underscores"
     else:
         yield f"{place}: {error.message}"
-
-
-def _as_number(text: str) -> float | None:
-    try:
-        return float(text)
-    except ValueError:
-        return None
 
 
 def _suggest(word: Any, known: Any) -> str:

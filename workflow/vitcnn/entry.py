@@ -2,7 +2,6 @@
 
 import argparse
 import logging
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -38,8 +37,8 @@ def run(main: Callable[[argparse.Namespace], None], parser: argparse.ArgumentPar
         sys.exit(f"\n{error}\n" if args.log else 1)
     except OSError as error:
         log.exception("%s", error)
-        where = error.filename or os.fspath(Path.cwd())
-        sys.exit(f"\n{where}: {error.strerror or error}. Nothing half-written was left behind.\n")
+        where = f"{error.filename}: " if error.filename else ""
+        sys.exit(f"\n{where}{error.strerror or error}. Nothing half-written was left behind.\n")
     except Exception:
         log.exception("a defect, or something nobody thought of")
         if not args.log:

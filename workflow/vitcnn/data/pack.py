@@ -149,8 +149,13 @@ def load_packed(folder: Path) -> Packed:
 
 def _save(target: Path, name: str, array: np.ndarray) -> dict[str, str]:
     """Save an array atomically; return its file's digest by its name."""
-    with replacing(target / name) as temporary, temporary.open("wb") as file:
-        np.save(file, array)
+    try:
+        with replacing(target / name) as temporary, temporary.open("wb") as file:
+            np.save(file, array)
+    except OSError as error:  # NumPy's own has neither path nor errno
+        raise StudyError(
+            f"{target / name}: could not be written ({error}); make room on that disk"
+        ) from error
     return {name: file_digest(target / name)}
 
 

@@ -198,10 +198,17 @@ def _catching_up(done: pd.DataFrame) -> Iterator[str]:
         yield f"- The {vit} does not catch up in the range tried, {span}; the gap {change} between the two ends."
         return
     size, difference = ahead[0]
-    sure = "" if difference.sign > 0 else ", but not by more than chance could give"
+    if difference.low is None:
+        sure = " in one seed, which leaves chance unknown"
+    else:
+        sure = "" if difference.sign > 0 else ", but not by more than chance could give"
+    if size == by_size[0][0]:
+        yield f"- The {vit} is level or ahead from the smallest size tried on, {size:,} images{sure}."
+    else:
+        yield f"- The {vit} is level or ahead for the first time at {size:,} images{sure} (tried: {span})."
     later = [s for s, pair in by_size if s > size and pair.compare("best").mean < 0]
-    lost = f" It falls behind again at {', '.join(f'{s:,}' for s in later)}." if later else ""
-    yield f"- The {vit} is level or ahead for the first time at {size:,} images{sure} (tried: {span}).{lost}"
+    if later:
+        yield f"- It falls behind again at {', '.join(f'{s:,}' for s in later)}."
     yield (
         "- Epochs are the same at every size, so that a smaller set also means fewer updates: this is data "
         "and training length together."

@@ -30,7 +30,7 @@ def compare(ours: Sequence[float], theirs: Sequence[float]) -> Difference:
     mean, seeds = float(a.mean() - b.mean()), min(len(a), len(b))
     if seeds < 2:
         return Difference(mean, None, None, seeds)
-    if not a.std() and not b.std():
+    if not np.ptp(a) and not np.ptp(b):
         return Difference(mean, mean, mean, seeds)
     interval = stats.ttest_ind(a, b, equal_var=False).confidence_interval(CONFIDENCE)
     return Difference(mean, float(interval.low), float(interval.high), seeds)

@@ -75,7 +75,7 @@ def note(runs: pd.DataFrame) -> str:
     """Return what a reader must know beside the table: what the figures are and where they were taken."""
     runs = runs[(runs["experiment"] == "comparison") & runs["gap"].isna()]
     devices = sorted(
-        {f"{r.device}, {int(r.threads)} threads a job, {r.precision}" for r in runs.itertuples()}
+        {f"{r.device}, {_threads(int(r.threads))} a job, {r.precision}" for r in runs.itertuples()}
     )
     images = ", ".join(
         f"{title}: {int(group['train_images'].max()):,} training and {int(group['test_images'].max()):,} test images"
@@ -105,7 +105,7 @@ def to_html(table: pd.DataFrame, title: str, text: str) -> str:
         "body{font:15px/1.5 system-ui,sans-serif;margin:2em;color:#222}"
         "table{border-collapse:collapse}th,td{padding:.35em .8em;border-bottom:1px solid #ccc;text-align:right}"
         "th{border-bottom:2px solid #444;vertical-align:bottom}th:nth-child(-n+2),td:nth-child(-n+2)"
-        "{text-align:left}p{max-width:60em;color:#555}"
+        "{text-align:left}td{white-space:nowrap}p{max-width:60em;color:#555}"
     )
     body = table.to_html(index=False, border=0)
     return (
@@ -127,6 +127,10 @@ def to_latex(table: pd.DataFrame, title: str, text: str) -> str:
         f"\\begin{{table}}\n\\caption{{{tex(title)}. {tex(text)}}}\n\\resizebox{{\\textwidth}}{{!}}{{%\n"
         f"{body}\n}}\n\\end{{table}}\n"
     )
+
+
+def _threads(count: int) -> str:
+    return "1 thread" if count == 1 else f"{count} threads"
 
 
 def _cell(mean: float, sd: float | None, decimals: int) -> str:

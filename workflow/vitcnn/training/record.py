@@ -1,5 +1,6 @@
 """One run from spec to files: metrics, runtime, weights, predictions."""
 
+import json
 import logging
 import os
 import platform
@@ -35,6 +36,7 @@ def train_run(spec: dict[str, Any], data: Path, folder: Path, device_name: str, 
     device is absent, the spec does not fit the data, or the training diverges.
     """
     started = datetime.now(UTC)
+    spec = json.loads(plan.canonical_json(spec))  # in one order of keys, wherever it came from
     device = devices.select_device(device_name)
     precision = devices.select_precision(spec["precision"], device)
     devices.use_deterministic_algorithms(device)

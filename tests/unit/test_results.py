@@ -1,0 +1,374 @@
+"""Collection, table, figures and findings, from runs that are written by hand."""
+
+import copy
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from conftest import ROOT, read
+
+from vitcnn import plan
+from vitcnn.config import check_config
+from vitcnn.errors import StudyError
+from vitcnn.results import findings, tables
+from vitcnn.results.collect import collect_runs
+from vitcnn.results.figures import FIGURES, style
+from vitcnn.results.statistics import compare, half_width
+
+RAW = yaml.safe_load((ROOT / "config.yaml").read_text())
+# Means of a made-up study: the ViT behind on CIFAR, ahead on ImageNet-200, catching up at 25,000.
+FINAL = {
+    ("cifar10", "vit"): 62.0,
+    ("cifar10", "cnn"): 80.0,
+    ("cifar100", "vit"): 36.0,
+    ("cifar100", "cnn"): 42.0,
+    ("imagenet200", "vit"): 31.0,
+    ("imagenet200", "cnn"): 29.0,
+}
+BY_SIZE = {1000: -20.0, 5000: -10.0, 10000: -5.0, 25000: 1.0, 50000: 3.0}
+
+
+def study_of(seeds=(0, 1, 2)):
+    return check_config(copy.deepcopy(RAW) | {"seeds": list(seeds)})
+
+
+def mean_of(run):
+    if run.recipe == "adam10":
+        return FINAL[run.dataset, run.model]
+    base = 70.0
+    if run.recipe == "adamw10" and run.model == "simple_vit":
+        base += BY_SIZE[run.train_size]
+    return base + (5 if run.recipe == "adamw20" and run.model == "simple_cnn" else 0)
+
+
+def write_run(root, study, run):
+    """Write the files of a finished run whose accuracy is that of the made-up study."""
+    spec = plan.run_spec(study, run)
+    epochs = spec["recipe"]["epochs"]
+    accuracy = mean_of(run) + 0.1 * (run.seed - 1)
+    history = [
+        {
+            "epoch": epoch,
+            "train_loss": 2.0 / epoch,
+            "train_accuracy": 50.0,
+            "val_accuracy": None,
+            "test_accuracy": accuracy - (epochs - epoch) + (0.5 if epoch == epochs - 1 else 0) * 3,
+        }
+        for epoch in range(1, epochs + 1)
+    ]
+    tested = [epoch["test_accuracy"] for epoch in history]
+    size = {"imagenet200": 100_000}.get(run.dataset, 50_000) if run.train_size == "all" else run.train_size
+    seconds = (4.0 if "vit" in run.model else 1.0) * size / 50_000 * (1 + 0.01 * run.seed)
+    metrics = {
+        "version": 1,
+        "spec": spec,
+        "spec_digest": plan.digest(spec),
+        "data_digest": "0" * 64,
+        "precision": "fp32",
+        "train_images": size,
+        "val_images": 0,
+        "test_images": 10_000,
+        "damaged_images": {"train": 0, "test": 0},
+        "num_parameters": 1_205_642 if "vit" in run.model else 175_258,
+        "history": history,
+        "accuracy": {"final": tested[-1], "best": max(tested), "selected": None},
+    }
+    runtime = {
+        "version": 1,
+        "train_seconds": seconds * epochs,
+        "epoch_seconds": [seconds] * epochs,
+        "evaluation_seconds": [1.0] * epochs,
+        "setup_seconds": 0.1,
+        "compile_seconds": 0.0,
+        "images_per_second": 1000.0,
+        "inference_ms_per_image": 0.4 if "vit" in run.model else 0.3,
+        "peak_memory_bytes": 10**9,
+        "peak_gpu_memory_bytes": None,
+        "device": {"type": "cpu", "name": "Some CPU"},
+        "threads": 1,
+        "host": "here",
+        "platform": "Linux",
+        "versions": {"python": "3", "torch": "2", "numpy": "2", "cuda": None},
+        "git": {"commit": None, "dirty": None},
+        "command": ["train.py"],
+        "started_at": "2026-01-01T00:00:00+00:00",
+        "ended_at": "2026-01-01T00:01:00+00:00",
+        "attempts": 1,
+        "resumed_epochs": 0,
+    }
+    folder = root / run.folder
+    folder.mkdir(parents=True)
+    (folder / "metrics.json").write_text(json.dumps(metrics))
+    (folder / "runtime.json").write_text(json.dumps(runtime))
+
+
+def finished(root, seeds=(0, 1, 2)):
+    study = study_of(seeds)
+    for run in plan.all_runs(study):
+        write_run(root, study, run)
+    return study
+
+
+def collected(root, study, **options):
+    """Collect and go through CSV, as the rules do."""
+    result = collect_runs(study, root, **options)
+    for name, table in (("runs", result.runs), ("epochs", result.epochs)):
+        table.to_csv(root / f"{name}.csv", index=False)
+    return pd.read_csv(root / "runs.csv"), pd.read_csv(root / "epochs.csv")
+
+
+def test_the_table_has_the_notebooks_rows_and_columns(tmp_path):
+    runs, _ = collected(tmp_path, finished(tmp_path))
+    table = tables.comparison(runs)
+    assert list(zip(table["Model"], table["Dataset"], strict=True)) == [
+        (model, dataset) for dataset in ("CIFAR-10", "CIFAR-100", "ImageNet-200") for model in ("ViT", "CNN")
+    ]
+    for column in ("Accuracy (%)", "Total Parameters (M)", "Train Time (s)", "Inference Time (ms/img)"):
+        assert {column, f"{column} sd", f"{column} reported"} <= set(table.columns)
+    first = table.iloc[0]
+    assert first["Accuracy (%)"] == pytest.approx(62.0)
+    assert first["Accuracy (%) sd"] == pytest.approx(0.1)
+    assert first["Accuracy (%) reported"] == 62.92
+    assert first["Total Parameters (M)"] == pytest.approx(1.205642)
+    assert first["Train Time (s)"] == pytest.approx(np.mean([40, 40.4, 40.8]))
+    assert first["Seeds"] == 3
+    shown = tables.for_people(table)
+    assert shown.iloc[0]["Accuracy (%)"] == "62.00 ± 0.10"
+    assert shown.iloc[0]["Total Parameters (M)"] == "1.21"
+    assert shown.iloc[4]["Accuracy (%), reported"] == "31.15"
+
+
+def test_the_table_in_every_format(tmp_path):
+    runs, _ = collected(tmp_path, finished(tmp_path))
+    shown, note = tables.for_people(tables.comparison(runs)), tables.note(runs)
+    markdown = tables.to_markdown(shown, "A & B", note)
+    assert "| ViT     | CIFAR-10     |   62.00 ± 0.10 |" in markdown
+    page = tables.to_html(shown, "A & B", note)
+    assert "<td>62.00 ± 0.10</td>" in page
+    assert "A &amp; B" in page
+    latex = tables.to_latex(shown, "A", note)
+    assert r"ViT & CIFAR-10 & 62.00 $\pm$ 0.10" in latex
+    assert r"Accuracy (\%)" in latex
+    assert "Some CPU, 1 thread a job, fp32" in note
+    assert "ImageNet-200: 100,000 training and 10,000 test images" in note
+
+
+def test_one_seed_has_no_spread(tmp_path):
+    runs, _ = collected(tmp_path, finished(tmp_path, seeds=[5]))
+    shown = tables.for_people(tables.comparison(runs))
+    assert shown.iloc[0]["Accuracy (%)"] == "62.40"
+    text = findings.write_findings(runs)
+    assert "nothing can be concluded about chance" in text
+
+
+def broken(root, study, how):
+    path = root / plan.all_runs(study)[0].folder / "metrics.json"
+    metrics = read(path)
+    if how == "missing":
+        path.unlink()
+    elif how == "truncated":
+        path.write_text(path.read_text()[:500])
+    elif how == "NaN":
+        path.write_text(path.read_text().replace('"train_loss": 2.0', '"train_loss": NaN', 1))
+    elif how == "schema":
+        metrics["accuracy"]["final"] = 101
+        path.write_text(json.dumps(metrics))
+    elif how == "other spec":
+        metrics["spec"]["recipe"]["lr"] = 0.5
+        metrics["spec_digest"] = plan.digest(metrics["spec"])
+        path.write_text(json.dumps(metrics))
+    elif how == "edited spec":
+        metrics["spec"]["recipe"]["lr"] = 0.5
+        path.write_text(json.dumps(metrics))
+    elif how == "duplicated":
+        other = root / plan.all_runs(study)[1].folder / "metrics.json"
+        path.write_text(other.read_text())
+    elif how == "epochs":
+        metrics["history"].pop()
+        path.write_text(json.dumps(metrics))
+    elif how == "edited accuracy":
+        metrics["accuracy"]["final"] += 1
+        path.write_text(json.dumps(metrics))
+    elif how == "runtime":
+        path.with_name("runtime.json").unlink()
+    return path
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        ("missing", "cannot be read: No such file"),
+        ("truncated", "is damaged"),
+        ("NaN", "NaN is no number"),
+        ("schema", "does not fit metrics.schema.json: at accuracy/final: 101"),
+        ("other spec", "of another spec than asked, in recipe.lr: 0.5 instead of 0.001"),
+        ("edited spec", "its spec was changed by hand"),
+        ("duplicated", "of another spec than asked, in seed: 1 instead of 0"),
+        ("epochs", "its history is not one entry for each of 10 epochs"),
+        ("edited accuracy", "its final or best accuracy is not that of its history"),
+        ("runtime", "cannot be read: No such file"),
+    ],
+)
+def test_a_run_that_is_not_right_is_never_averaged_over(how, message, tmp_path):
+    study = finished(tmp_path)
+    path = broken(tmp_path, study, how)
+    with pytest.raises(StudyError) as error:
+        collect_runs(study, tmp_path)
+    assert message in str(error.value)
+    assert str(path.parent) in str(error.value)
+    runs, epochs = collected(tmp_path, study, partial=True)
+    assert runs["gap"].notna().sum() == 1
+    shown = tables.for_people(tables.comparison(runs))
+    assert shown.iloc[0]["Seeds"] == "2 of 3"
+    assert "Partial: 1 of" in findings.write_findings(runs)
+    figure = draw("training_curves", runs, epochs)
+    assert "PARTIAL" not in figure.get_suptitle()  # the gap is not among its runs
+
+
+def draw(name, runs, epochs):
+    from importlib import import_module
+
+    settings = {"title": "Title", "band": "sd", "dpi": 50}
+    return import_module(f"vitcnn.results.figures.{name}").draw(runs, epochs, settings)
+
+
+def test_a_listing_that_names_a_run_twice(tmp_path):
+    study = finished(tmp_path)
+    study["experiments"]["curves"]["seeds"] = [0, 0]
+    with pytest.raises(StudyError, match=r"curves: cifar10/simple_vit/.* is listed twice"):
+        collect_runs(study, tmp_path)
+
+
+@pytest.mark.parametrize("name", list(FIGURES))
+@pytest.mark.parametrize("seeds", [(0,), (0, 1, 2)])
+def test_figures(name, seeds, tmp_path):
+    runs, epochs = collected(tmp_path, finished(tmp_path, seeds))
+    files = []
+    for side in "ab":
+        paths = [tmp_path / side / f"{name}.{kind}" for kind in ("svg", "png", "pdf")]
+        style.save_figure(draw(name, runs, epochs), paths, dpi=50)
+        files.append([path.read_bytes() for path in paths])
+    assert files[0] == files[1]  # the same data, the same bytes
+    figure = draw(name, runs, epochs)
+    for axes in figure.axes:
+        assert axes.get_ylabel()
+        assert axes.get_xlabel() or axes.patches  # bars name their models instead
+
+
+def test_training_curves_shows_the_runs(tmp_path):
+    runs, epochs = collected(tmp_path, finished(tmp_path))
+    loss, accuracy, speed = draw("training_curves", runs, epochs).axes
+    assert len(loss.lines) == len(accuracy.lines) == 2
+    assert loss.lines[0].get_ydata()[3] == pytest.approx(2.0 / 4)
+    assert len(accuracy.collections) == 2  # a band for each model
+    assert [bar.get_height() for bar in speed.patches] == pytest.approx([4.04, 1.01])
+
+
+def test_data_efficiency_shows_the_runs(tmp_path):
+    runs, epochs = collected(tmp_path, finished(tmp_path))
+    (axes,) = draw("data_efficiency", runs, epochs).axes
+    assert axes.get_xscale() == "log"
+    assert axes.lines[0].get_xdata().tolist() == list(BY_SIZE)
+    gaps = axes.lines[0].get_ydata() - axes.lines[1].get_ydata()
+    assert gaps == pytest.approx(list(BY_SIZE.values()))
+
+
+def test_looks_differ_in_grey():
+    for first, second in ((a, b) for a in style.LOOKS for b in style.LOOKS if a is not b):
+        assert first.line != second.line
+        assert first.marker != second.marker
+        assert first.hatch != second.hatch
+
+
+def test_gaps_are_marked_in_figures(tmp_path):
+    study = finished(tmp_path)
+    for run in plan.experiment_runs(study, "curves"):
+        (tmp_path / run.folder / "metrics.json").unlink()
+    runs, epochs = collected(tmp_path, study, partial=True)
+    for name in FIGURES:
+        figure = draw(name, runs, epochs)
+        assert ("PARTIAL: 6 of" in figure.get_suptitle()) == (name != "data_efficiency")
+        style.save_figure(figure, [tmp_path / f"{name}.svg"], dpi=50)
+
+
+def test_nothing_at_all_is_still_a_page(tmp_path):
+    runs, epochs = collected(tmp_path, study_of(), partial=True)
+    assert "No run is finished yet" in findings.write_findings(runs)
+    assert (tables.for_people(tables.comparison(runs))["Accuracy (%)"] == "–").all()
+    for name in FIGURES:
+        style.save_figure(draw(name, runs, epochs), [tmp_path / f"{name}.svg"], dpi=50)
+
+
+def test_findings_answer_from_the_data(tmp_path):
+    runs, _ = collected(tmp_path, finished(tmp_path))
+    text = findings.write_findings(runs)
+    assert (
+        "CIFAR-10, 50,000 images: the SimpleCNN is 5.00 points above the SimpleViT in best accuracy" in text
+    )
+    assert "Which model wins with 1,000 images?" in text
+    assert "CIFAR-10: the SimpleCNN is 20.00 points above the SimpleViT in best accuracy" in text
+    assert "The SimpleViT is level or ahead for the first time at 25,000 images" in text
+    assert "CIFAR-10: the CNN trains 4.0 times as fast as the ViT." in text
+    verdicts = {claim.claim: claim.verdict for claim in findings.first_notebook(runs)}
+    assert verdicts["CIFAR-10: the CNN is more accurate"] == "borne out"
+    assert verdicts["ImageNet-200: the ViT is more accurate"] == "borne out"
+    assert verdicts["CIFAR-10: the CNN trains faster"] == "borne out"
+    assert verdicts["CIFAR-10: the CNN needs fewer parameters"] == "borne out"
+    # 31 against 29 with 200 classes, but 36 against 42 with 100:
+    assert verdicts["With many classes ViTs tend to be ahead of CNNs"] == "not borne out"
+    verdicts = {claim.claim: claim.verdict for claim in findings.second_notebook(runs)}
+    assert set(verdicts.values()) == {"borne out"}
+
+
+def test_findings_turn_round_with_the_data(tmp_path):
+    runs, _ = collected(tmp_path, finished(tmp_path))
+    swapped = runs.copy()
+    for column in ("final", "best"):
+        swapped[column] = 100 - swapped[column]
+    verdicts = {claim.claim: claim.verdict for claim in findings.first_notebook(swapped)}
+    assert verdicts["CIFAR-10: the CNN is more accurate"] == "not borne out"
+    assert "does not catch up" not in findings.write_findings(runs)
+    never = runs.copy()
+    never.loc[never["model"] == "simple_vit", "best"] -= 50
+    assert "The SimpleViT does not catch up in the range tried, from 1,000 to 50,000 images" in (
+        findings.write_findings(never)
+    )
+
+
+def test_a_difference_within_chance_is_undecided(tmp_path):
+    runs, _ = collected(tmp_path, finished(tmp_path))
+    rows = (runs["dataset"] == "cifar10") & (runs["model"] == "cnn")
+    runs.loc[rows, "final"] = [60.0, 62.0, 64.0]
+    verdicts = {claim.claim: claim.verdict for claim in findings.first_notebook(runs)}
+    assert verdicts["CIFAR-10: the CNN is more accurate"] == "undecided"
+    assert "chance alone could do that" in findings.write_findings(runs)
+
+
+def test_times_on_different_hardware_are_not_compared(tmp_path):
+    runs, _ = collected(tmp_path, finished(tmp_path))
+    runs.loc[runs["model"] == "vit", "device"] = "A GPU"
+    verdicts = {claim.claim: claim.verdict for claim in findings.first_notebook(runs)}
+    assert verdicts["CIFAR-10: the CNN trains faster"] == "cannot be told"
+    assert "ran on different hardware" in findings.write_findings(runs)
+
+
+def test_one_seed_decides_nothing(tmp_path):
+    runs, _ = collected(tmp_path, finished(tmp_path, seeds=[5]))
+    for claim in (*findings.first_notebook(runs), *findings.second_notebook(runs)):
+        if "parameters" not in claim.claim:
+            assert claim.verdict.endswith("in one seed; chance unknown"), claim
+
+
+def test_statistics_against_textbook_values():
+    difference = compare([1.0, 2.0, 3.0], [2.0, 3.0, 4.0])
+    # Equal variances of 1 and n = 3: 4 degrees of freedom, t = 2.776, standard error √(2/3).
+    assert difference.mean == -1
+    assert difference.low == pytest.approx(-1 - 2.7764451 * (2 / 3) ** 0.5)
+    assert difference.high == pytest.approx(-1 + 2.7764451 * (2 / 3) ** 0.5)
+    assert difference.sign == 0
+    assert compare([1.0], [2.0]).low is None
+    assert half_width([1.0, 2.0, 3.0], "sd") == 1
+    assert half_width([1.0, 2.0, 3.0], "ci95") == pytest.approx(4.3026527 / 3**0.5)
+    assert half_width([1.0], "ci95") == 0

@@ -1,0 +1,212 @@
+"""Bad input ends before any training, with one clear message, and leaves what is there alone."""
+
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, WNIDS, snakemake
+
+from vitcnn.data import embedded
+from vitcnn.data.trees import list_files
+
+ONLY_TINY = {
+    "datasets": {"imagenet200": {"num_classes": 3}},
+    "experiments": {"comparison": {"datasets": ["imagenet200"]}, "curves": None, "data_efficiency": None},
+}
+KEPT = "results/runs/imagenet200/vit/adam10/nall/seed5/metrics.json"
+
+
+def refused(folder: Path, config: dict, *arguments: str, **options) -> str:
+    """Run the workflow, check that it trained nothing and changed nothing, and return its output."""
+    kept = folder / KEPT
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    kept.write_text("a former result")
+    done = snakemake(folder, *arguments, config=config, **options)
+    output = done.stdout + done.stderr
+    assert done.returncode != 0, output
+    assert kept.read_text() == "a former result"
+    assert [p for p in (folder / "results/runs").rglob("*") if p.is_file()] == [kept]
+    assert not (folder / "results/collected").exists()
+    assert not list((folder / "logs").rglob("runs/**/*.log"))
+    return output
+
+
+def tiny_config(source, **more):
+    config = {**ONLY_TINY, **more}
+    return config | {"datasets": {"imagenet200": {"num_classes": 3, "source": [str(source)]}}}
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"recipes": {"adam10": {"learning_rate": 1}}}, "recipes.adam10.learning_rate: unknown key"),
+        ({"recipes": {"adam10": {"augmentation": {"rotatoin": 1}}}}, "did you mean rotation?"),
+        ({"recipes": {"adam10": {"epochs": "many"}}}, "recipes.adam10.epochs: 'many' is not of type integer"),
+        ({"experiments": {"curves": {"datasets": ["cifar"]}}}, "cifar is not one of the datasets"),
+        ({"experiments": {"curves": {"models": ["simple_rnn"]}}}, "simple_rnn is not one of the models"),
+        ({"experiments": {"curves": {"recipe": "adam"}}}, "adam is not one of the recipes"),
+        ({"seeds": []}, "seeds: is empty"),
+        ({"seeds": [1, 1]}, "seeds: 1 listed more than once"),
+        ({"models": {"vit": {"patch_size": 7}}}, "models.vit.patch_size: 7 does not divide the 32 pixels"),
+        ({"device": "mps" if sys.platform == "linux" else "cuda"}, "is not available on this machine"),
+        ({"datasets": {"cifar10": {"source": ["gopher://x/y"]}}}, "gopher:// is not supported"),
+    ],
+)
+def test_configuration(config, message, tmp_path):
+    output = refused(tmp_path, config)
+    assert output.count(message) == 1
+    assert "Traceback" not in output
+    assert not (tmp_path / "resources").exists()
+
+
+def test_a_train_size_over_the_dataset(tmp_path):
+    config = {
+        "experiments": {"data_efficiency": {"train_sizes": [100, 1001]}, "curves": None, "comparison": None}
+    }
+    message = "train_size 1,001 is over the 1,000 training images that cifar10 has; lower it in train_sizes"
+    assert message in refused(tmp_path, config)
+    again = refused(tmp_path, config)  # now the data are there, and no job is needed to see it
+    assert message in again
+    assert "Select jobs" not in again
+
+
+def test_a_source_list_that_is_exhausted(tmp_path):
+    config = tiny_config("/nowhere")
+    config["datasets"]["imagenet200"]["source"].append("http://127.0.0.1:9/tiny.zip#md5=" + "0" * 32)
+    output = refused(tmp_path, config, env={"NO_PROXY": "*"})
+    assert "imagenet200: no source delivered:" in output
+    assert "- /nowhere: there is nothing at this path" in output
+    assert "- http://127.0.0.1:9/tiny.zip#md5=" in output
+
+
+def test_a_checksum_mismatch(tiny, tmp_path):
+    archive = shutil.make_archive(str(tmp_path / "tiny"), "zip", tiny.parent)
+    output = refused(tmp_path / "run", tiny_config(f"{archive}#md5={'0' * 32}"))
+    assert f"not {'0' * 32}; the file is not used" in output
+    assert not (tmp_path / "run/resources/imagenet200/fetched.json").exists()
+
+
+def test_an_archive_of_another_dataset(tmp_path):
+    archive = embedded.generate("cifar10", tmp_path)
+    output = refused(tmp_path / "run", tiny_config(archive))
+    assert "is no tiny_imagenet dataset" in output
+    assert "it looks like cifar10" in output
+
+
+def test_a_truncated_archive(tmp_path):
+    archive = embedded.generate("cifar10", tmp_path)
+    archive.write_bytes(archive.read_bytes()[:-100])
+    config = {"datasets": {"cifar10": {"source": [str(archive)]}}}
+    assert f"{archive}: is truncated or damaged" in refused(tmp_path / "run", config)
+
+
+@pytest.mark.parametrize("name", ["../../escaped", "/tmp/escaped-by-a-test"])
+def test_an_archive_with_names_that_leave_it(name, tmp_path):
+    archive = tmp_path / "hostile.zip"
+    with zipfile.ZipFile(archive, "w") as file:
+        file.writestr(name, "x")
+    output = refused(tmp_path / "run", tiny_config(archive))
+    assert f"member '{name}' would be written outside the folder" in output
+    assert not list(tmp_path.rglob("escaped"))
+    assert not Path("/tmp/escaped-by-a-test").exists()
+
+
+def test_a_tar_archive_with_a_link(tmp_path):
+    archive = tmp_path / "hostile.tar.gz"
+    with tarfile.open(archive, "w:gz") as file:
+        info = tarfile.TarInfo("wnids.txt")
+        info.type, info.linkname = tarfile.SYMTYPE, "/etc/passwd"
+        file.addfile(info)
+    assert "'wnids.txt' is a link or a device" in refused(tmp_path / "run", tiny_config(archive))
+
+
+def test_a_missing_class_folder(tiny, tmp_path):
+    shutil.rmtree(tiny / "train" / WNIDS[1])
+    before = list_files(tiny)
+    output = refused(tmp_path / "run", tiny_config(tiny))
+    assert f"train/{WNIDS[1]}: the folder of a class of wnids.txt is missing" in output
+    assert list_files(tiny) == before
+
+
+def test_a_damaged_image_stops_or_is_left_out(tiny, tmp_path):
+    (tiny / "train" / WNIDS[0] / "images" / f"{WNIDS[0]}_0.JPEG").write_bytes(b"spoilt")
+    output = refused(tmp_path / "run", tiny_config(tiny))
+    assert "imagenet200: 1 damaged images:" in output
+    assert f"- train/{WNIDS[0]}/images/{WNIDS[0]}_0.JPEG: cannot identify image file" in output
+    target = "results/runs/imagenet200/cnn/adam10/nall/seed0/metrics.json"
+    config = tiny_config(tiny, on_damaged="skip")
+    done = snakemake(tmp_path / "run", target, config=config)
+    assert done.returncode == 0, done.stderr
+    text = (tmp_path / "run" / target).read_text()
+    assert '"damaged_images": {\n    "train": 1,\n    "test": 0\n  }' in text
+    assert '"train_images": 11' in text
+
+
+def run_script(name: str, *arguments: str, **options) -> subprocess.CompletedProcess:
+    command = [sys.executable, str(ROOT / f"workflow/scripts/{name}.py"), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, **options)
+
+
+def test_a_full_disk_while_packing(tiny, tmp_path):
+    """A limit on the size of files stands in for the disk: the write itself fails."""
+    done = snakemake(tmp_path, "resources/imagenet200/validation.json", "--notemp", config=tiny_config(tiny))
+    assert done.returncode == 0, done.stderr
+    resources = tmp_path / "resources/imagenet200"
+    script = ROOT / "workflow/scripts/pack_dataset.py"
+    command = f'ulimit -f 64; exec "{sys.executable}" "{script}" --report "{resources}/validation.json"'
+    command += (
+        f' --decoded "{resources}/decoded" --packed "{tmp_path}/packed" --image-size 64 --num-classes 3'
+    )
+    full = subprocess.run(
+        ["bash", "-c", f"{command} --on-damaged error --log /dev/null"], capture_output=True, text=True
+    )
+    assert full.returncode != 0
+    assert "packed/train_images.npy: could not be written" in full.stderr
+    assert "make room on that disk" in full.stderr
+    assert "Traceback" not in full.stderr
+    assert not (tmp_path / "packed/manifest.json").exists()
+    assert not list((tmp_path / "packed").glob(".*part*"))
+
+
+@pytest.mark.skipif(
+    os.geteuid() == 0, reason="root may write anywhere; tests/unit/test_trees.py becomes nobody"
+)
+def test_no_write_permission(tmp_path):
+    (tmp_path / "resources").mkdir(mode=0o555)
+    output = refused(tmp_path, {})
+    assert "Permission denied" in output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--run", "cifar10/vit/adam10"], "is no run; they are named like"),
+        (["--run", "cifar10/vitt/adam10/nall/seed0"], "the configuration has no model vitt"),
+        (
+            ["--run", "cifar10/vit/adam10/nall/seed0", "--config", "absent.yaml"],
+            "absent.yaml: cannot be read",
+        ),
+        (["--spec", "{}"], "--spec: is no run's spec"),
+        (["--spec", "{"], "--spec: is no run's spec"),
+        (["--run", "cifar10/vit/adam10/nall/seed0", "--data", "absent"], "manifest.json: cannot be read"),
+    ],
+)
+def test_training_by_hand(arguments, message, tmp_path):
+    shutil.copy(ROOT / "config.yaml", tmp_path)
+    done = run_script("train", *arguments, cwd=tmp_path)
+    assert done.returncode == 1
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "results").exists()
+
+
+@pytest.mark.parametrize("script", sorted(p.stem for p in (ROOT / "workflow/scripts").glob("*.py")))
+def test_every_script_has_help(script):
+    done = run_script(script, "--help")
+    assert done.returncode == 0, done.stderr
+    assert "usage:" in done.stdout

@@ -1,0 +1,192 @@
+"""The workflow, by running it: a small study from fetch to report."""
+
+import csv
+import shutil
+import subprocess
+import sys
+
+import pytest
+import yaml
+from conftest import ROOT, SMALL, jobs, merge, read, snakemake
+
+from vitcnn.files import read_json
+
+RUN = "results/runs/cifar10/vit/adam10/nall/seed0"
+CHAIN = {"fetch_dataset": 1, "copy_dataset": 1, "validate_images": 1, "pack_dataset": 1, "check_sizes": 1}
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    """The folder of a finished study; tests that change it take a copy."""
+    folder = tmp_path_factory.mktemp("study") / "with a space"
+    done = snakemake(folder)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Results are in:" in done.stdout + done.stderr
+    return folder
+
+
+@pytest.fixture
+def copied(study, tmp_path):
+    return shutil.copytree(study, tmp_path / "copy")
+
+
+def test_everything_is_there(study):
+    results = study / "results"
+    for kind in ("csv", "md", "html", "tex"):
+        assert (results / f"tables/comparison.{kind}").stat().st_size
+    for figure in ("training_curves", "data_efficiency", "summary"):
+        for kind in ("svg", "png", "pdf"):
+            assert (results / f"figures/{figure}.{kind}").stat().st_size
+    assert (results / "findings.md").read_text().startswith("# Findings")
+    assert len(list(results.glob("models/cifar10/*.txt"))) == 4
+    assert len(list(results.rglob("metrics.json"))) == 16
+
+
+def test_every_run_is_valid(study):
+    for path in (study / "results/runs").rglob("metrics.json"):
+        metrics = read_json(path, "metrics.schema.json")
+        runtime = read_json(path.with_name("runtime.json"), "runtime.schema.json")
+        assert len(metrics["history"]) == len(runtime["epoch_seconds"]) == 2
+        assert sorted(p.name for p in path.parent.iterdir()) == [
+            "metrics.json",
+            "model.safetensors",
+            "predictions.npz",
+            "runtime.json",
+        ]
+
+
+def test_the_table_is_that_of_the_runs(study):
+    with (study / "results/tables/comparison.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["Model"], row["Dataset"]) for row in rows] == [("ViT", "CIFAR-10"), ("CNN", "CIFAR-10")]
+    finals = [
+        read(study / f"results/runs/cifar10/vit/adam10/nall/seed{seed}/metrics.json")["accuracy"]["final"]
+        for seed in (0, 1)
+    ]
+    assert float(rows[0]["Accuracy (%)"]) == pytest.approx(sum(finals) / 2)
+
+
+def test_a_second_run_has_nothing_to_do(study):
+    again = snakemake(study)
+    assert again.returncode == 0
+    assert "Nothing to be done" in again.stdout + again.stderr
+
+
+def test_the_arrays_decoded_on_the_way_are_gone(study):
+    assert not list((study / "resources").rglob("decoded/*.npy"))
+
+
+def test_a_figure_schedules_its_ancestors_alone(tmp_path):
+    counts = jobs(snakemake(tmp_path, "--dry-run", RUN + "/metrics.json"))
+    assert counts == CHAIN | {"train": 1}
+    # The collected tables are shared: a figure needs all runs of the study, and of no other.
+    config = {"experiments": {"comparison": None}}
+    counts = jobs(snakemake(tmp_path, "--dry-run", "results/figures/summary.svg", config=config))
+    assert counts == CHAIN | {"train": 12, "collect_runs": 1, "draw_figure": 1}
+
+
+def test_a_run_that_no_experiment_asks_for_can_be_named(tmp_path):
+    target = "results/runs/cifar100/simple_cnn/adamw20/n300/seed42/metrics.json"
+    assert jobs(snakemake(tmp_path, "--dry-run", target)) == CHAIN | {"train": 1}
+
+
+def test_config_on_the_command_line(tmp_path):
+    done = snakemake(
+        tmp_path,
+        "--dry-run",
+        "--printshellcmds",
+        "--config",
+        "seeds=[7]",
+        'recipes={"adam10": {"epochs": 1}}',
+        'experiments={"curves": null, "data_efficiency": null}',
+    )
+    assert jobs(done)["train"] == 2
+    text = done.stdout + done.stderr
+    assert '"epochs":1' in text
+    assert "seed7" in text
+    assert "draw_figure" not in jobs(done)
+
+
+@pytest.mark.parametrize("cores", ["1", "3"])
+def test_cores_do_not_change_the_metrics(cores, study, tmp_path):
+    done = snakemake(tmp_path, "--cores", cores, f"{RUN}/metrics.json", config={"threads": 2})
+    assert done.returncode == 0, done.stderr
+    again = snakemake(tmp_path / "again", "--cores", "2", f"{RUN}/metrics.json", config={"threads": 2})
+    assert again.returncode == 0, again.stderr
+    first, second = (folder / RUN / "metrics.json" for folder in (tmp_path, tmp_path / "again"))
+    assert first.read_bytes() == second.read_bytes()
+    assert read(first.with_name("runtime.json"))["threads"] == 2
+
+
+def test_beside_other_jobs_or_alone_the_metrics_are_the_same(study, tmp_path):
+    done = snakemake(tmp_path, f"{RUN}/metrics.json")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / RUN / "metrics.json").read_bytes() == (study / RUN / "metrics.json").read_bytes()
+
+
+def test_one_run_by_hand(study, tmp_path):
+    config = merge(yaml.safe_load((ROOT / "config.yaml").read_text()), SMALL)
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    command = [
+        sys.executable,
+        str(ROOT / "workflow/scripts/train.py"),
+        "--run",
+        RUN.removeprefix("results/runs/"),
+    ]
+    command += ["--config", str(tmp_path / "config.yaml"), "--out", str(tmp_path / "out")]
+    done = subprocess.run(command, cwd=study, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert "epoch 2 of 2" in done.stderr
+    assert (tmp_path / "out/metrics.json").read_bytes() == (study / RUN / "metrics.json").read_bytes()
+
+
+def test_the_report_carries_everything(study):
+    done = snakemake(study, "--report", "report.html")
+    assert done.returncode == 0, done.stderr
+    page = (study / "report.html").read_text()
+    for name in ("comparison", "training_curves", "data_efficiency", "summary", "findings", "simple_vit"):
+        assert name in page
+    assert "beside what the first notebook reported" in " ".join(page.split())  # a caption
+
+
+def test_partial_renders_what_exists_and_marks_the_gaps(copied):
+    for seed in (0, 1):
+        shutil.rmtree(copied / f"results/runs/cifar10/simple_vit/adamw20/nall/seed{seed}")
+    (copied / RUN / "metrics.json").unlink()
+    before = {p: p.read_bytes() for p in (copied / "results").rglob("*") if p.is_file()}
+    done = snakemake(copied, "partial")
+    assert done.returncode == 0, done.stderr
+    assert {p: p.read_bytes() for p in before} == before
+    partial = copied / "results/partial"
+    assert " 1 of 2 |" in (partial / "tables/comparison.md").read_text()
+    assert "**Partial: 3 of 16 runs are missing.**" in (partial / "findings.md").read_text()
+    assert "PARTIAL: 2 of 4 runs are missing" in (partial / "figures/training_curves.svg").read_text()
+    assert "PARTIAL" not in (partial / "figures/data_efficiency.svg").read_text()
+    again = snakemake(copied, "partial")
+    assert "Nothing to be done" in again.stdout + again.stderr
+
+
+def test_keep_going_past_a_run_that_fails(tmp_path):
+    config = {
+        "experiments": {"curves": None, "data_efficiency": None},
+        "models": {"cnn": {"channels": [8]}},
+        "recipes": {"adam10": {"lr": {"default": 0.001, "cifar100": 1e20}}},
+    }
+    config["experiments"]["comparison"] = {"datasets": ["cifar10", "cifar100"]}
+    done = snakemake(tmp_path, "--keep-going", config=config)
+    assert done.returncode != 0
+    assert "the training loss became" in done.stdout + done.stderr
+    assert "`snakemake partial` shows what the finished runs give" in done.stdout + done.stderr
+    assert len(list((tmp_path / "results/runs/cifar10").rglob("metrics.json"))) == 4
+    assert not list((tmp_path / "results/runs/cifar100").rglob("metrics.json"))
+    assert "a lower lr may help" in next((tmp_path / "logs/runs/cifar100").rglob("*.log")).read_text()
+    assert snakemake(tmp_path, "partial", config=config).returncode == 0
+    assert " 0 of 2 |" in (tmp_path / "results/partial/tables/comparison.md").read_text()
+
+
+def test_a_metrics_file_that_was_edited_stops_the_collection(copied):
+    path = copied / RUN / "metrics.json"
+    path.write_text(path.read_text().replace('"final": ', '"final": 1'))
+    done = snakemake(copied, "--rerun-triggers", "mtime")
+    assert done.returncode != 0
+    assert str(path.relative_to(copied)) in done.stdout + done.stderr
