@@ -10,16 +10,20 @@ from scipy import stats
 from torchvision import transforms
 from torchvision.transforms import functional
 
-from vitcnn.data.augmentation import Parameters, augment, draw_parameters, normalize
+from vitcnn.data.augmentation import Parameters, augment, draw_parameters, fixed_point_rotation, normalize
 
 CASES = 3000  # random cases per transform and image size
-NONE = Parameters(None, None, None, None, None, None)
+NONE = Parameters(*[None] * len(Parameters._fields))
 OFF = {"crop_padding": 0, "horizontal_flip": 0, "rotation": 0, "translation": 0}
 FIRST = {
     32: OFF | {"horizontal_flip": 0.5, "rotation": 10, "translation": 0.1},
     64: OFF | {"horizontal_flip": 0.5, "rotation": 15, "translation": 0.15},
 }
 SECOND = OFF | {"crop_padding": 4, "horizontal_flip": 0.5}
+
+
+def rotated(angle: torch.Tensor, size: int, others: Parameters = NONE) -> Parameters:
+    return others._replace(angle=angle, rotation=fixed_point_rotation(angle, size))
 
 
 def random_images(count: int, size: int) -> torch.Tensor:
@@ -97,7 +101,7 @@ def test_recipes_change_most_images(size):
 @pytest.mark.parametrize("angle", [0.0, -0.0, 90.0, -90.0, 180.0, -180.0, 1e-6, 45.0, 10.0, -10.0])
 def test_special_angles(angle):
     images = random_images(4, 32)
-    parameters = NONE._replace(angle=torch.full((4,), angle))
+    parameters = rotated(torch.full((4,), angle), 32)
     assert differing_bytes(images, parameters) == 0
 
 
@@ -110,23 +114,20 @@ def test_special_angles(angle):
 )
 def test_same_bytes_for_any_parameters(size, angle, shift, flip):
     parameters = NONE._replace(
-        flip=torch.tensor([flip]),
-        angle=torch.tensor([angle], dtype=torch.float32),
-        shift_x=torch.tensor([shift[0]]),
-        shift_y=torch.tensor([shift[1]]),
+        flip=torch.tensor([flip]), shift_x=torch.tensor([shift[0]]), shift_y=torch.tensor([shift[1]])
     )
+    parameters = rotated(torch.tensor([angle], dtype=torch.float32), size, parameters)
     assert differing_bytes(random_images(1, size), parameters) == 0
 
 
 def test_rotation_crops_before_the_shift():
     """Two resamplings are not one: what the rotation pushed out of the frame does not come back."""
     images = random_images(1, 32)
-    both = NONE._replace(
-        angle=torch.tensor([30.0]), shift_x=torch.tensor([8], dtype=torch.int32), shift_y=torch.tensor([0])
-    )
-    rotated = augment(images, NONE._replace(angle=torch.tensor([30.0])))
+    turned = rotated(torch.tensor([30.0]), 32)
+    both = turned._replace(shift_x=torch.tensor([8]), shift_y=torch.tensor([0]))
+    before = augment(images, turned)
     shifted = augment(images, both)
-    assert torch.equal(shifted[..., 8:], rotated[..., :-8])
+    assert torch.equal(shifted[..., 8:], before[..., :-8])
     assert not shifted[..., :8].any()
 
 

@@ -132,12 +132,13 @@ def test_unknown_names_in_a_run():
         spec_of(name="cifar10/vitt/adam10/nall/seed0")
 
 
-def test_the_study_travels_whole(default_config):
+def test_an_experiment_travels_whole(default_config):
     """What collect_runs gets on its command line plans the same runs as the configuration."""
-    study = json.loads(plan.study_text(default_config))
-    assert plan.all_runs(study) == plan.all_runs(default_config)
-    for run in plan.all_runs(study):
-        assert plan.run_spec(study, run) == plan.run_spec(default_config, run)
+    for name in default_config["experiments"]:
+        study = json.loads(plan.study_text(default_config, name))
+        assert plan.all_runs(study) == plan.experiment_runs(default_config, name)
+        for run in plan.all_runs(study):
+            assert plan.run_spec(study, run) == plan.run_spec(default_config, run)
 
 
 def test_too_large_a_train_size(default_config):

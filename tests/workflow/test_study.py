@@ -79,10 +79,12 @@ def test_the_arrays_decoded_on_the_way_are_gone(study):
 def test_a_figure_schedules_its_ancestors_alone(tmp_path):
     counts = jobs(snakemake(tmp_path, "--dry-run", RUN + "/metrics.json"))
     assert counts == CHAIN | {"train": 1}
-    # The collected tables are shared: a figure needs all runs of the study, and of no other.
-    config = {"experiments": {"comparison": None}}
-    counts = jobs(snakemake(tmp_path, "--dry-run", "results/figures/summary.svg", config=config))
-    assert counts == CHAIN | {"train": 12, "collect_runs": 1, "draw_figure": 1}
+    counts = jobs(snakemake(tmp_path, "--dry-run", "results/figures/data_efficiency.png"))
+    assert counts == CHAIN | {"train": 8, "collect_runs": 1, "draw_figure": 1}
+    counts = jobs(snakemake(tmp_path, "--dry-run", "results/figures/summary.svg"))
+    assert counts == CHAIN | {"train": 12, "collect_runs": 2, "draw_figure": 1}
+    counts = jobs(snakemake(tmp_path, "--dry-run", "results/tables/comparison.md"))
+    assert counts == CHAIN | {"train": 4, "collect_runs": 1, "tabulate_comparison": 1}
 
 
 def test_a_run_that_no_experiment_asks_for_can_be_named(tmp_path):

@@ -45,14 +45,12 @@ def results_below(folder):
     figures = [
         f"{folder}/figures/{f}.{kind}" for f in ACTIVE_FIGURES for kind in ("svg", "png", "pdf")
     ]
-    return [*(tables if "comparison" in EXPERIMENTS else []), *figures, f"{folder}/findings.md"]
+    findings = [f"{folder}/findings.md"]
+    return [*(tables if "comparison" in EXPERIMENTS else []), *figures, *(findings if EXPERIMENTS else [])]
 
 
-# Experiments of a user's own have no table or figure: their runs are asked for by name.
-TARGETS = [
-    *results_below("results"),
-    *(f"results/models/{dataset}/{model}.txt" for dataset, model in PAIRS),
-    *(str(run.folder / "metrics.json") for run in RUNS),
+TARGETS = results_below("results") + [
+    f"results/models/{dataset}/{model}.txt" for dataset, model in PAIRS
 ]
 PARTIAL_TARGETS = results_below("results/partial")
 
@@ -101,9 +99,26 @@ def architecture_title(wildcards):
     return " for ".join(titles)
 
 
+def experiment_files(name):
+    """Return an input function: this file of each run of the wildcard's experiment."""
+    return lambda wildcards: [
+        run.folder / name for run in plan.experiment_runs(STUDY, wildcards.experiment)
+    ]
+
+
+def figure_tables(name):
+    """Return an input function: this table of each experiment that the wildcard's figure shows."""
+    return lambda wildcards: [
+        f"results/{wildcards.part}collected/{experiment}/{name}.csv"
+        for experiment in FIGURES[wildcards.figure]
+    ]
+
+
 def finished_runs(wildcards):
-    """Return which runs are there, so that a partial rendering follows them."""
-    paths = [run.folder / "metrics.json" for run in RUNS]
+    """Return which runs of an experiment are there, so that a partial rendering follows them."""
+    paths = [
+        run.folder / "metrics.json" for run in plan.experiment_runs(STUDY, wildcards.experiment)
+    ]
     return plan.digest([[str(path), path.stat().st_mtime_ns] for path in paths if path.exists()])
 
 
@@ -146,5 +161,6 @@ wildcard_constraints:
     recipe=one_of(STUDY["recipes"]),
     train_size="all|[1-9][0-9]*",
     seed="0|[1-9][0-9]*",
+    experiment=one_of(EXPERIMENTS),
     figure=one_of(ACTIVE_FIGURES),
     part="(partial/)?",

@@ -4,33 +4,33 @@
 
 rule collect_runs:
     input:
-        metrics=[run.folder / "metrics.json" for run in RUNS],
-        runtime=[run.folder / "runtime.json" for run in RUNS],
+        metrics=experiment_files("metrics.json"),
+        runtime=experiment_files("runtime.json"),
     output:
-        runs="results/collected/runs.csv",
-        epochs="results/collected/epochs.csv",
+        runs="results/collected/{experiment}/runs.csv",
+        epochs="results/collected/{experiment}/epochs.csv",
     log:
-        "logs/collect.log",
+        "logs/collect/{experiment}.log",
     localrule: True
     conda:
         "../../envs/results.yaml"
     params:
-        study=plan.study_text(STUDY),
+        study=lambda wildcards: plan.study_text(STUDY, wildcards.experiment),
     shell:
         "entry collect_runs --log {log:q} --study {params.study:q} --runs {output.runs:q} --epochs {output.epochs:q}"
 
 
 rule collect_partial:
     output:
-        runs="results/partial/collected/runs.csv",
-        epochs="results/partial/collected/epochs.csv",
+        runs="results/partial/collected/{experiment}/runs.csv",
+        epochs="results/partial/collected/{experiment}/epochs.csv",
     log:
-        "logs/partial/collect.log",
+        "logs/partial/collect/{experiment}.log",
     localrule: True
     conda:
         "../../envs/results.yaml"
     params:
-        study=plan.study_text(STUDY),
+        study=lambda wildcards: plan.study_text(STUDY, wildcards.experiment),
         finished=finished_runs,
     shell:
         "entry collect_runs --partial --log {log:q} --study {params.study:q}"
@@ -39,7 +39,7 @@ rule collect_partial:
 
 rule tabulate_comparison:
     input:
-        "results/{part}collected/runs.csv",
+        "results/{part}collected/comparison/runs.csv",
     output:
         csv="results/{part}tables/comparison.csv",
         md="results/{part}tables/comparison.md",
@@ -64,8 +64,8 @@ rule tabulate_comparison:
 
 rule draw_figure:
     input:
-        runs="results/{part}collected/runs.csv",
-        epochs="results/{part}collected/epochs.csv",
+        runs=figure_tables("runs"),
+        epochs=figure_tables("epochs"),
     output:
         svg=report(
             "results/{part}figures/{figure}.svg",
@@ -84,12 +84,12 @@ rule draw_figure:
         settings=figure_settings,
     shell:
         "entry draw_figure --log {log:q} --figure {wildcards.figure} --runs {input.runs:q}"
-        " --epochs {input.epochs:q} --settings {params.settings:q} {output:q}"
+        " --epochs {input.epochs:q} --settings {params.settings:q} --out {output:q}"
 
 
 rule write_findings:
     input:
-        "results/{part}collected/runs.csv",
+        expand("results/{{part}}collected/{experiment}/runs.csv", experiment=EXPERIMENTS),
     output:
         report(
             "results/{part}findings.md",

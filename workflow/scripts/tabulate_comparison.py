@@ -5,11 +5,10 @@ from pathlib import Path
 
 sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-import pandas as pd
-
 from vitcnn.entry import argument_parser, run
 from vitcnn.files import write_text
 from vitcnn.results import tables
+from vitcnn.results.collect import read_tables
 
 parser = argument_parser(__doc__)
 parser.add_argument("--runs", required=True, type=Path, help="table of collect_runs")
@@ -21,7 +20,7 @@ parser.add_argument("--tex", required=True, type=Path, help="file to write")
 
 
 def main(args):
-    runs = pd.read_csv(args.runs)
+    runs = read_tables([args.runs])
     table, note = tables.comparison(runs), tables.note(runs)
     shown = tables.for_people(table)
     write_text(args.csv, table.to_csv(index=False))

@@ -5,19 +5,18 @@ from pathlib import Path
 
 sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-import pandas as pd
-
 from vitcnn.entry import argument_parser, run
 from vitcnn.files import write_text
+from vitcnn.results.collect import read_tables
 from vitcnn.results.findings import write_findings
 
 parser = argument_parser(__doc__)
-parser.add_argument("--runs", required=True, type=Path, help="table of collect_runs")
+parser.add_argument("--runs", required=True, nargs="+", type=Path, help="tables of collect_runs")
 parser.add_argument("--out", required=True, type=Path, help="Markdown file to write")
 
 
 def main(args):
-    write_text(args.out, write_findings(pd.read_csv(args.runs)))
+    write_text(args.out, write_findings(read_tables(args.runs)))
 
 
 if __name__ == "__main__":

@@ -107,18 +107,25 @@ def spec_text(config: Mapping[str, Any], run: Run) -> str:
     return canonical_json(run_spec(config, run))
 
 
-def study_text(config: Mapping[str, Any]) -> str:
-    """Return, as one line of JSON, the part of a configuration that says which runs there are.
+def study_text(config: Mapping[str, Any], experiment: str) -> str:
+    """Return, as one line of JSON, the part of a configuration that says which runs one experiment has.
 
     It is a configuration that all_runs() and run_spec() take, without what concerns a machine, a
-    source or a picture; a rule's command can carry it where the list of its runs would be too long.
+    source, a picture or another experiment; a rule's command can carry it where the list of its runs
+    would be too long.
     """
-    study = {key: config[key] for key in ("seeds", "precision", "models", "recipes", "experiments")}
-    study["datasets"] = {
-        name: {key: value for key, value in dataset.items() if key != "source"}
-        for name, dataset in config["datasets"].items()
-    }
-    return canonical_json(study)
+    asked = config["experiments"][experiment]
+    datasets = {name: config["datasets"][name] for name in asked["datasets"]}
+    return canonical_json(
+        {
+            "seeds": config["seeds"],
+            "precision": config["precision"],
+            "datasets": {n: {k: v for k, v in d.items() if k != "source"} for n, d in datasets.items()},
+            "models": {name: config["models"][name] for name in asked["models"]},
+            "recipes": {asked["recipe"]: config["recipes"][asked["recipe"]]},
+            "experiments": {experiment: asked},
+        }
+    )
 
 
 def spec_run(spec: Mapping[str, Any]) -> Run:

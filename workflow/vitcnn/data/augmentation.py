@@ -21,6 +21,7 @@ class Parameters(NamedTuple):
     crop_y: Tensor | None
     flip: Tensor | None  # (N,) bool
     angle: Tensor | None  # (N,) float32, degrees, counter-clockwise
+    rotation: Tensor | None  # (N, 6) int32, fixed_point_rotation(angle)
     shift_x: Tensor | None  # (N,) int, pixels to the right
     shift_y: Tensor | None  # (N,) int, pixels down
 
@@ -53,9 +54,23 @@ def draw_parameters(
     return Parameters(
         *((crop_x.int(), crop_y.int()) if pad else (None, None)),
         flip if augmentation["horizontal_flip"] else None,
-        angle if augmentation["rotation"] else None,
+        *((angle, fixed_point_rotation(angle, size)) if augmentation["rotation"] else (None, None)),
         *((shift_x, shift_y) if augmentation["translation"] else (None, None)),
     )
+
+
+def fixed_point_rotation(angle: Tensor, size: int) -> Tensor:
+    """Return, `(N, 6) int32`, where a rotation about the centre reads: x = (a·x + b·y + c) >> 16, y likewise.
+
+    Pillow's nearest-neighbour affine transform (Geometry.c, affine_fixed) works in 16.16 fixed point
+    from the centre of the first pixel; the matrix is that of Image.rotate, in double precision.
+    """
+    radians = -(angle.double() % 360) * (math.pi / 180)
+    cos, sin, centre = radians.cos(), radians.sin(), size / 2
+    c = cos * -centre + sin * -centre + centre
+    f = -sin * -centre + cos * -centre + centre
+    matrix = (cos, sin, c + cos * 0.5 + sin * 0.5, -sin, cos, f + -sin * 0.5 + cos * 0.5)
+    return (torch.stack(matrix, dim=1) * 65536 + 0.5).floor().int()
 
 
 def augment(images: Tensor, parameters: Parameters, crop_padding: int = 0) -> Tensor:
@@ -73,8 +88,9 @@ def augment(images: Tensor, parameters: Parameters, crop_padding: int = 0) -> Te
         x = x - _per_image(parameters.shift_x)
         y = y - _per_image(parameters.shift_y)
         inside = _within(x, y, size, inside)
-    if parameters.angle is not None:
-        x, y = _rotate(x, y, parameters.angle, size)
+    if parameters.rotation is not None:
+        a, b, c, d, e, f = (_per_image(coefficient) for coefficient in parameters.rotation.unbind(1))
+        x, y = (a * x + b * y + c) >> 16, (d * x + e * y + f) >> 16
         inside = _within(x, y, size, inside)
     if parameters.flip is not None:
         x = torch.where(_per_image(parameters.flip), size - 1 - x, x)
@@ -104,25 +120,3 @@ def _within(x: Tensor, y: Tensor, size: int, inside: Tensor | None) -> Tensor:
     """Return where a step reads from inside its frame, and all steps after it did too."""
     here = (x >= 0) & (x < size) & (y >= 0) & (y < size)
     return here if inside is None else here & inside
-
-
-def _rotate(x: Tensor, y: Tensor, angle: Tensor, size: int) -> tuple[Tensor, Tensor]:
-    """Return the pixels that a rotation about the centre reads, as Pillow computes them.
-
-    Pillow's nearest-neighbour affine transform (Geometry.c, affine_fixed) works in 16.16 fixed point
-    from the centre of the first pixel; the matrix is that of Image.rotate, in double precision.
-    """
-    radians = -(angle.double() % 360) * (math.pi / 180)
-    cos, sin, centre = radians.cos(), radians.sin(), size / 2
-    start_x = cos * -centre + sin * -centre + centre
-    start_y = -sin * -centre + cos * -centre + centre
-
-    def fixed(value: Tensor) -> Tensor:
-        return _per_image((value * 65536 + 0.5).floor().int())
-
-    from_x = fixed(start_x + cos * 0.5 + sin * 0.5)
-    from_y = fixed(start_y + -sin * 0.5 + cos * 0.5)
-    return (
-        (from_x + x * fixed(cos) + y * fixed(sin)) >> 16,
-        (from_y + x * fixed(-sin) + y * fixed(cos)) >> 16,
-    )

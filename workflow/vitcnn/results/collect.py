@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -62,6 +62,12 @@ def collect_runs(study: Mapping[str, Any], root: Path, partial: bool = False) ->
     return Collected(
         runs.reindex(columns=[*_identity_columns(), *_FIGURES, "gap"]), pd.DataFrame(epochs, columns=columns)
     )
+
+
+def read_tables(paths: Sequence[Path]) -> pd.DataFrame:
+    """Return tables that collect_runs() made, one below the other; empty ones leave no trace."""
+    tables = [pd.read_csv(path) for path in paths]
+    return pd.concat([t for t in tables if len(t)] or tables[:1], ignore_index=True)
 
 
 def read_run(folder: Path, spec: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

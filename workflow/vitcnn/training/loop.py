@@ -190,7 +190,7 @@ def _train_epoch(
         # Kept on the device: fetching a number here would make every step wait for the GPU.
         losses.append(loss.detach())
         correct += (logits.argmax(1) == labels).sum()
-    return torch.stack(losses).double().mean().item(), int(correct)
+    return torch.stack(losses).cpu().double().mean().item(), int(correct)
 
 
 @torch.inference_mode()
