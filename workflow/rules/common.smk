@@ -1,6 +1,5 @@
 # What the rules share: the checked configuration, the plan, and how entry points are called.
 import json
-import os
 import shlex
 import sys
 
