@@ -155,7 +155,8 @@ def _preface(done: pd.DataFrame) -> str:
     devices = ", ".join(sorted(done["device"].unique()))
     runs = done.drop_duplicates(["dataset", "model", "recipe", "train_size", "seed"])
     text = (
-        f"Computed from {len(runs)} runs with the seeds {', '.join(map(str, seeds))}, on {devices}; no "
+        f"Computed from {len(runs)} runs with {'the seeds' if len(seeds) > 1 else 'seed'} "
+        f"{', '.join(map(str, seeds))}, on {devices}; no "
         "sentence here was written by hand. "
     )
     if done.groupby(["experiment", "dataset", "model", "train_size"])["seed"].nunique().min() < 2:
