@@ -8,7 +8,8 @@ import pytest
 from conftest import WNIDS
 
 from vitcnn.data import pack
-from vitcnn.data.pack import load_packed, pack_dataset, validate_images
+from vitcnn.data.pack import pack_dataset, validate_images
+from vitcnn.data.packed import load_packed
 from vitcnn.data.tiny_imagenet import sort_validation
 from vitcnn.errors import StudyError
 from vitcnn.files import file_digest, read_json, write_json

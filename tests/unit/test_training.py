@@ -14,7 +14,8 @@ from safetensors.torch import load_file
 from vitcnn import plan
 from vitcnn.config import check_config
 from vitcnn.data import embedded, trees
-from vitcnn.data.pack import load_packed, pack_dataset, validate_images
+from vitcnn.data.pack import pack_dataset, validate_images
+from vitcnn.data.packed import load_packed
 from vitcnn.errors import StudyError
 from vitcnn.files import write_json
 from vitcnn.models import create_model

@@ -4,37 +4,21 @@ import logging
 import shutil
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from vitcnn.data import cifar, tiny_imagenet
 from vitcnn.data.decoded import SPLITS
+from vitcnn.data.packed import MANIFEST_VERSION
 from vitcnn.data.subsets import stratified_order
 from vitcnn.errors import StudyError
 from vitcnn.files import file_digest, read_json, replacing, write_json
 
 log = logging.getLogger(__name__)
 
-MANIFEST_VERSION = 1
 HOLD_OUT_SHARE = 0.1
 _LISTED = 20  # damaged images that an error message names; the report has them all
-
-
-class Split(NamedTuple):
-    """Images `(N, 3, H, W) uint8` and labels `(N,) int64`, memory-mapped."""
-
-    images: np.ndarray
-    labels: np.ndarray
-
-
-class Packed(NamedTuple):
-    """A packed dataset: its manifest, its splits, and which training images are held out `(N,) bool`."""
-
-    manifest: dict[str, Any]
-    train: Split
-    test: Split
-    hold_out: np.ndarray
 
 
 def validate_images(dataset: str, layout: str, tree: Path, target: Path, workers: int) -> dict[str, Any]:
@@ -122,29 +106,6 @@ def choose_hold_out(images: np.ndarray, labels: np.ndarray) -> np.ndarray:
     held = np.zeros(len(labels), dtype=bool)
     held[stratified_order(labels, keys)[: round(len(labels) * HOLD_OUT_SHARE)]] = True
     return held
-
-
-def load_packed(folder: Path) -> Packed:
-    """Open a packed dataset in milliseconds: nothing is read before it is used.
-
-    Raises StudyError if a file is missing or the arrays do not fit the manifest.
-    """
-    manifest = read_json(folder / "manifest.json")
-    if manifest.get("version") != MANIFEST_VERSION:
-        raise StudyError(
-            f"{folder / 'manifest.json'}: version {manifest.get('version')} is not {MANIFEST_VERSION}"
-        )
-    try:
-        arrays = {name: np.load(folder / name, mmap_mode="c") for name in manifest["sha256"]}
-    except (OSError, ValueError) as error:
-        raise StudyError(
-            f"{folder}: is no complete packed dataset ({error}); delete it and pack again"
-        ) from error
-    train, test = (Split(arrays[f"{s}_images.npy"], arrays[f"{s}_labels.npy"]) for s in SPLITS)
-    for name, split in (("train", train), ("test", test)):
-        if not len(split.images) == len(split.labels) == manifest["counts"][name]["images"]:
-            raise StudyError(f"{folder}: its {name} arrays do not fit its manifest; delete it and pack again")
-    return Packed(manifest, train, test, arrays["hold_out.npy"])
 
 
 def _save(target: Path, name: str, array: np.ndarray) -> dict[str, str]:

@@ -22,7 +22,7 @@ def describe_model(spec: Mapping[str, Any], title: str) -> str:
     own = sum(p.numel() for p in model.parameters(recurse=False))
     if own:
         names = ", ".join(name for name, _ in model.named_parameters(recurse=False))
-        rows.insert(0, [names, "Parameter", "", f"{own:,}"])
+        rows.insert(0, [names, "Parameter", "-", f"{own:,}"])
     table = tabulate(
         rows, headers=["layer", "type", "output", "parameters"], colalign=("left", "left", "left", "right")
     )

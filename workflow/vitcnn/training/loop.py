@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from vitcnn.data.augmentation import augment, draw_parameters, normalize
-from vitcnn.data.pack import Packed
+from vitcnn.data.packed import Packed
 from vitcnn.data.subsets import choose_subset
 from vitcnn.errors import StudyError
 from vitcnn.models import create_model

@@ -17,7 +17,7 @@ import torch
 from safetensors.torch import save_file
 
 from vitcnn import plan
-from vitcnn.data.pack import Packed, load_packed
+from vitcnn.data.packed import Packed, load_packed
 from vitcnn.files import file_digest, replacing, write_json
 from vitcnn.models import count_parameters
 from vitcnn.training import devices

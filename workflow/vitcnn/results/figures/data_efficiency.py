@@ -14,8 +14,5 @@ def draw(runs: pd.DataFrame, epochs: pd.DataFrame, settings: Mapping[str, Any]) 
     asked = runs[runs["experiment"] == "data_efficiency"]
     figure, axes = style.new_figure(1, 1, (8, 5.4), settings["title"], asked)
     panels.data_efficiency(axes[0][0], runs, settings)
-    if asked["seed"].nunique() > 1:
-        figure.supxlabel(
-            f"Mean over {asked['seed'].nunique()} seeds, {style.band_name(settings)}", fontsize=10
-        )
+    style.caption(figure, asked, settings)
     return figure

@@ -24,6 +24,7 @@ mpl.rcParams.update(
         "axes.axisbelow": True,
         "grid.color": "#dddddd",
         "legend.frameon": False,
+        "legend.handlelength": 3,
         "lines.linewidth": 2,
         "hatch.linewidth": 0.8,
         "svg.fonttype": "none",
@@ -86,6 +87,13 @@ def legend(axes: Axes) -> None:
         axes.text(
             0.5, 0.5, "no runs yet", ha="center", va="center", transform=axes.transAxes, color="#B00020"
         )
+
+
+def caption(figure: Figure, rows: pd.DataFrame, settings: Mapping[str, Any]) -> None:
+    """Write under the figure which data it shows, and what its bands and whiskers are."""
+    seeds = rows["seed"].nunique()
+    spread = f"mean over {seeds} seeds, {band_name(settings)}" if seeds > 1 else "one seed"
+    figure.supxlabel(f"{', '.join(rows['dataset_title'].unique())}; {spread}", fontsize=10)
 
 
 def band_name(settings: Mapping[str, Any]) -> str:

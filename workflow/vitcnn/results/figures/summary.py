@@ -25,8 +25,5 @@ def draw(runs: pd.DataFrame, epochs: pd.DataFrame, settings: Mapping[str, Any]) 
     speed.set_title("Training speed")
     panels.data_efficiency(efficiency, runs, settings)
     efficiency.set_title("Data efficiency")
-    if asked["seed"].nunique() > 1:
-        figure.supxlabel(
-            f"Mean over {asked['seed'].nunique()} seeds, {style.band_name(settings)}", fontsize=10
-        )
+    style.caption(figure, asked, settings)
     return figure

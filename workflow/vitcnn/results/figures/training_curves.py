@@ -28,8 +28,5 @@ def draw(runs: pd.DataFrame, epochs: pd.DataFrame, settings: Mapping[str, Any]) 
     accuracy.set_title("Test accuracy")
     panels.epoch_seconds(speed, epochs, settings)
     speed.set_title("Training speed")
-    if asked["seed"].nunique() > 1:
-        figure.supxlabel(
-            f"Mean over {asked['seed'].nunique()} seeds, {style.band_name(settings)}", fontsize=10
-        )
+    style.caption(figure, asked, settings)
     return figure
