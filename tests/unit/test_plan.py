@@ -141,13 +141,39 @@ def test_an_experiment_travels_whole(default_config):
             assert plan.run_spec(study, run) == plan.run_spec(default_config, run)
 
 
-def test_too_large_a_train_size(default_config):
-    limits = plan.size_limits_text(default_config, "cifar10")
+def test_too_large_a_train_size(default_config, tmp_path):
+    largest = plan.largest_sizes(default_config, "cifar10")
+    assert largest == (50_000, 0)
     manifest = {"dataset": "cifar10", "counts": {"train": {"images": 5000}, "hold_out": {"images": 500}}}
+    path = tmp_path / "cifar10" / "packed" / "manifest.json"
     with pytest.raises(
         StudyError, match=r"train_size 50,000 is over the 5,000 training images that cifar10 has"
     ):
-        plan.check_sizes(manifest, json.loads(limits))
-    plan.check_sizes(manifest, {"false": 5000, "true": 4500})
+        plan.check_sizes(manifest, largest, path)
+    plan.check_sizes(manifest, (5000, 4500), path)
     with pytest.raises(StudyError, match="4,500 training images that cifar10 has beside the hold-out"):
-        plan.check_sizes(manifest, {"false": 0, "true": 4501})
+        plan.check_sizes(manifest, (0, 4501), path)
+
+
+def test_data_that_are_to_be_replaced_do_not_count(default_config, tmp_path):
+    packed = tmp_path / "cifar10" / "packed"
+    packed.mkdir(parents=True)
+    manifest = {"dataset": "cifar10", "counts": {"train": {"images": 5000}, "hold_out": {"images": 500}}}
+    (packed / "manifest.json").write_text(json.dumps(manifest))
+    fetched = tmp_path / "cifar10" / "fetched.json"
+    fetched.write_text(json.dumps({"source": "a former one"}))
+    plan.refuse_oversized(default_config, tmp_path)
+    fetched.write_text(json.dumps({"source": default_config["datasets"]["cifar10"]["source"][0]}))
+    with pytest.raises(StudyError, match=r"packed/manifest\.json; lower it"):
+        plan.refuse_oversized(default_config, tmp_path)
+
+
+def test_a_run_outside_the_experiments_is_checked_too():
+    change = {"models": {"simple_vit": {"patch_size": {"default": 4, "imagenet200": 7}}}}
+    with pytest.raises(StudyError, match="7 does not divide the 64 pixels of imagenet200"):
+        spec_of(change, "imagenet200/simple_vit/adamw10/n20/seed0")
+
+
+def test_whole_numbers_are_integers():
+    config = check_config(merge(CONFIG, {"seeds": [1.0], "recipes": {"adam10": {"epochs": 3.0}}}))
+    assert plan.all_runs(config)[0].name.endswith("seed1")

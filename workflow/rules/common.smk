@@ -5,6 +5,7 @@ import sys
 
 from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
+from snakemake.resources import Resource
 
 sys.path.insert(0, str(Path(workflow.basedir) / "workflow"))
 
@@ -38,6 +39,12 @@ shell.prefix(
 )
 
 
+# Each training takes one slot and each preparation of data takes them all: data come first. Without a
+# limit a resource means nothing to Snakemake.
+ALL_TRAINING_SLOTS = 100_000
+workflow.register_resource("training_slots", Resource("training_slots", ALL_TRAINING_SLOTS))
+
+
 def results_below(folder):
     """Return the results that this configuration has, below `folder`."""
     tables = [f"{folder}/tables/comparison.{kind}" for kind in ("csv", "md", "html", "tex")]
@@ -45,11 +52,17 @@ def results_below(folder):
         f"{folder}/figures/{f}.{kind}" for f in ACTIVE_FIGURES for kind in ("svg", "png", "pdf")
     ]
     findings = [f"{folder}/findings.md"]
-    return [*(tables if "comparison" in EXPERIMENTS else []), *figures, *(findings if EXPERIMENTS else [])]
+    return [
+        *(tables if "comparison" in EXPERIMENTS else []),
+        *figures,
+        *(findings if EXPERIMENTS else []),
+    ]
 
 
-TARGETS = results_below("results") + [
-    f"results/models/{dataset}/{model}.txt" for dataset, model in PAIRS
+TARGETS = [
+    *results_below("results"),
+    *(f"results/models/{dataset}/{model}.txt" for dataset, model in PAIRS),
+    *(run.folder / "metrics.json" for run in RUNS),
 ]
 PARTIAL_TARGETS = results_below("results/partial")
 
@@ -63,6 +76,17 @@ def local_sources(wildcards):
     """Return the places of a dataset's source list that are paths, and are there."""
     sources = [Source.parse(text) for text in STUDY["datasets"][wildcards.dataset]["source"]]
     return [s.location for s in sources if s.kind == "path" and Path(s.location).exists()]
+
+
+def folder_listings(wildcards):
+    """Return a digest of the names, sizes and times in each source that is an unpacked folder."""
+    folders = [Path(location) for location in local_sources(wildcards) if Path(location).is_dir()]
+    return [
+        plan.digest(
+            sorted((str(f), f.stat().st_size, f.stat().st_mtime_ns) for f in folder.rglob("*"))
+        )
+        for folder in folders
+    ]
 
 
 def dataset_setting(key):

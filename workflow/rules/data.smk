@@ -1,5 +1,6 @@
 # A dataset, from its publisher to packed arrays. Each step leaves a small manifest, which is what
-# the next one takes as input: Snakemake compares its contents, and cannot look inside a folder.
+# the next one takes as input: Snakemake compares its contents, and cannot look inside a folder. While data are
+# being prepared no training starts, so that data which turn out bad cost no training.
 
 
 rule fetch_dataset:
@@ -9,11 +10,15 @@ rule fetch_dataset:
         "resources/{dataset}/fetched.json",
     log:
         "logs/{dataset}/fetch.log",
+    priority: 10
     localrule: True
     conda:
         "../../envs/data.yaml"
+    resources:
+        training_slots=ALL_TRAINING_SLOTS,
     params:
         sources=lambda wildcards: json.dumps(STUDY["datasets"][wildcards.dataset]["source"]),
+        folders=folder_listings,
         downloads="resources/{dataset}/download",
     shell:
         "entry fetch_dataset --log {log:q} --dataset {wildcards.dataset} --sources {params.sources:q}"
@@ -27,8 +32,11 @@ rule copy_dataset:
         "resources/{dataset}/tree/copied.json",
     log:
         "logs/{dataset}/copy.log",
+    priority: 10
     conda:
         "../../envs/data.yaml"
+    resources:
+        training_slots=ALL_TRAINING_SLOTS,
     params:
         layout=dataset_setting("layout"),
         tree=subpath(output[0], parent=True),
@@ -45,8 +53,11 @@ rule sort_validation:
         "logs/{dataset}/sort.log",
     wildcard_constraints:
         dataset=one_of(TINY_IMAGENETS),
+    priority: 10
     conda:
         "../../envs/data.yaml"
+    resources:
+        training_slots=ALL_TRAINING_SLOTS,
     params:
         tree=subpath(output[0], parent=True),
     shell:
@@ -64,9 +75,12 @@ rule validate_images:
         test_labels=temp("resources/{dataset}/decoded/test_labels.npy"),
     log:
         "logs/{dataset}/validate.log",
+    priority: 10
     conda:
         "../../envs/data.yaml"
     threads: 8
+    resources:
+        training_slots=ALL_TRAINING_SLOTS,
     params:
         layout=dataset_setting("layout"),
         tree=subpath(input[0], parent=True),
@@ -95,8 +109,11 @@ rule pack_dataset:
         ),
     log:
         "logs/{dataset}/pack.log",
+    priority: 10
     conda:
         "../../envs/data.yaml"
+    resources:
+        training_slots=ALL_TRAINING_SLOTS,
     params:
         image_size=dataset_setting("image_size"),
         num_classes=dataset_setting("num_classes"),

@@ -6,6 +6,7 @@ rule collect_runs:
     input:
         metrics=experiment_files("metrics.json"),
         runtime=experiment_files("runtime.json"),
+        packed=experiment_data,
     output:
         runs="results/collected/{experiment}/runs.csv",
         epochs="results/collected/{experiment}/epochs.csv",

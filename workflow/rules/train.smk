@@ -13,17 +13,21 @@ rule check_sizes:
     localrule: True
     conda:
         "../../envs/data.yaml"
-    params:
-        runs=lambda wildcards: plan.size_limits_text(STUDY, wildcards.dataset),
+    resources:
+        training_slots=ALL_TRAINING_SLOTS,
+        # Resources, not params: that other sizes are asked for makes no run stale. Where the data are
+        # packed already, they are checked before the first job.
+        largest=lambda wildcards: plan.largest_sizes(STUDY, wildcards.dataset)[0],
+        largest_beside_hold_out=lambda wildcards: plan.largest_sizes(STUDY, wildcards.dataset)[1],
     shell:
-        "entry check_sizes --log {log:q} --manifest {input:q} --asked {params.runs:q}"
+        "entry check_sizes --log {log:q} --manifest {input:q}"
+        " --largest {resources.largest} --largest-beside-hold-out {resources.largest_beside_hold_out}"
 
 
 rule train:
     input:
         manifest="resources/{dataset}/packed/manifest.json",
-        # Only waited for: that more sizes were checked makes no run stale.
-        checked=ancient("resources/{dataset}/packed/sizes_checked"),
+        checked="resources/{dataset}/packed/sizes_checked",
     output:
         metrics="results/runs/{dataset}/{model}/{recipe}/n{train_size}/seed{seed}/metrics.json",
         runtime="results/runs/{dataset}/{model}/{recipe}/n{train_size}/seed{seed}/runtime.json",
@@ -36,6 +40,7 @@ rule train:
     threads: STUDY["threads"]
     resources:
         gpu=int(has_gpu(STUDY["device"])),
+        training_slots=1,
         # What a job may use is no part of what it computes: resources, which make nothing stale. And
         # not {threads}, which Snakemake lowers to --cores: the last digits would follow.
         device=STUDY["device"],

@@ -1,6 +1,5 @@
 """Check, before the first training of a dataset, that no run asks for more images than it has."""
 
-import json
 import sys
 from pathlib import Path
 
@@ -12,11 +11,12 @@ from vitcnn.files import read_json
 
 parser = argument_parser(__doc__)
 parser.add_argument("--manifest", required=True, type=Path, help="manifest of the packed dataset")
-parser.add_argument("--asked", required=True, type=json.loads, help="the largest train_sizes, as JSON")
+parser.add_argument("--largest", required=True, type=int, help="largest train_size of any run")
+parser.add_argument("--largest-beside-hold-out", required=True, type=int, help="of runs that hold images out")
 
 
 def main(args):
-    plan.check_sizes(read_json(args.manifest), args.asked)
+    plan.check_sizes(read_json(args.manifest), (args.largest, args.largest_beside_hold_out), args.manifest)
 
 
 if __name__ == "__main__":

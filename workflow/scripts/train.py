@@ -5,7 +5,7 @@ With Snakemake the run comes as a resolved spec; by hand it is easier to name it
   python workflow/scripts/train.py --run cifar10/vit/adam10/nall/seed0
 
 A run is DATASET/MODEL/RECIPE/nTRAIN_SIZE/seedSEED, with names from config.yaml and a number of
-training images or "all". The dataset must have been packed: snakemake pack_DATASET
+training images or "all". The dataset must have been packed: snakemake resources/DATASET/packed/manifest.json
 """
 
 import json
@@ -29,7 +29,13 @@ parser.add_argument("--out", type=Path, help="folder for the results (default: r
 parser.add_argument(
     "--device", choices=["auto", "cpu", "cuda", "mps"], help="default: as configured, or auto"
 )
-parser.add_argument("--threads", type=int, help="CPU threads (default: as configured, or 1)")
+parser.add_argument(
+    "--threads",
+    type=int,
+    metavar="N",
+    choices=range(1, 1025),
+    help="CPU threads (default: as configured, or 1)",
+)
 
 
 def main(args):

@@ -64,7 +64,7 @@ def check_config(config: Mapping[str, Any]) -> dict[str, Any]:
         problems = list(_contradictions(config))
     if problems:
         raise StudyError("The configuration cannot be used:\n" + "\n".join(f"  - {p}" for p in problems))
-    return config
+    return _plain_numbers(config)
 
 
 def resolve(value: Any, dataset: str) -> Any:
@@ -73,6 +73,17 @@ def resolve(value: Any, dataset: str) -> Any:
         if dataset in value or "default" in value:
             return resolve(value.get(dataset, value.get("default")), dataset)
         return {key: resolve(inner, dataset) for key, inner in value.items()}
+    return value
+
+
+def _plain_numbers(value: Any) -> Any:
+    """Write whole numbers as integers, so that `weight_decay: 0` and `0.0` are one spec."""
+    if isinstance(value, Mapping):
+        return {key: _plain_numbers(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_plain_numbers(inner) for inner in value]
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
     return value
 
 
@@ -164,6 +175,15 @@ def _signature(builder: str) -> tuple[dict[str, Any], tuple[str, ...]]:
             allowed["default"] = ast.literal_eval(default)
         properties[argument.arg] = allowed | {"per_dataset": True}
     return properties, tuple(required)
+
+
+@cache
+def builder_family(builder: str) -> str:
+    """Return the constant FAMILY of a model file, or "other" where it has none."""
+    for node in ast.parse((BUILDERS / f"{builder}.py").read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "FAMILY":
+            return str(ast.literal_eval(node.value))
+    return "other"
 
 
 def _builder_schema(entry: dict[str, Any], builder: str) -> dict[str, Any]:
@@ -301,7 +321,8 @@ def _contradictions(config: dict[str, Any]) -> Iterator[str]:
             continue
         for dataset in experiment["datasets"]:
             for model in experiment["models"]:
-                yield from _misfits(place, config, dataset, model, experiment["recipe"])
+                for line in misfits(config, dataset, model, experiment["recipe"]):
+                    yield f"{place}: {line}"
 
 
 def _unknown_datasets(place: str, node: Any, datasets: Mapping[str, Any]) -> Iterator[str]:
@@ -314,32 +335,32 @@ def _unknown_datasets(place: str, node: Any, datasets: Mapping[str, Any]) -> Ite
             yield from _unknown_datasets(f"{place}.{key}", inner, datasets)
 
 
-def _misfits(place: str, config: dict[str, Any], dataset: str, model: str, recipe: str) -> Iterator[str]:
-    """Yield what keeps `model` from being trained by `recipe` on `dataset`."""
-    for section, name, scalar_keys in (
-        ("models", model, set(config["models"][model])),
-        ("recipes", recipe, set(config["recipes"][recipe]) - {"augmentation", "normalization"}),
-    ):
-        for key in sorted(scalar_keys):
-            value = resolve(config[section][name][key], dataset)
-            if isinstance(value, Mapping):  # by dataset, without an entry for this one
-                yield f"{place}: {section}.{name}.{key} has no value for {dataset}, and no default"
-                return
-    size = config["datasets"][dataset]["image_size"]
+def misfits(config: Mapping[str, Any], dataset: str, model: str, recipe: str) -> list[str]:
+    """Return what keeps `model` from being trained by `recipe` on `dataset`, in words."""
     settings = resolve(config["models"][model], dataset)
-    patch, dim, heads = (settings.get(key) for key in ("patch_size", "embed_dim", "num_heads"))
+    training = resolve(config["recipes"][recipe], dataset)
+    values = [(f"models.{model}.{key}", value) for key, value in settings.items()]
+    for key, value in training.items():
+        if key == "augmentation":
+            values += [(f"recipes.{recipe}.augmentation.{k}", v) for k, v in value.items()]
+        elif key != "normalization" or "mean" not in value:
+            values.append((f"recipes.{recipe}.{key}", value))
+    # A mapping that is left is one by dataset, without an entry for this one.
+    wrong = [f"{k} has no value for {dataset}, and no default" for k, v in values if isinstance(v, Mapping)]
+    if wrong:
+        return wrong
+    size, patch = config["datasets"][dataset]["image_size"], settings.get("patch_size")
     if patch and size % patch:
-        yield (
-            f"models.{model}.patch_size: {patch} does not divide the {size} pixels of {dataset}; "
-            f"{', '.join(str(p) for p in range(2, size) if size % p == 0)} would"
+        divisors = ", ".join(str(p) for p in range(2, size) if size % p == 0)
+        wrong.append(
+            f"models.{model}.patch_size: {patch} does not divide the {size} pixels of {dataset}; {divisors} would"
         )
+    dim, heads = settings.get("embed_dim"), settings.get("num_heads")
     if dim and heads and dim % heads:
-        yield f"models.{model}.num_heads: {heads} heads do not divide embed_dim {dim}"
+        wrong.append(f"models.{model}.num_heads: {heads} heads do not divide embed_dim {dim}")
     channels, blocks = settings.get("channels"), settings.get("blocks")
     if channels and blocks and len(channels) != len(blocks):
-        yield f"models.{model}: channels has {len(channels)} entries, blocks {len(blocks)}; each stage needs both"
-    for key in ("rotation", "translation", "crop_padding", "horizontal_flip"):
-        if isinstance(resolve(config["recipes"][recipe]["augmentation"].get(key, 0), dataset), Mapping):
-            yield f"{place}: recipes.{recipe}.augmentation.{key} has no value for {dataset}, and no default"
-    if "mean" not in resolve(config["recipes"][recipe]["normalization"], dataset):
-        yield f"{place}: recipes.{recipe}.normalization has no value for {dataset}, and no default"
+        wrong.append(
+            f"models.{model}: channels has {len(channels)} entries, blocks {len(blocks)}; one each per stage"
+        )
+    return wrong

@@ -30,17 +30,23 @@ def run(main: Callable[[argparse.Namespace], None], parser: argparse.ArgumentPar
     handler = logging.FileHandler(args.log, encoding="utf-8") if args.log else logging.StreamHandler()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", handlers=[handler])
     log = logging.getLogger("vitcnn")
+    log.setLevel(logging.DEBUG if args.log else logging.INFO)
     try:
         main(args)
+        return
     except StudyError as error:
-        log.error("%s", error)
-        sys.exit(f"\n{error}\n" if args.log else 1)
-    except OSError as error:
-        log.exception("%s", error)
-        where = f"{error.filename}: " if error.filename else ""
-        sys.exit(f"\n{where}{error.strerror or error}. Nothing half-written was left behind.\n")
+        message = str(error)
+    except OSError as error:  # a full disk, a folder that may not be written to
+        log.debug("traceback", exc_info=True)
+        where = error.filename2 or error.filename
+        message = f"{f'{where}: ' if where else ''}{error.strerror or error}"
+        message += (
+            "; is there room on that disk, and may it be written to? Nothing half-written was left behind"
+        )
     except Exception:
         log.exception("a defect, or something nobody thought of")
         if not args.log:
             sys.exit(1)
         raise
+    log.error("%s", message)
+    sys.exit(f"\n{message}\n" if args.log else 1)

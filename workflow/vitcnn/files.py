@@ -7,11 +7,14 @@ from contextlib import contextmanager
 from functools import cache
 from hashlib import new as new_hash
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jsonschema import Draft202012Validator
 
 from vitcnn.errors import StudyError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 SCHEMAS = Path(__file__).parents[1] / "schemas"
 
@@ -26,6 +29,25 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn a failed write below into a StudyError that names `path`: NumPy's own errors do not."""
+    try:
+        yield
+    except OSError as error:
+        raise StudyError(
+            f"{path}: could not be written ({error.strerror or error}); is there room on that disk, and may it be written to?"
+        ) from error
+
+
+def save_array(path: Path, array: "np.ndarray") -> None:
+    """Save an array as .npy, atomically. Raises StudyError where that fails."""
+    import numpy as np
+
+    with writing(path), replacing(path) as temporary, temporary.open("wb") as file:
+        np.save(file, array)
 
 
 def write_text(path: Path, text: str) -> None:

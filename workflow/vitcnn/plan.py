@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from vitcnn.config import resolve
+from vitcnn.config import misfits, resolve
 from vitcnn.errors import StudyError
 from vitcnn.files import read_json
 
@@ -77,29 +77,30 @@ def all_runs(config: Mapping[str, Any]) -> list[Run]:
 def run_spec(config: Mapping[str, Any], run: Run) -> dict[str, Any]:
     """Return all that decides what a run trains, resolved for its dataset; titles are left out.
 
-    Raises StudyError when the configuration has no such dataset, model or recipe.
+    Raises StudyError when the configuration has no such dataset, model or recipe, or they do not fit.
     """
     for section in ("dataset", "model", "recipe"):
         if getattr(run, section) not in config[f"{section}s"]:
             raise StudyError(f"{run.name}: the configuration has no {section} {getattr(run, section)}")
+    wrong = misfits(config, run.dataset, run.model, run.recipe)
+    if wrong:
+        raise StudyError(f"{run.name}: {'; '.join(wrong)}")
     dataset = config["datasets"][run.dataset]
     model = resolve(config["models"][run.model], run.dataset)
     recipe = resolve(config["recipes"][run.recipe], run.dataset)
-    return _plain_numbers(
-        {
-            "version": SPEC_VERSION,
-            "dataset": {
-                "name": run.dataset,
-                "image_size": dataset["image_size"],
-                "num_classes": dataset["num_classes"],
-            },
-            "model": {"name": run.model} | {k: v for k, v in model.items() if k != "title"},
-            "recipe": {"name": run.recipe} | {k: v for k, v in recipe.items() if k != "title"},
-            "train_size": run.train_size,
-            "seed": run.seed,
-            "precision": config["precision"],
-        }
-    )
+    return {
+        "version": SPEC_VERSION,
+        "dataset": {
+            "name": run.dataset,
+            "image_size": dataset["image_size"],
+            "num_classes": dataset["num_classes"],
+        },
+        "model": {"name": run.model} | {k: v for k, v in model.items() if k != "title"},
+        "recipe": {"name": run.recipe} | {k: v for k, v in recipe.items() if k != "title"},
+        "train_size": run.train_size,
+        "seed": run.seed,
+        "precision": config["precision"],
+    }
 
 
 def spec_text(config: Mapping[str, Any], run: Run) -> str:
@@ -144,54 +145,39 @@ def canonical_json(value: Any) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
 
 
-def size_limits_text(config: Mapping[str, Any], dataset: str) -> str:
-    """Return, as one line of JSON, the largest number of images that runs ask of `dataset`.
-
-    Under "false" stands that of recipes which train on every image, under "true" that of recipes
-    which hold images out.
-    """
-    limits = {"false": 0, "true": 0}
-    for run in all_runs(config):
-        if run.dataset == dataset and run.train_size != ALL:
-            kind = canonical_json(config["recipes"][run.recipe]["hold_out"])
-            limits[kind] = max(limits[kind], int(run.train_size))
-    return canonical_json(limits)
+def largest_sizes(config: Mapping[str, Any], dataset: str) -> tuple[int, int]:
+    """Return the largest numbers of images that runs ask of `dataset`: of all runs, and of those that
+    hold images out."""
+    sizes = [
+        (int(run.train_size), config["recipes"][run.recipe]["hold_out"])
+        for run in all_runs(config)
+        if run.dataset == dataset and run.train_size != ALL
+    ]
+    return max((size for size, _ in sizes), default=0), max((size for size, held in sizes if held), default=0)
 
 
-def check_sizes(manifest: Mapping[str, Any], limits: Mapping[str, int]) -> None:
-    """Raise StudyError if a packed dataset has fewer images than size_limits_text() asks for."""
-    counts = manifest["counts"]
-    for kind, held, words in (
-        ("false", 0, ""),
-        ("true", counts["hold_out"]["images"], " beside the hold-out"),
-    ):
-        there = counts["train"]["images"] - held
-        if limits[kind] > there:
+def check_sizes(manifest: Mapping[str, Any], largest: tuple[int, int], path: Path) -> None:
+    """Raise StudyError if a packed dataset, whose manifest is at `path`, has fewer than largest_sizes()."""
+    images, held = (manifest["counts"][split]["images"] for split in ("train", "hold_out"))
+    for size, there, words in ((largest[0], images, ""), (largest[1], images - held, " beside the hold-out")):
+        if size > there:
             raise StudyError(
-                f"train_size {limits[kind]:,} is over the {there:,} training images that {manifest['dataset']} "
-                f"has{words}; lower it in train_sizes of the experiment in config.yaml"
+                f"train_size {size:,} is over the {there:,} training images that {manifest['dataset']} "
+                f"has{words}, says {path}; lower it in train_sizes of the experiment in config.yaml"
             )
 
 
 def refuse_oversized(config: Mapping[str, Any], resources: Path) -> None:
-    """Do what check_sizes() does for each dataset that is packed already."""
+    """Do what check_sizes() does for each dataset that is packed already, from a source still configured."""
     for dataset in datasets_of(all_runs(config)):
         manifest = resources / dataset / "packed" / "manifest.json"
-        if manifest.exists():
-            check_sizes(read_json(manifest), json.loads(size_limits_text(config, dataset)))
+        fetched = resources / dataset / "fetched.json"
+        if not manifest.exists() or not fetched.exists():
+            continue
+        if read_json(fetched).get("source") in config["datasets"][dataset]["source"]:
+            check_sizes(read_json(manifest), largest_sizes(config, dataset), manifest)
 
 
 def datasets_of(runs: list[Run]) -> Iterator[str]:
     """Yield the name of each dataset that the runs use, once."""
     yield from dict.fromkeys(run.dataset for run in runs)
-
-
-def _plain_numbers(value: Any) -> Any:
-    """Write whole numbers as integers, so that `weight_decay: 0` and `0.0` are one spec."""
-    if isinstance(value, Mapping):
-        return {key: _plain_numbers(inner) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [_plain_numbers(inner) for inner in value]
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
-    return value

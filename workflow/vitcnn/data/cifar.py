@@ -12,6 +12,7 @@ import numpy as np
 
 from vitcnn.data.decoded import Decoded
 from vitcnn.errors import StudyError
+from vitcnn.files import save_array
 
 IMAGE_SIZE = 32
 
@@ -54,8 +55,8 @@ def decode(tree: Path, target: Path, layout: str) -> Decoded:
     for split, batches in (("train", files.train), ("test", files.test)):
         parts = [_read_batch(tree / batch, files.labels, len(titles)) for batch in batches]
         images = np.concatenate([pixels for pixels, _ in parts])
-        np.save(target / f"{split}_images.npy", images)
-        np.save(target / f"{split}_labels.npy", np.concatenate([labels for _, labels in parts]))
+        save_array(target / f"{split}_images.npy", images)
+        save_array(target / f"{split}_labels.npy", np.concatenate([labels for _, labels in parts]))
         decoded.add(split, images=len(images), damaged=[], greyscale=0)
     return decoded
 

@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from vitcnn.files import writing
+
 SPLITS = ("train", "test")
 
 
@@ -51,11 +53,11 @@ def array_writer(path: Path, shape: tuple[int, ...]) -> Iterator[ArrayFile]:
     process with SIGBUS.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("wb") as file:
+    with writing(path), path.open("wb") as file:
         header = {"descr": "|u1", "fortran_order": False, "shape": shape}
         np.lib.format.write_array_header_1_0(file, header)
         offset = file.tell()
         file.truncate(offset + int(np.prod(shape)))
     yield ArrayFile(path, offset)
-    with path.open("rb+") as file:
+    with writing(path), path.open("rb+") as file:
         os.fsync(file.fileno())  # a full disk may only show now

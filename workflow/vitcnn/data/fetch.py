@@ -33,11 +33,11 @@ def fetch(dataset: str, places: list[str], downloads: Path) -> dict[str, Any]:
     failures = []
     for text in places:
         log.info("%s: trying %s", dataset, text)
-        source = Source.parse(text)
         try:
+            source = Source.parse(text)
             path = _FETCHERS[source.kind](source, downloads)
             digest = _check(path, source.checksum)
-        except (StudyError, OSError) as error:
+        except (StudyError, ValueError, OSError) as error:
             log.warning("%s: %s: %s", dataset, text, error)
             failures.append((text, str(error)))
             continue

@@ -13,7 +13,7 @@ from vitcnn.data.decoded import SPLITS
 from vitcnn.data.packed import MANIFEST_VERSION
 from vitcnn.data.subsets import stratified_order
 from vitcnn.errors import StudyError
-from vitcnn.files import file_digest, read_json, replacing, write_json
+from vitcnn.files import file_digest, read_json, save_array, write_json
 
 log = logging.getLogger(__name__)
 
@@ -110,13 +110,7 @@ def choose_hold_out(images: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 def _save(target: Path, name: str, array: np.ndarray) -> dict[str, str]:
     """Save an array atomically; return its file's digest by its name."""
-    try:
-        with replacing(target / name) as temporary, temporary.open("wb") as file:
-            np.save(file, array)
-    except OSError as error:  # NumPy's own has neither path nor errno
-        raise StudyError(
-            f"{target / name}: could not be written ({error}); make room on that disk"
-        ) from error
+    save_array(target / name, array)
     return {name: file_digest(target / name)}
 
 

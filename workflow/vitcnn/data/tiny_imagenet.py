@@ -18,7 +18,7 @@ from PIL import Image
 
 from vitcnn.data.decoded import Damage, Decoded, array_writer
 from vitcnn.errors import StudyError
-from vitcnn.files import write_json
+from vitcnn.files import save_array, write_json, writing
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ _CHUNK = 500  # images that one process decodes at a time
 
 def read_classes(tree: Path) -> list[str]:
     """Return the WordNet ids of `wnids.txt`, sorted: a class's label is its place in this list."""
-    wnids = (tree / "wnids.txt").read_text(encoding="utf-8").split()
+    wnids = _read_text(tree / "wnids.txt").split()
     twice = [wnid for wnid, count in Counter(wnids).items() if count > 1]
     if twice:
         raise StudyError(f"{tree / 'wnids.txt'}: {twice[0]} is listed twice")
@@ -38,7 +38,7 @@ def read_classes(tree: Path) -> list[str]:
 
 def read_words(tree: Path) -> dict[str, str]:
     """Return what each WordNet id of `words.txt` means, in words."""
-    lines = (tree / "words.txt").read_text(encoding="utf-8").splitlines()
+    lines = _read_text(tree / "words.txt").splitlines()
     return dict(line.split("\t", 1) for line in lines if "\t" in line)
 
 
@@ -50,7 +50,7 @@ def read_annotations(tree: Path) -> dict[str, str]:
     path = tree / "val" / "val_annotations.txt"
     known = set(read_classes(tree))
     classes: dict[str, str] = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(_read_text(path).splitlines(), start=1):
         if not line.strip():
             continue
         fields = line.split("\t")
@@ -63,6 +63,13 @@ def read_annotations(tree: Path) -> dict[str, str]:
             raise StudyError(f"{path}: line {number}: {name} is of the class {wnid}, unknown to wnids.txt")
         classes[name] = wnid
     return classes
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (FileNotFoundError, UnicodeDecodeError) as error:
+        raise StudyError(f"{path}: cannot be read as text ({error}); fetch the dataset again") from error
 
 
 def sort_validation(tree: Path) -> dict[str, Any]:
@@ -133,12 +140,10 @@ def decode(tree: Path, target: Path, workers: int) -> Decoded:
         "train": [
             (path, label)
             for label, wnid in enumerate(classes)
-            for path in sorted((tree / "train" / wnid / "images").glob("*.JPEG"), key=_by_number)
+            for path in _images(tree / "train" / wnid / "images")
         ],
         "test": [
-            (path, label)
-            for label, wnid in enumerate(classes)
-            for path in sorted((tree / "val" / wnid).glob("*.JPEG"), key=_by_number)
+            (path, label) for label, wnid in enumerate(classes) for path in _images(tree / "val" / wnid)
         ],
     }
     decoded = Decoded(classes=[{"id": wnid, "words": words.get(wnid, wnid)} for wnid in classes])
@@ -156,11 +161,22 @@ def decode(tree: Path, target: Path, workers: int) -> Decoded:
                     damaged += chunk_damaged
                     grey += chunk_grey
             labels = np.array([label for _, label in images], dtype=np.int64)
-            np.save(target / f"{split}_labels.npy", labels)
+            save_array(target / f"{split}_labels.npy", labels)
             named = [Damage(d.index, Path(d.file).relative_to(tree).as_posix(), d.reason) for d in damaged]
             decoded.add(split, images=len(paths), damaged=named, greyscale=grey)
             log.info("%s: %d images, %d damaged, %d greyscale", split, len(paths), len(damaged), grey)
     return decoded
+
+
+def _images(folder: Path) -> list[Path]:
+    """Return every file of a class's folder, whatever its name: one that is no image will be reported."""
+    if not folder.is_dir():
+        raise StudyError(f"{folder}: the folder of a class's images is missing")
+    paths = sorted(folder.iterdir(), key=_by_number)
+    for path in paths:
+        if not path.is_file():
+            raise StudyError(f"{path}: is no file; a class's folder holds images alone")
+    return paths
 
 
 def _by_number(path: Path) -> tuple[int, str]:
@@ -179,8 +195,8 @@ def _decode_chunk(paths: list[Path], start: int, file: Path, offset: int) -> tup
             grey += is_grey
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
             damaged.append(Damage(start + i, str(path), str(error).replace(str(path), path.name)))
-    with file.open("r+b") as out:
-        place, view = offset + start * pixels[0].nbytes, memoryview(pixels).cast("B")
+    place, view = offset + start * pixels[0].nbytes, memoryview(pixels).cast("B")
+    with writing(file), file.open("r+b") as out:
         while view:
             written = os.pwrite(out.fileno(), view, place)
             place, view = place + written, view[written:]

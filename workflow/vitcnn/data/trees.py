@@ -3,7 +3,9 @@
 The copy is complete, in names and sizes, or it does not exist.
 """
 
+import gzip
 import logging
+import lzma
 import os
 import shutil
 import stat
@@ -41,6 +43,8 @@ def copy_tree(origin: Path, layout: str, tree: Path) -> dict[str, Any]:
     _remove(work)
     work.mkdir(parents=True)
     try:
+        if not origin.exists():
+            raise StudyError(f"{origin}: what was fetched is gone; fetch it again")
         if origin.is_dir():
             source = find_root(origin, layout)
             expected = _copy_folder(source, work / "root")
@@ -131,7 +135,14 @@ def _extract(archive: Path, target: Path) -> dict[str, int]:
             return _extract_zip(archive, target)
         if tarfile.is_tarfile(archive):
             return _extract_tar(archive, target)
-    except (EOFError, zlib.error, zipfile.BadZipFile, tarfile.TarError) as error:
+    except (
+        EOFError,
+        gzip.BadGzipFile,
+        lzma.LZMAError,
+        zlib.error,
+        zipfile.BadZipFile,
+        tarfile.TarError,
+    ) as error:
         raise StudyError(f"{archive}: is truncated or damaged ({error}); fetch it again") from error
     raise StudyError(f"{archive}: is neither a zip nor a tar archive, or is truncated; fetch it again")
 

@@ -1,8 +1,9 @@
 """The models, one file each. `models.NAME.builder` in config.yaml names the file.
 
 A model file has a function `build(*, image_size, num_classes, …)`; its further keyword arguments are
-the hyper-parameters that config.yaml may give, their annotations what the values must be. A new model
-is one such file and one entry in config.yaml.
+the hyper-parameters that config.yaml may give, their annotations what the values must be. The constant
+FAMILY, "ViT" or "CNN", says on which side of the comparison its models stand. A new model is one such
+file and one entry in config.yaml.
 """
 
 from collections.abc import Mapping

@@ -2,6 +2,8 @@
 
 from torch import Tensor, nn
 
+FAMILY = "CNN"
+
 
 class PlainCNN(nn.Module):
     """As many convolutions as `channels` has entries, each halving the image."""

@@ -3,6 +3,8 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+FAMILY = "CNN"
+
 
 class BasicBlock(nn.Module):
     """Two 3×3 convolutions; the shortcut is a 1×1 convolution where the shape changes."""

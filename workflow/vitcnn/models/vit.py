@@ -14,6 +14,8 @@ from torch import Tensor, nn
 
 from vitcnn.models import Probability
 
+FAMILY = "ViT"
+
 
 class Attention(nn.Module):
     """Multi-head self-attention, initialised as torch.nn.MultiheadAttention is."""

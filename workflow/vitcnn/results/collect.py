@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from vitcnn import plan
+from vitcnn.config import builder_family
 from vitcnn.errors import StudyError
-from vitcnn.files import read_json
+from vitcnn.files import file_digest, read_json
 
 log = logging.getLogger(__name__)
 
@@ -28,20 +29,28 @@ def collect_runs(study: Mapping[str, Any], root: Path, partial: bool = False) ->
     """Return the figures of every run that an experiment of `study` asks for, in that order.
 
     `root` is the folder above `results`. Raises StudyError, with a line for each run that is missing,
-    damaged, not a number, listed twice or of another spec than asked; with `partial` such a run is a
-    row with its reason in the column `gap`.
+    damaged, not a number, listed twice, of another spec than asked or trained on other data; with
+    `partial` such a run is a row with its reason in the column `gap`.
     """
     rows, epochs, problems = [], [], []
-    seen: dict[tuple[str, str], str] = {}
+    seen: set[tuple[str, str]] = set()
+    data = {name: _packed_digest(root, name) for name in study["datasets"]}
     for experiment in plan.active_experiments(study):
         for run in plan.experiment_runs(study, experiment):
             identity = _identity(study, experiment, run)
             if (experiment, run.name) in seen:
                 problems.append(f"{experiment}: {run.name} is listed twice")
                 continue
-            seen[experiment, run.name] = run.name
+            seen.add((experiment, run.name))
             try:
                 metrics, runtime = read_run(root / run.folder, plan.run_spec(study, run))
+                # Where the packed data are gone, the first run says which they were.
+                data[run.dataset] = data[run.dataset] or metrics["data_digest"]
+                if metrics["data_digest"] != data[run.dataset]:
+                    raise StudyError(
+                        f"{root / run.folder / 'metrics.json'}: was trained on other data than {run.dataset} is now; "
+                        "delete it to train again"
+                    )
             except StudyError as error:
                 problems.append(str(error))
                 rows.append(identity | {"gap": str(error)})
@@ -93,7 +102,18 @@ def read_run(folder: Path, spec: Mapping[str, Any]) -> tuple[dict[str, Any], dic
         raise StudyError(f"{folder / 'runtime.json'}: its seconds are not those of {len(history)} epochs")
     if not math.isclose(accuracy["final"], tested[-1]) or not math.isclose(accuracy["best"], max(tested)):
         raise StudyError(f"{path}: its final or best accuracy is not that of its history")
+    validated = [epoch for epoch in history if epoch["val_accuracy"] is not None]
+    selected = max(validated, key=lambda e: e["val_accuracy"])["test_accuracy"] if validated else None
+    if accuracy["selected"] != selected or bool(validated) != spec["recipe"]["hold_out"]:
+        raise StudyError(f"{path}: its selected accuracy is not that of its best epoch on held-out images")
+    if spec["train_size"] not in (plan.ALL, metrics["train_images"]):
+        raise StudyError(f"{path}: says {metrics['train_images']} training images, not {spec['train_size']}")
     return metrics, runtime
+
+
+def _packed_digest(root: Path, dataset: str) -> str | None:
+    manifest = root / "resources" / dataset / "packed" / "manifest.json"
+    return file_digest(manifest) if manifest.exists() else None
 
 
 def _differences(found: Any, asked: Any, place: str = "") -> list[str]:
@@ -110,7 +130,7 @@ def _identity(study: Mapping[str, Any], experiment: str, run: plan.Run) -> dict[
         **run._asdict(),
         "dataset_title": study["datasets"][run.dataset]["title"],
         "model_title": study["models"][run.model]["title"],
-        "family": "ViT" if study["models"][run.model]["builder"] == "vit" else "CNN",
+        "family": builder_family(study["models"][run.model]["builder"]),
         "num_classes": study["datasets"][run.dataset]["num_classes"],
     }
 
@@ -130,6 +150,7 @@ _FIGURES = (
     "train_seconds",
     "inference_ms_per_image",
     "images_per_second",
+    "peak_memory_bytes",
     "precision",
     "device",
     "threads",
@@ -143,6 +164,7 @@ def _figures(metrics: Mapping[str, Any], runtime: Mapping[str, Any]) -> dict[str
         **metrics,
         **metrics["accuracy"],
         "device": runtime["device"]["name"],
+        "peak_memory_bytes": runtime["peak_gpu_memory_bytes"] or runtime["peak_memory_bytes"],
         "damaged_images": sum(metrics["damaged_images"].values()),
     }
     return {name: merged[name] for name in _FIGURES}

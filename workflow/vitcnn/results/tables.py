@@ -24,7 +24,7 @@ _COLUMNS = {
 
 
 def comparison(runs: pd.DataFrame) -> pd.DataFrame:
-    """Return the table in full precision, a row per dataset and model in the order of `runs`.
+    """Return the table in full precision, a row per dataset, model and train_size in the order of `runs`.
 
     Each measure has three columns: the mean, ` sd` (over seeds, n − 1) and ` reported`. `Seeds` is the
     number of runs behind a row, `Asked` how many there should be: fewer only in a partial table.
@@ -33,10 +33,11 @@ def comparison(runs: pd.DataFrame) -> pd.DataFrame:
     runs["parameters_millions"] = runs["num_parameters"] / 1e6
     reported = pd.read_csv(REPORTED).set_index(["model", "dataset"])
     rows = []
-    for (dataset, model), group in runs.groupby(["dataset", "model"], sort=False):
+    several = runs["train_size"].nunique() > 1
+    for (dataset, model, size), group in runs.groupby(["dataset", "model", "train_size"], sort=False):
         done = group[group["gap"].isna()]
         row: dict[str, object] = {
-            "Model": group["model_title"].iloc[0],
+            "Model": group["model_title"].iloc[0] + (f", {size} images" if several else ""),
             "Dataset": group["dataset_title"].iloc[0],
             "Seeds": len(done),
             "Asked": len(group),
@@ -44,7 +45,7 @@ def comparison(runs: pd.DataFrame) -> pd.DataFrame:
         for name, column in _COLUMNS.items():
             row[column.title] = done[name].mean()
             row[f"{column.title} sd"] = done[name].std(ddof=1)
-            known = (model, dataset) in reported.index
+            known = (model, dataset) in reported.index and size == "all"
             row[f"{column.title} reported"] = (
                 reported.loc[(model, dataset), column.reported] if known else float("nan")
             )
@@ -120,7 +121,9 @@ def to_latex(table: pd.DataFrame, title: str, text: str) -> str:
     body = table.to_latex(index=False, escape=True, column_format="ll" + "r" * (table.shape[1] - 2))
 
     def tex(words: str) -> str:
-        return words.replace("%", r"\%").replace("±", r"$\pm$").replace("−", "$-$").replace("–", "--")
+        for special in "%&_#":
+            words = words.replace(special, f"\\{special}")
+        return words.replace("±", r"$\pm$").replace("−", "$-$").replace("–", "--")
 
     body = body.strip().replace("±", r"$\pm$").replace("–", "--")
     return (

@@ -15,7 +15,7 @@ def lines(
     axes: Axes, rows: pd.DataFrame, experiment: str, x: str, y: str, settings: Mapping[str, Any], marks: bool
 ) -> None:
     """Draw the mean of `y` over seeds against `x`, one line a model, with its band."""
-    for title, look, group in style.series(rows, experiment):
+    for title, look, group in style.series(rows, experiment, by_size=x != "train_images"):
         by_x = group.dropna(subset=[y]).groupby(x)[y]
         if not by_x.ngroups:
             continue
@@ -33,7 +33,7 @@ def bars(
     axes: Axes, rows: pd.DataFrame, experiment: str, y: str, settings: Mapping[str, Any], form: str
 ) -> None:
     """Draw the mean of `y` over seeds as a bar a model, its spread as a whisker, its value above it."""
-    for place, (title, look, group) in enumerate(style.series(rows, experiment)):
+    for place, (title, look, group) in enumerate(style.series(rows, experiment, by_size=True)):
         values = group[y].dropna()
         if values.empty:
             axes.bar(title, 0)
@@ -73,7 +73,9 @@ def data_efficiency(axes: Axes, runs: pd.DataFrame, settings: Mapping[str, Any])
 def epoch_seconds(axes: Axes, epochs: pd.DataFrame, settings: Mapping[str, Any]) -> None:
     """Draw the seconds that an epoch of training takes, without evaluation."""
     per_run = epochs.groupby(
-        ["experiment", "dataset", "dataset_title", "model", "model_title", "seed"], sort=False, as_index=False
+        ["experiment", "dataset", "dataset_title", "model", "model_title", "train_size", "seed"],
+        sort=False,
+        as_index=False,
     )["seconds"].mean()
     bars(axes, per_run, "curves", "seconds", settings, "{:.3g} s")
     axes.set_ylabel("Seconds per epoch")

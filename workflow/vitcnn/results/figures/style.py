@@ -60,13 +60,17 @@ class Series(NamedTuple):
     rows: pd.DataFrame
 
 
-def series(rows: pd.DataFrame, experiment: str) -> Iterator[Series]:
-    """Yield the models of an experiment in the order of `rows`, each dataset by itself."""
+def series(rows: pd.DataFrame, experiment: str, by_size: bool) -> Iterator[Series]:
+    """Yield the models of an experiment in the order of `rows`, each dataset by itself.
+
+    With `by_size` each train_size is by itself too; without, sizes are what a line runs over.
+    """
     rows = rows[rows["experiment"] == experiment]
-    several = rows["dataset"].nunique() > 1
-    groups = rows.groupby(["dataset_title", "model_title"], sort=False)
-    for number, ((dataset, model), group) in enumerate(groups):
-        yield Series(f"{model}, {dataset}" if several else model, LOOKS[number % len(LOOKS)], group)
+    names = ["model_title", "dataset_title", *(["train_size"] if by_size else [])]
+    varying = [name for name in names[1:] if rows[name].nunique() > 1]
+    for number, (key, group) in enumerate(rows.groupby(names, sort=False)):
+        title = ", ".join(str(dict(zip(names, key, strict=True))[name]) for name in ["model_title", *varying])
+        yield Series(title, LOOKS[number % len(LOOKS)], group)
 
 
 def new_figure(rows: int, columns: int, size: tuple[float, float], title: str, runs: pd.DataFrame) -> Any:
