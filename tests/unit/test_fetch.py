@@ -175,6 +175,11 @@ def test_a_list_that_is_exhausted_names_each_place_with_its_reason(server, tmp_p
     assert "--config 'datasets={cifar10: {source: [PATH]}}'" in message
 
 
+def test_a_source_that_is_none(tmp_path):
+    with pytest.raises(StudyError, match=r"file:///x: file:// is not supported"):
+        fetch("cifar10", ["file:///x"], tmp_path)
+
+
 def test_a_folder(tmp_path):
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "file").write_bytes(b"12345")

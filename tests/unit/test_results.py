@@ -397,7 +397,7 @@ def test_one_seed_decides_nothing(tmp_path):
 
 
 def test_every_model_and_dataset_is_compared(tmp_path):
-    runs, epochs = collected(tmp_path, finished(tmp_path))
+    runs, _ = collected(tmp_path, finished(tmp_path))
     third = runs[(runs["model"] == "cnn") & (runs["experiment"] == "comparison")].assign(
         model="wide", model_title="WideCNN", final=99.0
     )

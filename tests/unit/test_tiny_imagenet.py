@@ -127,6 +127,26 @@ def test_decoding(tiny, tmp_path):
     assert np.load(tmp_path / "decoded" / "test_labels.npy").tolist() == [0, 0, 1, 1, 2, 2]
 
 
+def test_every_file_of_a_class_is_looked_at(tiny, tmp_path):
+    """Whatever its name: an image is packed, anything else is reported."""
+    images = tiny / "train" / WNIDS[0] / "images"
+    (images / f"{WNIDS[0]}_0.JPEG").rename(images / f"{WNIDS[0]}_0.jpg")
+    (images / "Thumbs.db").write_bytes(b"no image")
+    sort_validation(tiny)
+    decoded = decode(tiny, tmp_path / "decoded", workers=1)
+    assert decoded.splits["train"]["images"] == 13
+    assert [d["file"] for d in decoded.splits["train"]["damaged"]] == [f"train/{WNIDS[0]}/images/Thumbs.db"]
+    (images / "more").mkdir()
+    with pytest.raises(StudyError, match=r"images/more: is no file"):
+        decode(tiny, tmp_path / "decoded", workers=1)
+
+
+def test_lists_that_are_no_text(tiny):
+    annotations(tiny).write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(StudyError, match=r"val_annotations\.txt: cannot be read as text"):
+        sort_validation(tiny)
+
+
 def test_the_number_of_processes_changes_nothing(tiny, tmp_path, monkeypatch):
     monkeypatch.setattr(tiny_imagenet, "_CHUNK", 5)
     sort_validation(tiny)

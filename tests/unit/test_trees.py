@@ -105,6 +105,17 @@ def test_a_truncated_archive_is_refused(form, fraction, tiny, tmp_path):
     assert list((tmp_path / "out").iterdir()) == []
 
 
+@pytest.mark.parametrize("place", [0.1, 0.5, 0.9, -6])
+def test_an_archive_with_a_flipped_byte_is_refused(place, tmp_path):
+    archive = embedded.generate("cifar10", tmp_path)
+    data = bytearray(archive.read_bytes())
+    data[place if place < 0 else int(place * len(data))] ^= 0xFF  # the last of them in the checksum itself
+    archive.write_bytes(data)
+    with pytest.raises(StudyError, match=r"cifar-10-python\.tar\.gz: is truncated or damaged"):
+        copy_tree(archive, "cifar10", tmp_path / "out" / "tree")
+    assert list((tmp_path / "out").iterdir()) == []
+
+
 def test_an_archive_of_another_dataset_is_refused(tmp_path):
     archive = embedded.generate("cifar10", tmp_path)
     with pytest.raises(StudyError, match=r"is no cifar100 dataset.*it looks like cifar10"):

@@ -68,7 +68,7 @@ def test_a_train_size_over_the_dataset(tmp_path):
     config = {
         "experiments": {"data_efficiency": {"train_sizes": [100, 1001]}, "curves": None, "comparison": None}
     }
-    message = "train_size 1,001 is over the 1,000 training images that cifar10 has; lower it in train_sizes"
+    message = "train_size 1,001 is over the 1,000 training images that cifar10 has, says resources/cifar10"
     assert message in refused(tmp_path, config)
     again = refused(tmp_path, config)  # now the data are there, and no job is needed to see it
     assert message in again
@@ -133,6 +133,28 @@ def test_a_missing_class_folder(tiny, tmp_path):
     assert list_files(tiny) == before
 
 
+def test_bad_data_of_one_dataset_cost_no_training_on_another(tiny, tmp_path):
+    (tiny / "train" / WNIDS[0] / "images" / f"{WNIDS[0]}_0.JPEG").write_bytes(b"spoilt")
+    config = tiny_config(tiny)
+    config["experiments"] = ONLY_TINY["experiments"] | {
+        "comparison": {"datasets": ["cifar10", "imagenet200"]}
+    }
+    output = refused(tmp_path / "run", config)
+    assert "imagenet200: 1 damaged images:" in output
+    assert "rule train:" not in output
+
+
+def test_a_source_folder_that_was_mended_is_read_again(tiny, tmp_path):
+    bad = tiny / "train" / WNIDS[0] / "images" / f"{WNIDS[0]}_0.JPEG"
+    good = bad.read_bytes()
+    bad.write_bytes(b"spoilt")
+    refused(tmp_path / "run", tiny_config(tiny))
+    bad.write_bytes(good)
+    target = "resources/imagenet200/packed/manifest.json"
+    done = snakemake(tmp_path / "run", target, config=tiny_config(tiny))
+    assert done.returncode == 0, done.stderr
+
+
 def test_a_damaged_image_stops_or_is_left_out(tiny, tmp_path):
     (tiny / "train" / WNIDS[0] / "images" / f"{WNIDS[0]}_0.JPEG").write_bytes(b"spoilt")
     output = refused(tmp_path / "run", tiny_config(tiny))
@@ -167,7 +189,7 @@ def test_a_full_disk_while_packing(tiny, tmp_path):
     )
     assert full.returncode != 0
     assert "packed/train_images.npy: could not be written" in full.stderr
-    assert "make room on that disk" in full.stderr
+    assert "is there room on that disk" in full.stderr
     assert "Traceback" not in full.stderr
     assert not (tmp_path / "packed/manifest.json").exists()
     assert not list((tmp_path / "packed").glob(".*part*"))

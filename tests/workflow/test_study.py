@@ -92,6 +92,35 @@ def test_a_run_that_no_experiment_asks_for_can_be_named(tmp_path):
     assert jobs(snakemake(tmp_path, "--dry-run", target)) == CHAIN | {"train": 1}
 
 
+@pytest.mark.parametrize(
+    ("change", "runs"),
+    [
+        ({"seeds": [0, 1, 5]}, 8),
+        ({"seeds": [5]}, 8),
+        ({"experiments": {"data_efficiency": {"train_sizes": [100, 200]}}}, 4),
+        ({"experiments": {"data_efficiency": {"train_sizes": [100]}}}, 0),
+        ({"experiments": {"data_efficiency": None}, "seeds": [5]}, 4),
+        ({"recipes": {"adam10": {"lr": 0.01}}}, 4),
+        ({"recipes": {"adamw20": {"lr": 0.05, "weight_decay": 0.0003}}}, 4),
+        ({"models": {"cnn": {"channels": [24]}}}, 2),
+        ({"report": {"plots": {"dpi": 90}}}, 0),
+    ],
+)
+def test_a_change_of_the_configuration_trains_what_it_asks_for(change, runs, study):
+    assert jobs(snakemake(study, "--dry-run", config=change)).get("train", 0) == runs
+
+
+def test_sizes_asked_for_later_are_still_checked(study):
+    done = snakemake(study, "--dry-run", config={"experiments": {"data_efficiency": {"train_sizes": [1001]}}})
+    assert done.returncode != 0
+    assert "train_size 1,001 is over the 1,000 training images" in done.stdout + done.stderr
+
+
+def test_a_run_that_is_gone_is_trained_again(copied):
+    shutil.rmtree(copied / RUN)
+    assert jobs(snakemake(copied, "--dry-run"))["train"] == 1
+
+
 def test_config_on_the_command_line(tmp_path):
     done = snakemake(
         tmp_path,

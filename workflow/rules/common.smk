@@ -129,6 +129,12 @@ def experiment_files(name):
     ]
 
 
+def experiment_data(wildcards):
+    """Return the packed data of the wildcard's experiment: runs trained on others do not belong."""
+    datasets = STUDY["experiments"][wildcards.experiment]["datasets"]
+    return [f"resources/{dataset}/packed/manifest.json" for dataset in datasets]
+
+
 def figure_tables(name):
     """Return an input function: this table of each experiment that the wildcard's figure shows."""
     return lambda wildcards: [
@@ -139,8 +145,9 @@ def figure_tables(name):
 
 def finished_runs(wildcards):
     """Return which runs of an experiment are there, so that a partial rendering follows them."""
-    paths = [
-        run.folder / "metrics.json" for run in plan.experiment_runs(STUDY, wildcards.experiment)
+    runs = plan.experiment_runs(STUDY, wildcards.experiment)
+    paths = [run.folder / "metrics.json" for run in runs] + [
+        Path(p) for p in experiment_data(wildcards)
     ]
     return plan.digest([[str(path), path.stat().st_mtime_ns] for path in paths if path.exists()])
 
