@@ -1,7 +1,6 @@
 # A dataset, from its publisher to packed arrays. Each step leaves a small manifest, which is what
-# the next one takes as input: Snakemake compares its contents, and cannot look inside a folder. While data are
-# being prepared no training starts, so that data which turn out bad cost no training.
-
+# the next one takes as input: Snakemake compares its contents, and cannot look inside a folder.
+# While data are being prepared no training starts, so that bad data cost no training.
 
 rule fetch_dataset:
     input:

@@ -82,13 +82,10 @@ def find_root(folder: Path, layout: str, origin: Path | None = None) -> Path:
 
     Raises StudyError, with `origin` (default: `folder`) as the place, if there is none.
     """
-    level = [folder]
-    for _ in range(_DEPTH):
-        for candidate in level:
-            if all((candidate / marker).exists() for marker in MARKERS[layout]):
-                return candidate
-        level = [inner for outer in level for inner in sorted(outer.iterdir()) if inner.is_dir()][:1000]
-    other = [name for name in MARKERS if name != layout and _has(folder, name)]
+    root = _search(folder, layout)
+    if root:
+        return root
+    other = [name for name in MARKERS if name != layout and _search(folder, name)]
     looks = f"; it looks like {other[0]}" if other else ""
     raise StudyError(
         f"{origin or folder}: is no {layout} dataset: no folder in it has {', '.join(MARKERS[layout])}{looks}"
@@ -105,13 +102,14 @@ def list_files(folder: Path) -> dict[str, int]:
     return sizes
 
 
-def _has(folder: Path, layout: str) -> bool:
+def _search(folder: Path, layout: str) -> Path | None:
     level = [folder]
     for _ in range(_DEPTH):
-        if any(all((c / marker).exists() for marker in MARKERS[layout]) for c in level):
-            return True
-        level = [inner for outer in level for inner in outer.iterdir() if inner.is_dir()][:1000]
-    return False
+        for candidate in level:
+            if all((candidate / marker).exists() for marker in MARKERS[layout]):
+                return candidate
+        level = [inner for outer in level for inner in sorted(outer.iterdir()) if inner.is_dir()][:1000]
+    return None
 
 
 def _copy_folder(source: Path, target: Path) -> dict[str, int]:
@@ -180,7 +178,7 @@ def _normal(name: str) -> str:
 
 def _refuse_unless_inside(archive: Path, name: str, plain: bool) -> None:
     path = PurePosixPath(name.replace("\\", "/"))
-    if path.is_absolute() or ".." in path.parts or ":" in path.parts[0:1]:
+    if path.is_absolute() or ".." in path.parts:
         raise StudyError(f"{archive}: member {name!r} would be written outside the folder; not extracted")
     if not plain:
         raise StudyError(f"{archive}: member {name!r} is a link or a device; not extracted")
