@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.stats
 import yaml
 from conftest import ROOT, read
 
@@ -443,6 +444,12 @@ def test_statistics_against_textbook_values():
     assert difference.high == pytest.approx(-1 + 2.7764451 * (2 / 3) ** 0.5)
     assert difference.sign == 0
     assert compare([1.0], [2.0]).low is None
+    # Unequal variances, 5/3 with n = 4 and 200 with n = 2: Welch's degrees of freedom are 1.0083.
+    unequal = compare([1.0, 2.0, 3.0, 4.0], [10.0, 30.0])
+    error = (5 / 3 / 4 + 200 / 2) ** 0.5
+    freedom = error**4 / ((5 / 12) ** 2 / 3 + 100**2)
+    assert freedom == pytest.approx(1.0083, abs=1e-3)
+    assert unequal.high == pytest.approx(-17.5 + error * scipy.stats.t.ppf(0.975, freedom))
     assert half_width([1.0, 2.0, 3.0], "sd") == 1
     assert half_width([1.0, 2.0, 3.0], "ci95") == pytest.approx(4.3026527 / 3**0.5)
     assert half_width([1.0], "ci95") == 0

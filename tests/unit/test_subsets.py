@@ -47,6 +47,13 @@ def test_balanced_classes_stay_balanced():
         assert (np.bincount(labels[chosen]) == size // 10).all()
 
 
+def test_a_rare_class_comes_in_its_turn():
+    """With 900 and 100 images every beginning has its tenth of the rare class, to half an image."""
+    labels = np.repeat([0, 1], [900, 100])
+    order = labels[stratified_order(labels, np.arange(1000))]
+    assert np.abs(np.cumsum(order) - np.arange(1, 1001) / 10).max() <= 0.51
+
+
 def test_the_seed_decides():
     labels = np.repeat(np.arange(10), 50)
     first, again, other = (choose_subset(labels, 100, seed, everything(labels)) for seed in (0, 0, 1))
