@@ -9,8 +9,9 @@ def stratified_order(labels: np.ndarray, keys: np.ndarray) -> np.ndarray:
     """Return an order of the images `(N,) int64` of which every beginning is stratified.
 
     Within a class the images come by their `keys` `(N,)`. Between classes each image stands at its
-    share of its own class, (rank + ½) / class size, so that the first n images hold every class in
-    proportion, to within one image.
+    share of its own class, (rank + ½) / class size: Sainte-Laguë's method of dividing seats, which
+    stays nested. The first n images hold classes of equal size to within one image of each other, and
+    k classes with shares p of the whole to within (1 + k·p) / 2 images of p·n.
     """
     by_class = np.lexsort((keys, labels))
     sizes = np.bincount(labels)
