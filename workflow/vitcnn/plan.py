@@ -64,8 +64,8 @@ def experiment_runs(config: Mapping[str, Any], experiment: str) -> list[Run]:
 
 
 def active_experiments(config: Mapping[str, Any]) -> list[str]:
-    """Return the names of the experiments that are switched on."""
-    return [name for name, experiment in config["experiments"].items() if experiment is not None]
+    """Return the names of the experiments that are switched on, in one order whatever the file's."""
+    return sorted(name for name, experiment in config["experiments"].items() if experiment is not None)
 
 
 def all_runs(config: Mapping[str, Any]) -> list[Run]:
