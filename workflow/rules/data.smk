@@ -2,6 +2,7 @@
 # the next one takes as input: Snakemake compares its contents, and cannot look inside a folder.
 # While data are being prepared no training starts, so that bad data cost no training.
 
+
 rule fetch_dataset:
     input:
         local_sources,
