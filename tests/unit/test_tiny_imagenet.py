@@ -1,10 +1,13 @@
 """Tiny ImageNet: sorting that can stop anywhere, errors that name the image, full decoding."""
 
+import tempfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import WNIDS, jpeg
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from vitcnn.data import tiny_imagenet
 from vitcnn.data.tiny_imagenet import decode, sort_validation
@@ -48,6 +51,32 @@ def test_stopping_anywhere_and_running_again_ends_in_the_same_tree(stop_after, t
     present = {name for name in list_files(tiny / "val") if name.endswith(".JPEG")}
     assert present == {f"{wnid}/{name}" for name, wnid in wanted.items()}
     assert not (tiny / "val" / "images").exists()
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    classes=st.lists(st.integers(0, 4), min_size=5, max_size=25).map(lambda extra: [*range(5), *extra]),
+    moved=st.sets(st.integers(0, 29)),
+)
+def test_any_half_sorted_tree_ends_sorted(classes, moved):
+    """Whichever images a former attempt had moved already."""
+    with tempfile.TemporaryDirectory() as name:
+        tree = Path(name)
+        wnids = [f"n{i:08d}" for i in range(5)]
+        (tree / "wnids.txt").write_text("\n".join(wnids))
+        for wnid in wnids:
+            (tree / "train" / wnid).mkdir(parents=True)
+            (tree / "val" / wnid).mkdir(parents=True)
+        (tree / "val" / "images").mkdir()
+        lines = [f"val_{i}.JPEG\t{wnids[label]}\t0\t0\t1\t1\n" for i, label in enumerate(classes)]
+        annotations(tree).write_text("".join(lines))
+        for i, label in enumerate(classes):
+            folder = wnids[label] if i in moved else "images"
+            (tree / "val" / folder / f"val_{i}.JPEG").write_bytes(b"x")
+        assert sort_validation(tree) == {"images": len(classes), "classes": 5}
+        found = {p.name: p.parent.name for p in (tree / "val").glob("*/*.JPEG")}
+        assert found == {f"val_{i}.JPEG": wnids[label] for i, label in enumerate(classes)}
+        assert not (tree / "val" / "images").exists()
 
 
 def drop(tree, name):

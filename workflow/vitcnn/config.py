@@ -34,8 +34,8 @@ _ANNOTATIONS = {
 }
 
 
-def load_config(path: Path, overrides: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """Read a configuration file, with `overrides` merged into it key by key, and check it.
+def load_config(path: Path) -> dict[str, Any]:
+    """Read a configuration file and check it.
 
     Raises StudyError when the file is absent, no YAML, or breaks a rule.
     """
@@ -47,7 +47,7 @@ def load_config(path: Path, overrides: Mapping[str, Any] | None = None) -> dict[
         raise StudyError(f"{path}: is no YAML: {error}") from error
     if not isinstance(config, dict):
         raise StudyError(f"{path}: holds no configuration keys")
-    return check_config(_merge(config, overrides or {}))
+    return check_config(config)
 
 
 def check_config(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -85,14 +85,6 @@ def _plain_numbers(value: Any) -> Any:
     if isinstance(value, float) and value.is_integer():
         return int(value)
     return value
-
-
-def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    merged = dict(base)
-    for key, value in over.items():
-        both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
-        merged[key] = _merge(merged[key], value) if both else value
-    return merged
 
 
 @cache

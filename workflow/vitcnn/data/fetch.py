@@ -36,7 +36,12 @@ def fetch(dataset: str, places: list[str], downloads: Path) -> dict[str, Any]:
         try:
             source = Source.parse(text)
             path = _FETCHERS[source.kind](source, downloads)
-            digest = _check(path, source.checksum)
+            try:
+                digest = _check(path, source.checksum)
+            except StudyError:
+                if source.kind == "url":
+                    path.unlink()  # a download of our own; what the user owns stays
+                raise
         except (StudyError, ValueError, OSError) as error:
             log.warning("%s: %s: %s", dataset, text, error)
             failures.append((text, str(error)))
@@ -64,11 +69,15 @@ def _check(path: Path, checksum: tuple[str, str] | None) -> dict[str, Any]:
         sizes = [file.stat().st_size for file in path.rglob("*") if file.is_file()]
         return {"kind": "folder", "files": len(sizes), "bytes": sum(sizes)}
     if checksum:
-        algorithm, expected = checksum
-        actual = file_digest(path, algorithm)
-        if actual != expected:
-            raise StudyError(f"{path}: its {algorithm} is {actual}, not {expected}; the file is not used")
+        _verify(path, checksum)
     return {"kind": "archive", "bytes": path.stat().st_size, "sha256": file_digest(path)}
+
+
+def _verify(path: Path, checksum: tuple[str, str]) -> None:
+    algorithm, expected = checksum
+    actual = file_digest(path, algorithm)
+    if actual != expected:
+        raise StudyError(f"{path}: its {algorithm} is {actual}, not {expected}; the file is not used")
 
 
 def _from_path(source: Source, downloads: Path) -> Path:
@@ -102,13 +111,14 @@ def _from_url(source: Source, downloads: Path) -> Path:
     target = downloads / sha256(source.location.encode()).hexdigest()[:12] / name
     if target.exists():
         try:
-            _check(target, source.checksum)
+            if source.checksum:
+                _verify(target, source.checksum)
         except StudyError:
             target.unlink()
         else:
             log.info("already downloaded: %s", target)
             return target
-    download(source.location, target, verify=lambda path: _check(path, source.checksum))
+    download(source.location, target)
     return target
 
 
@@ -120,8 +130,8 @@ _FETCHERS: dict[str, Callable[[Source, Path], Path]] = {
 }
 
 
-def download(url: str, target: Path, verify: Callable[[Path], Any], wait: float = 1.0) -> None:
-    """Download `url` to `target`, going on where a former attempt broke off, and verify it first.
+def download(url: str, target: Path, wait: float = 1.0) -> None:
+    """Download `url` to `target`, going on where a former attempt broke off.
 
     A broken connection, a stall, 429 and 5xx are tried again, `wait` seconds later and then twice as
     long each time; a part that the server has since replaced is dropped (If-Range, RFC 9110 13.1.5).
@@ -142,12 +152,8 @@ def download(url: str, target: Path, verify: Callable[[Path], Any], wait: float 
             reason = f"the connection failed: {error}"
             continue
         if status in (200, 206):
-            try:
-                verify(part)
-                part.replace(target)
-            finally:
-                part.unlink(missing_ok=True)
-                _validator_file(part).unlink(missing_ok=True)
+            part.replace(target)
+            _validator_file(part).unlink(missing_ok=True)
             return
         reason = f"the server answered {status}"
         if status == 416:  # the part is no beginning of what the server has

@@ -52,7 +52,7 @@ def train_run(spec: dict[str, Any], data: Path, folder: Path, device_name: str, 
         save_file(state, temporary)
     with replacing(folder / "predictions.npz") as temporary:
         np.savez(temporary, logits=trained.logits.numpy(), labels=packed.test.labels)
-    runtime = describe_runtime(spec, trained, device, threads, started)
+    runtime = describe_runtime(trained, device, threads, started)
     write_json(folder / "runtime.json", runtime, "runtime.schema.json")
     metrics = describe_metrics(spec, packed, file_digest(data / "manifest.json"), trained, precision)
     write_json(folder / "metrics.json", metrics, "metrics.schema.json")
@@ -87,7 +87,7 @@ def describe_metrics(
 
 
 def describe_runtime(
-    spec: Mapping[str, Any], trained: Trained, device: torch.device, threads: int, started: datetime
+    trained: Trained, device: torch.device, threads: int, started: datetime
 ) -> dict[str, Any]:
     """Return what goes into runtime.json: all that the machine determines, in seconds and bytes.
 
