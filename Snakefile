@@ -19,6 +19,7 @@ report: "workflow/report/workflow.rst"
 
 
 include: "workflow/rules/common.smk"
+include: "workflow/rules/staleness.smk"
 include: "workflow/rules/data.smk"
 include: "workflow/rules/train.smk"
 include: "workflow/rules/measure.smk"
@@ -38,6 +39,7 @@ rule partial:
 
 onstart:
     refuse_absent_device()
+    say_why()
 
 
 onsuccess:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from vitcnn import plan
 from vitcnn.config import check_config
 from vitcnn.errors import StudyError
+from vitcnn.files import digest
 
 CONFIG = yaml.safe_load((ROOT / "config.yaml").read_text())
 
@@ -84,7 +85,7 @@ def test_the_order_of_keys_changes_nothing(seed):
     ],
 )
 def test_what_does_not_concern_a_run_leaves_its_digest(change):
-    assert plan.digest(spec_of(change)) == plan.digest(spec_of())
+    assert digest(spec_of(change)) == digest(spec_of())
 
 
 @pytest.mark.parametrize(
@@ -98,7 +99,7 @@ def test_what_does_not_concern_a_run_leaves_its_digest(change):
     ],
 )
 def test_what_concerns_a_run_changes_its_digest(change):
-    assert plan.digest(spec_of(change)) != plan.digest(spec_of())
+    assert digest(spec_of(change)) != digest(spec_of())
 
 
 def test_two_values_swapped_change_the_text():

@@ -14,6 +14,7 @@ from conftest import ROOT, read
 from vitcnn import plan
 from vitcnn.config import check_config
 from vitcnn.errors import StudyError
+from vitcnn.files import digest
 from vitcnn.results import findings, tables
 from vitcnn.results.collect import collect_runs
 from vitcnn.results.figures import FIGURES, style
@@ -66,7 +67,7 @@ def write_run(root, study, run):
     metrics = {
         "version": 1,
         "spec": spec,
-        "spec_digest": plan.digest(spec),
+        "spec_digest": digest(spec),
         "data_digest": "0" * 64,
         "precision": "fp32",
         "train_images": size,
@@ -195,7 +196,7 @@ def broken(root, study, how):
         path.write_text(json.dumps(metrics))
     elif how == "other spec":
         metrics["spec"]["recipe"]["lr"] = 0.5
-        metrics["spec_digest"] = plan.digest(metrics["spec"])
+        metrics["spec_digest"] = digest(metrics["spec"])
         path.write_text(json.dumps(metrics))
     elif how == "edited spec":
         metrics["spec"]["recipe"]["lr"] = 0.5

@@ -17,7 +17,7 @@ from vitcnn.data import embedded, trees
 from vitcnn.data.pack import pack_dataset, validate_images
 from vitcnn.data.packed import load_packed
 from vitcnn.errors import StudyError
-from vitcnn.files import write_json
+from vitcnn.files import digest, write_json
 from vitcnn.models import create_model
 from vitcnn.training import devices, loop
 from vitcnn.training.optimizers import create_optimizer
@@ -68,7 +68,7 @@ def test_what_a_run_leaves(data, tmp_path):
         "predictions.npz",
         "runtime.json",
     ]
-    assert metrics["spec_digest"] == plan.digest(spec_of())
+    assert metrics["spec_digest"] == digest(spec_of())
     assert (metrics["train_images"], metrics["val_images"], metrics["test_images"]) == (200, 0, 400)
     assert [epoch["epoch"] for epoch in metrics["history"]] == [1, 2]
     assert metrics["history"][0]["val_accuracy"] is None

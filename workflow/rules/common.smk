@@ -1,5 +1,4 @@
 # What the rules share: the checked configuration, the plan, and how entry points are called.
-import json
 import shlex
 import sys
 
@@ -11,7 +10,6 @@ sys.path.insert(0, str(Path(workflow.basedir) / "workflow"))
 
 from vitcnn import plan
 from vitcnn.config import check_config
-from vitcnn.data.sources import Source
 from vitcnn.errors import StudyError
 from vitcnn.results.figures import FIGURES
 from vitcnn.training.devices import has_gpu
@@ -70,92 +68,6 @@ PARTIAL_TARGETS = results_below("results/partial")
 def one_of(names):
     """Return a wildcard constraint that admits these names alone."""
     return "|".join(names) or "(?!)"
-
-
-def local_sources(wildcards):
-    """Return the places of a dataset's source list that are paths, and are there."""
-    sources = [Source.parse(text) for text in STUDY["datasets"][wildcards.dataset]["source"]]
-    return [s.location for s in sources if s.kind == "path" and Path(s.location).exists()]
-
-
-def folder_listings(wildcards):
-    """Return a digest of the names, sizes and times in each source that is an unpacked folder."""
-    folders = [Path(location) for location in local_sources(wildcards) if Path(location).is_dir()]
-    return [
-        plan.digest(
-            sorted((str(f), f.stat().st_size, f.stat().st_mtime_ns) for f in folder.rglob("*"))
-        )
-        for folder in folders
-    ]
-
-
-def dataset_setting(key):
-    """Return an input function: a setting of the wildcard's dataset."""
-    return lambda wildcards: STUDY["datasets"][wildcards.dataset][key]
-
-
-def tree_manifest(wildcards):
-    """Return the manifest of a dataset's tree when it is ready to be read."""
-    name = "sorted" if wildcards.dataset in TINY_IMAGENETS else "copied"
-    return f"resources/{wildcards.dataset}/tree/{name}.json"
-
-
-def wildcards_run(wildcards):
-    """Return the run that a job's wildcards name."""
-    size = wildcards.train_size if wildcards.train_size == plan.ALL else int(wildcards.train_size)
-    return plan.Run(wildcards.dataset, wildcards.model, wildcards.recipe, size, int(wildcards.seed))
-
-
-def architecture(wildcards):
-    """Return dataset and model of a spec as JSON, whatever the recipe."""
-    run = plan.Run(wildcards.dataset, wildcards.model, next(iter(STUDY["recipes"])), plan.ALL, 0)
-    spec = plan.run_spec(STUDY, run)
-    return plan.canonical_json({key: spec[key] for key in ("dataset", "model")})
-
-
-def architecture_title(wildcards):
-    """Return the first line of a model's description."""
-    titles = (
-        STUDY["models"][wildcards.model]["title"],
-        STUDY["datasets"][wildcards.dataset]["title"],
-    )
-    return " for ".join(titles)
-
-
-def experiment_files(name):
-    """Return an input function: this file of each run of the wildcard's experiment."""
-    return lambda wildcards: [
-        run.folder / name for run in plan.experiment_runs(STUDY, wildcards.experiment)
-    ]
-
-
-def experiment_data(wildcards):
-    """Return the packed data of the wildcard's experiment: runs trained on others do not belong."""
-    datasets = STUDY["experiments"][wildcards.experiment]["datasets"]
-    return [f"resources/{dataset}/packed/manifest.json" for dataset in datasets]
-
-
-def figure_tables(name):
-    """Return an input function: this table of each experiment that the wildcard's figure shows."""
-    return lambda wildcards: [
-        f"results/{wildcards.part}collected/{experiment}/{name}.csv"
-        for experiment in FIGURES[wildcards.figure]
-    ]
-
-
-def finished_runs(wildcards):
-    """Return which runs of an experiment are there, so that a partial rendering follows them."""
-    runs = plan.experiment_runs(STUDY, wildcards.experiment)
-    paths = [run.folder / "metrics.json" for run in runs] + [
-        Path(p) for p in experiment_data(wildcards)
-    ]
-    return plan.digest([[str(path), path.stat().st_mtime_ns] for path in paths if path.exists()])
-
-
-def figure_settings(wildcards):
-    """Return a figure's title and plot settings as JSON."""
-    title = STUDY["report"]["titles"][wildcards.figure]
-    return plan.canonical_json(STUDY["report"]["plots"] | {"title": title})
 
 
 def refuse_absent_device():

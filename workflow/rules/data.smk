@@ -1,13 +1,14 @@
-# A dataset, from its publisher to packed arrays. Each step leaves a small manifest, which is what
-# the next one takes as input: Snakemake compares its contents, and cannot look inside a folder.
-# While data are being prepared no training starts, so that bad data cost no training.
+# A dataset, from its publisher to packed arrays. While data are being prepared no training starts, so
+# that bad data cost no training.
 
 
 rule fetch_dataset:
     input:
-        local_sources,
+        inputs_of("fetch_dataset"),
     output:
-        "resources/{dataset}/fetched.json",
+        manifest="resources/{dataset}/fetched.json",
+        origin="resources/{dataset}/fetched_from.json",
+        provenance="resources/{dataset}/provenance/fetch_dataset.json",
     log:
         "logs/{dataset}/fetch.log",
     priority: 10
@@ -17,19 +18,20 @@ rule fetch_dataset:
     resources:
         training_slots=ALL_TRAINING_SLOTS,
     params:
-        sources=lambda wildcards: json.dumps(STUDY["datasets"][wildcards.dataset]["source"]),
-        folders=folder_listings,
+        settings=settings_of("fetch_dataset"),
         downloads="resources/{dataset}/download",
     shell:
-        "entry fetch_dataset --log {log:q} --dataset {wildcards.dataset} --sources {params.sources:q}"
-        " --downloads {params.downloads:q} --manifest {output:q}"
+        "entry fetch_dataset --log {log:q} --provenance {output.provenance:q} --settings {params.settings:q}"
+        " --downloads {params.downloads:q} --manifest {output.manifest:q} --origin {output.origin:q}"
 
 
 rule copy_dataset:
     input:
-        "resources/{dataset}/fetched.json",
+        inputs_of("copy_dataset"),
+        origin=ancient("resources/{dataset}/fetched_from.json"),
     output:
-        "resources/{dataset}/tree/copied.json",
+        manifest="resources/{dataset}/tree/copied.json",
+        provenance="resources/{dataset}/provenance/copy_dataset.json",
     log:
         "logs/{dataset}/copy.log",
     priority: 10
@@ -38,17 +40,18 @@ rule copy_dataset:
     resources:
         training_slots=ALL_TRAINING_SLOTS,
     params:
-        layout=dataset_setting("layout"),
-        tree=subpath(output[0], parent=True),
+        settings=settings_of("copy_dataset"),
     shell:
-        "entry copy_dataset --log {log:q} --fetched {input:q} --layout {params.layout} --tree {params.tree:q}"
+        "entry copy_dataset --log {log:q} --provenance {output.provenance:q} --settings {params.settings:q}"
+        " --fetched {input.manifest:q} --origin {input.origin:q} --manifest {output.manifest:q}"
 
 
 rule sort_validation:
     input:
-        "resources/{dataset}/tree/copied.json",
+        inputs_of("sort_validation"),
     output:
-        "resources/{dataset}/tree/sorted.json",
+        manifest="resources/{dataset}/tree/sorted.json",
+        provenance="resources/{dataset}/provenance/sort_validation.json",
     log:
         "logs/{dataset}/sort.log",
     wildcard_constraints:
@@ -59,20 +62,22 @@ rule sort_validation:
     resources:
         training_slots=ALL_TRAINING_SLOTS,
     params:
-        tree=subpath(output[0], parent=True),
+        settings=settings_of("sort_validation"),
     shell:
-        "entry sort_validation --log {log:q} --tree {params.tree:q}"
+        "entry sort_validation --log {log:q} --provenance {output.provenance:q} --settings {params.settings:q}"
+        " --copied {input.manifest:q} --record {input.record:q} --manifest {output.manifest:q}"
 
 
 rule validate_images:
     input:
-        tree_manifest,
+        inputs_of("validate_images"),
     output:
         report="resources/{dataset}/validation.json",
         train_images=temp("resources/{dataset}/decoded/train_images.npy"),
         train_labels=temp("resources/{dataset}/decoded/train_labels.npy"),
         test_images=temp("resources/{dataset}/decoded/test_images.npy"),
         test_labels=temp("resources/{dataset}/decoded/test_labels.npy"),
+        provenance="resources/{dataset}/provenance/validate_images.json",
     log:
         "logs/{dataset}/validate.log",
     priority: 10
@@ -82,21 +87,23 @@ rule validate_images:
     resources:
         training_slots=ALL_TRAINING_SLOTS,
     params:
-        layout=dataset_setting("layout"),
-        tree=subpath(input[0], parent=True),
+        settings=settings_of("validate_images"),
         decoded=subpath(output.train_images, parent=True),
     shell:
-        "entry validate_images --log {log:q} --dataset {wildcards.dataset} --layout {params.layout}"
-        " --tree {params.tree:q} --decoded {params.decoded:q} --report {output.report:q} --workers {threads}"
+        "entry validate_images --log {log:q} --provenance {output.provenance:q} --settings {params.settings:q}"
+        " --tree {input.manifest:q} --record {input.record:q} --decoded {params.decoded:q}"
+        " --report {output.report:q} --workers {threads}"
 
 
-rule pack_dataset:
+# A checkpoint: after it Snakemake asks again which runs there are to do, and those that were trained on
+# the same bytes are not among them.
+checkpoint pack_dataset:
     input:
-        report=rules.validate_images.output.report,
-        train_images=rules.validate_images.output.train_images,
-        train_labels=rules.validate_images.output.train_labels,
-        test_images=rules.validate_images.output.test_images,
-        test_labels=rules.validate_images.output.test_labels,
+        inputs_of("pack_dataset"),
+        train_images=ancient(rules.validate_images.output.train_images),
+        train_labels=ancient(rules.validate_images.output.train_labels),
+        test_images=ancient(rules.validate_images.output.test_images),
+        test_labels=ancient(rules.validate_images.output.test_labels),
     output:
         manifest="resources/{dataset}/packed/manifest.json",
         arrays=multiext(
@@ -107,6 +114,7 @@ rule pack_dataset:
             "test_labels.npy",
             "hold_out.npy",
         ),
+        provenance="resources/{dataset}/provenance/pack_dataset.json",
     log:
         "logs/{dataset}/pack.log",
     priority: 10
@@ -115,12 +123,9 @@ rule pack_dataset:
     resources:
         training_slots=ALL_TRAINING_SLOTS,
     params:
-        image_size=dataset_setting("image_size"),
-        num_classes=dataset_setting("num_classes"),
-        on_damaged=STUDY["on_damaged"],
+        settings=settings_of("pack_dataset"),
         decoded=subpath(input.train_images, parent=True),
         packed=subpath(output.manifest, parent=True),
     shell:
-        "entry pack_dataset --log {log:q} --report {input.report:q} --decoded {params.decoded:q}"
-        " --packed {params.packed:q} --image-size {params.image_size} --num-classes {params.num_classes}"
-        " --on-damaged {params.on_damaged}"
+        "entry pack_dataset --log {log:q} --provenance {output.provenance:q} --settings {params.settings:q}"
+        " --report {input.manifest:q} --record {input.record:q} --decoded {params.decoded:q} --packed {params.packed:q}"

@@ -2,19 +2,22 @@
 
 
 rule describe_model:
+    input:
+        inputs_of("describe_model"),
     output:
-        report(
+        text=report(
             "results/models/{dataset}/{model}.txt",
             caption="../report/model.rst",
             category="Models",
             labels={"dataset": "{dataset}", "model": "{model}"},
         ),
+        provenance="results/models/{dataset}/{model}.provenance.json",
     log:
         "logs/models/{dataset}/{model}.log",
     conda:
         "../../envs/train.yaml"
     params:
-        spec=architecture,
-        title=architecture_title,
+        settings=settings_of("describe_model"),
     shell:
-        "entry describe_model --log {log:q} --spec {params.spec:q} --title {params.title:q} --out {output:q}"
+        "entry describe_model --log {log:q} --provenance {output.provenance:q} --settings {params.settings:q}"
+        " --out {output.text:q}"

@@ -4,43 +4,45 @@
 
 rule collect_runs:
     input:
-        metrics=experiment_files("metrics.json"),
-        runtime=experiment_files("runtime.json"),
-        packed=experiment_data,
+        inputs_of("collect_runs"),
     output:
         runs="results/collected/{experiment}/runs.csv",
         epochs="results/collected/{experiment}/epochs.csv",
+        provenance="results/collected/{experiment}/provenance.json",
     log:
         "logs/collect/{experiment}.log",
     localrule: True
     conda:
         "../../envs/results.yaml"
     params:
-        study=lambda wildcards: plan.study_text(STUDY, wildcards.experiment),
+        settings=settings_of("collect_runs"),
     shell:
-        "entry collect_runs --log {log:q} --study {params.study:q} --runs {output.runs:q} --epochs {output.epochs:q}"
+        "entry collect_runs --log {log:q} --provenance {output.provenance:q} --settings {params.settings:q}"
+        " --runs {output.runs:q} --epochs {output.epochs:q}"
 
 
 rule collect_partial:
+    input:
+        inputs_of("collect_partial"),
     output:
         runs="results/partial/collected/{experiment}/runs.csv",
         epochs="results/partial/collected/{experiment}/epochs.csv",
+        provenance="results/partial/collected/{experiment}/provenance.json",
     log:
         "logs/partial/collect/{experiment}.log",
     localrule: True
     conda:
         "../../envs/results.yaml"
     params:
-        study=lambda wildcards: plan.study_text(STUDY, wildcards.experiment),
-        finished=finished_runs,
+        settings=settings_of("collect_partial"),
     shell:
-        "entry collect_runs --partial --log {log:q} --study {params.study:q}"
+        "entry collect_runs --partial --log {log:q} --provenance {output.provenance:q} --settings {params.settings:q}"
         " --runs {output.runs:q} --epochs {output.epochs:q}"
 
 
 rule tabulate_comparison:
     input:
-        "results/{part}collected/comparison/runs.csv",
+        inputs_of("tabulate_comparison"),
     output:
         csv="results/{part}tables/comparison.csv",
         md="results/{part}tables/comparison.md",
@@ -51,22 +53,22 @@ rule tabulate_comparison:
             labels={"result": "comparison", "kind": "table"},
         ),
         tex="results/{part}tables/comparison.tex",
+        provenance="results/{part}tables/comparison.provenance.json",
     log:
         "logs/{part}tabulate_comparison.log",
     localrule: True
     conda:
         "../../envs/results.yaml"
     params:
-        title=STUDY["report"]["titles"]["comparison"],
+        settings=settings_of("tabulate_comparison"),
     shell:
-        "entry tabulate_comparison --log {log:q} --runs {input:q} --title {params.title:q}"
-        " --csv {output.csv:q} --md {output.md:q} --html {output.html:q} --tex {output.tex:q}"
+        "entry tabulate_comparison --log {log:q} --provenance {output.provenance:q} --settings {params.settings:q}"
+        " --runs {input.runs:q} --csv {output.csv:q} --md {output.md:q} --html {output.html:q} --tex {output.tex:q}"
 
 
 rule draw_figure:
     input:
-        runs=figure_tables("runs"),
-        epochs=figure_tables("epochs"),
+        inputs_of("draw_figure"),
     output:
         svg=report(
             "results/{part}figures/{figure}.svg",
@@ -76,32 +78,37 @@ rule draw_figure:
         ),
         png="results/{part}figures/{figure}.png",
         pdf="results/{part}figures/{figure}.pdf",
+        provenance="results/{part}figures/{figure}.provenance.json",
     log:
         "logs/{part}figures/{figure}.log",
     localrule: True
     conda:
         "../../envs/results.yaml"
     params:
-        settings=figure_settings,
+        settings=settings_of("draw_figure"),
     shell:
-        "entry draw_figure --log {log:q} --figure {wildcards.figure} --runs {input.runs:q}"
-        " --epochs {input.epochs:q} --settings {params.settings:q} --out {output:q}"
+        "entry draw_figure --log {log:q} --provenance {output.provenance:q} --settings {params.settings:q}"
+        " --runs {input.runs:q} --epochs {input.epochs:q} --out {output.svg:q} {output.png:q} {output.pdf:q}"
 
 
 rule write_findings:
     input:
-        expand("results/{{part}}collected/{experiment}/runs.csv", experiment=EXPERIMENTS),
+        inputs_of("write_findings"),
     output:
-        report(
+        text=report(
             "results/{part}findings.md",
             caption="../report/findings.rst",
             category="Results",
             labels={"result": "findings", "kind": "text"},
         ),
+        provenance="results/{part}findings.provenance.json",
     log:
         "logs/{part}write_findings.log",
     localrule: True
     conda:
         "../../envs/results.yaml"
+    params:
+        settings=settings_of("write_findings"),
     shell:
-        "entry write_findings --log {log:q} --runs {input:q} --out {output:q}"
+        "entry write_findings --log {log:q} --provenance {output.provenance:q} --settings {params.settings:q}"
+        " --runs {input.runs:q} --out {output.text:q}"

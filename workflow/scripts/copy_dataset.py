@@ -8,15 +8,17 @@ sys.path[0] = str(Path(__file__).resolve().parents[1])
 from vitcnn.data.trees import copy_tree
 from vitcnn.entry import argument_parser, run
 from vitcnn.files import read_json
+from vitcnn.provenance.record import Made
 
 parser = argument_parser(__doc__)
-parser.add_argument("--fetched", required=True, type=Path, help="manifest of fetch_dataset")
-parser.add_argument("--layout", required=True, help="cifar10, cifar100 or tiny_imagenet")
-parser.add_argument("--tree", required=True, type=Path, help="folder to make")
+parser.add_argument("--fetched", required=True, type=Path, help="what fetch_dataset fetched")
+parser.add_argument("--origin", required=True, type=Path, help="where fetch_dataset left it")
+parser.add_argument("--manifest", required=True, type=Path, help="JSON file to write in the folder to make")
 
 
 def main(args):
-    copy_tree(Path(read_json(args.fetched)["path"]), args.layout, args.tree)
+    copy_tree(Path(read_json(args.origin)["path"]), args.settings["layout"], args.manifest.parent)
+    return Made(read=[args.fetched], wrote=[args.manifest])
 
 
 if __name__ == "__main__":

@@ -1,6 +1,5 @@
 """Write a model's architecture: each layer with the shape of its output and its parameters."""
 
-import json
 import sys
 from pathlib import Path
 
@@ -9,17 +8,15 @@ sys.path[0] = str(Path(__file__).resolve().parents[1])
 from vitcnn.entry import argument_parser, run
 from vitcnn.files import write_text
 from vitcnn.measuring.describe import describe_model
+from vitcnn.provenance.record import Made
 
 parser = argument_parser(__doc__)
-parser.add_argument(
-    "--spec", required=True, type=json.loads, help="dataset and model of a run's spec, as JSON"
-)
-parser.add_argument("--title", required=True, help="the first line")
 parser.add_argument("--out", required=True, type=Path, help="text file to write")
 
 
 def main(args):
-    write_text(args.out, describe_model(args.spec, args.title))
+    write_text(args.out, describe_model(args.settings["spec"], args.settings["title"]))
+    return Made(read=[], wrote=[args.out])
 
 
 if __name__ == "__main__":

@@ -7,12 +7,12 @@ sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from vitcnn.entry import argument_parser, run
 from vitcnn.files import write_text
+from vitcnn.provenance.record import Made
 from vitcnn.results import tables
 from vitcnn.results.collect import read_tables
 
 parser = argument_parser(__doc__)
 parser.add_argument("--runs", required=True, type=Path, help="table of collect_runs")
-parser.add_argument("--title", required=True, help="of the table")
 parser.add_argument("--csv", required=True, type=Path, help="file to write")
 parser.add_argument("--md", required=True, type=Path, help="file to write")
 parser.add_argument("--html", required=True, type=Path, help="file to write")
@@ -23,10 +23,12 @@ def main(args):
     runs = read_tables([args.runs])
     table, note = tables.comparison(runs), tables.note(runs)
     shown = tables.for_people(table)
+    title = args.settings["title"]
     write_text(args.csv, table.to_csv(index=False))
-    write_text(args.md, tables.to_markdown(shown, args.title, note))
-    write_text(args.html, tables.to_html(shown, args.title, note))
-    write_text(args.tex, tables.to_latex(shown, args.title, note))
+    write_text(args.md, tables.to_markdown(shown, title, note))
+    write_text(args.html, tables.to_html(shown, title, note))
+    write_text(args.tex, tables.to_latex(shown, title, note))
+    return Made(read=[args.runs], wrote=[args.csv, args.md, args.html, args.tex])
 
 
 if __name__ == "__main__":

@@ -5,22 +5,26 @@ from pathlib import Path
 
 sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from vitcnn.data.pack import validate_images
+from vitcnn.data.validate import validate_images
 from vitcnn.entry import argument_parser, run
 from vitcnn.files import write_json
+from vitcnn.provenance.record import Made
 
 parser = argument_parser(__doc__)
-parser.add_argument("--dataset", required=True, help="its name in config.yaml")
-parser.add_argument("--layout", required=True, help="cifar10, cifar100 or tiny_imagenet")
-parser.add_argument("--tree", required=True, type=Path, help="the copied (and sorted) dataset")
+parser.add_argument(
+    "--tree", required=True, type=Path, help="manifest of the copied or sorted dataset, in its folder"
+)
+parser.add_argument("--record", required=True, type=Path, help="record of the step that wrote it")
 parser.add_argument("--decoded", required=True, type=Path, help="folder for the arrays of pixels")
 parser.add_argument("--report", required=True, type=Path, help="JSON file to write")
 parser.add_argument("--workers", type=int, default=1, help="processes that decode (default: 1)")
 
 
 def main(args):
-    report = validate_images(args.dataset, args.layout, args.tree, args.decoded, args.workers)
+    dataset, layout = args.settings["dataset"], args.settings["layout"]
+    report = validate_images(dataset, layout, args.tree.parent, args.decoded, args.workers)
     write_json(args.report, report)
+    return Made(read=[args.tree, args.record], wrote=[args.report])
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from vitcnn.entry import argument_parser, run
 from vitcnn.files import write_text
+from vitcnn.provenance.record import Made
 from vitcnn.results.collect import read_tables
 from vitcnn.results.findings import write_findings
 
@@ -17,6 +18,7 @@ parser.add_argument("--out", required=True, type=Path, help="Markdown file to wr
 
 def main(args):
     write_text(args.out, write_findings(read_tables(args.runs)))
+    return Made(read=args.runs, wrote=[args.out])
 
 
 if __name__ == "__main__":

@@ -1,25 +1,39 @@
 """What all entry points of `workflow/scripts` share: where their log goes, how they end."""
 
 import argparse
+import json
 import logging
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 from vitcnn.errors import StudyError
+from vitcnn.provenance.record import Made, recording
 
 
 def argument_parser(description: str | None) -> argparse.ArgumentParser:
-    """Return a parser with the option every entry point has, `--log`."""
+    """Return a parser with the options that every entry point has."""
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--log", type=Path, metavar="FILE", help="write the log there (default: stderr)")
+    parser.add_argument(
+        "--provenance", type=Path, metavar="FILE", help="write the record there (default: none)"
+    )
+    parser.add_argument(
+        "--settings", type=json.loads, default={}, metavar="JSON", help="what decides the output, by name"
+    )
     return parser
 
 
-def run(main: Callable[[argparse.Namespace], None], parser: argparse.ArgumentParser) -> None:
-    """Parse the command line, call `main`, and end the process.
+def run(
+    main: Callable[[argparse.Namespace], Made],
+    parser: argparse.ArgumentParser,
+    prepare: Callable[[argparse.Namespace], None] = lambda args: None,
+) -> None:
+    """Parse the command line, call `main`, write the record of what it made, and end the process.
+
+    `prepare` may complete the arguments first. What `main` reaches is the code that the record digests.
 
     What the user can mend ends with its message and status 1. Anything else keeps its traceback,
     which is in the log too.
@@ -32,7 +46,12 @@ def run(main: Callable[[argparse.Namespace], None], parser: argparse.ArgumentPar
     log = logging.getLogger("vitcnn")
     log.setLevel(logging.DEBUG if args.log else logging.INFO)
     try:
-        main(args)
+        prepare(args)
+        if args.provenance:
+            with recording(args.provenance, Path(sys.argv[0]).stem, args.settings) as made:
+                made.append(main(args))
+        else:
+            main(args)
         return
     except StudyError as error:
         message = str(error)

@@ -1,11 +1,11 @@
 """Files that are either whole or absent: written under a temporary name, then renamed."""
 
+import hashlib
 import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
-from hashlib import new as new_hash
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -81,11 +81,18 @@ def read_json(path: Path, schema: str | None = None) -> Any:
 
 def file_digest(path: Path, algorithm: str = "sha256") -> str:
     """Return the hex digest of a file's bytes."""
-    digest = new_hash(algorithm)
     with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, algorithm).hexdigest()
+
+
+def canonical_json(value: Any) -> str:
+    """Return `value` as JSON on one line, keys sorted."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+
+
+def digest(value: Any) -> str:
+    """Return the SHA-256 of a JSON value, whatever the order of its keys."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()
 
 
 def _refuse_constant(name: str) -> None:

@@ -4,8 +4,6 @@ A run is a dataset, a model, a recipe, a training-set size and a seed. Experimen
 that ask for the same one share it.
 """
 
-import hashlib
-import json
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -59,7 +57,7 @@ def experiment_runs(config: Mapping[str, Any], experiment: str) -> list[Run]:
         for dataset in asked["datasets"]
         for model in asked["models"]
         for size in asked["train_sizes"]
-        for seed in asked.get("seeds", config["seeds"])
+        for seed in (asked["seeds"] if "seeds" in asked else config["seeds"])
     ]
 
 
@@ -103,13 +101,8 @@ def run_spec(config: Mapping[str, Any], run: Run) -> dict[str, Any]:
     }
 
 
-def spec_text(config: Mapping[str, Any], run: Run) -> str:
-    """Return a run's spec as one line of JSON in a fixed key order, for a rule's params."""
-    return canonical_json(run_spec(config, run))
-
-
-def study_text(config: Mapping[str, Any], experiment: str) -> str:
-    """Return, as one line of JSON, the part of a configuration that says which runs one experiment has.
+def part_of_study(config: Mapping[str, Any], experiment: str) -> dict[str, Any]:
+    """Return the part of a configuration that says which runs one experiment has.
 
     It is a configuration that all_runs() and run_spec() take, without what concerns a machine, a
     source, a picture or another experiment; a rule's command can carry it where the list of its runs
@@ -117,32 +110,19 @@ def study_text(config: Mapping[str, Any], experiment: str) -> str:
     """
     asked = config["experiments"][experiment]
     datasets = {name: config["datasets"][name] for name in asked["datasets"]}
-    return canonical_json(
-        {
-            "seeds": config["seeds"],
-            "precision": config["precision"],
-            "datasets": {n: {k: v for k, v in d.items() if k != "source"} for n, d in datasets.items()},
-            "models": {name: config["models"][name] for name in asked["models"]},
-            "recipes": {asked["recipe"]: config["recipes"][asked["recipe"]]},
-            "experiments": {experiment: asked},
-        }
-    )
+    return {
+        "precision": config["precision"],
+        "datasets": {n: {k: v for k, v in d.items() if k != "source"} for n, d in datasets.items()},
+        "models": {name: config["models"][name] for name in asked["models"]},
+        "recipes": {asked["recipe"]: config["recipes"][asked["recipe"]]},
+        "experiments": {experiment: {"seeds": config.get("seeds"), **asked}},
+    }
 
 
 def spec_run(spec: Mapping[str, Any]) -> Run:
     """Return the run that a spec describes."""
     names = (spec[key]["name"] for key in ("dataset", "model", "recipe"))
     return Run(*names, spec["train_size"], spec["seed"])
-
-
-def digest(value: Any) -> str:
-    """Return the SHA-256 of a JSON value, whatever the order of its keys."""
-    return hashlib.sha256(canonical_json(value).encode()).hexdigest()
-
-
-def canonical_json(value: Any) -> str:
-    """Return `value` as JSON on one line, keys sorted."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
 
 
 def largest_sizes(config: Mapping[str, Any], dataset: str) -> tuple[int, int]:
@@ -171,7 +151,7 @@ def refuse_oversized(config: Mapping[str, Any], resources: Path) -> None:
     """Do what check_sizes() does for each dataset that is packed already, from a source still configured."""
     for dataset in datasets_of(all_runs(config)):
         manifest = resources / dataset / "packed" / "manifest.json"
-        fetched = resources / dataset / "fetched.json"
+        fetched = resources / dataset / "fetched_from.json"
         if not manifest.exists() or not fetched.exists():
             continue
         if read_json(fetched).get("source") in config["datasets"][dataset]["source"]:

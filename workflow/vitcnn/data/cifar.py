@@ -39,10 +39,10 @@ _LAYOUTS = {
 }
 
 
-def decode(tree: Path, target: Path, layout: str) -> Decoded:
+def decode(tree: Path, target: Path, layout: str, workers: int = 1) -> Decoded:
     """Write the pixels `(N, 3, 32, 32) uint8` and labels of both splits into `target`.
 
-    Raises StudyError, naming the file, if one is missing, is no plain CIFAR pickle, or its arrays do
+    It takes a second; `workers` are of no use. Raises StudyError, naming the file, if one is missing, is no plain CIFAR pickle, or its arrays do
     not belong together.
     """
     files = _LAYOUTS[layout]

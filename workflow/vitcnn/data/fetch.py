@@ -4,17 +4,17 @@ import json
 import logging
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
-from vitcnn.data import embedded
 from vitcnn.data.sources import Source
 from vitcnn.errors import StudyError
-from vitcnn.files import file_digest
+from vitcnn.files import digest, file_digest, read_json
 
 log = logging.getLogger(__name__)
 
@@ -23,12 +23,18 @@ TIMEOUT = (10, 60)  # seconds to connect, and between two blocks of data
 _BLOCK = 1 << 18
 
 
-def fetch(dataset: str, places: list[str], downloads: Path) -> dict[str, Any]:
-    """Return the manifest of `dataset`, fetched from the first place of the list that delivers.
+class Fetched(NamedTuple):
+    """`what` was fetched, the same from wherever; and `origin`: from which source, where it lies, when."""
 
-    The manifest says what was fetched, from where, when and with which digest; `path` is the archive
-    or the folder, which stays as it is. Downloads go below `downloads`. Raises StudyError with the
-    reason for each place when none delivers.
+    what: dict[str, Any]
+    origin: dict[str, Any]
+
+
+def fetch(dataset: str, places: list[str], downloads: Path) -> Fetched:
+    """Fetch `dataset` from the first place of the list that delivers, and return what came from where.
+
+    `path` of the origin is the archive or the folder, which stays as it is. Downloads go below
+    `downloads`. Raises StudyError with the reason for each place when none delivers.
     """
     failures = []
     for text in places:
@@ -37,23 +43,27 @@ def fetch(dataset: str, places: list[str], downloads: Path) -> dict[str, Any]:
             source = Source.parse(text)
             path = _FETCHERS[source.kind](source, downloads)
             try:
-                digest = _check(path, source.checksum)
+                if source.checksum:
+                    _verify(path, source.checksum)
             except StudyError:
                 if source.kind == "url":
                     path.unlink()  # a download of our own; what the user owns stays
                 raise
+            signature, content = signature_of(path), content_of(path)
         except (StudyError, ValueError, OSError) as error:
             log.warning("%s: %s: %s", dataset, text, error)
             failures.append((text, str(error)))
             continue
-        return {
-            "dataset": dataset,
-            "source": text,
-            "path": str(path),
-            **digest,
-            "fetched_at": datetime.now(UTC).isoformat(timespec="seconds"),
-            "failed": [{"source": place, "reason": reason} for place, reason in failures],
-        }
+        return Fetched(
+            {"dataset": dataset, **content},
+            {
+                "source": text,
+                "path": str(path),
+                "signature": signature,
+                "fetched_at": datetime.now(UTC).isoformat(timespec="seconds"),
+                "failed": [{"source": place, "reason": reason} for place, reason in failures],
+            },
+        )
     reasons = "\n".join(f"  - {place}: {reason}" for place, reason in failures)
     raise StudyError(
         f"{dataset}: no source delivered:\n{reasons}\n"
@@ -61,19 +71,54 @@ def fetch(dataset: str, places: list[str], downloads: Path) -> dict[str, Any]:
     )
 
 
-def _check(path: Path, checksum: tuple[str, str] | None) -> dict[str, Any]:
-    """Return what the manifest says of the contents; raises StudyError if the checksum differs."""
+def content_of(path: Path) -> dict[str, Any]:
+    """Return kind, number of files, bytes and SHA-256 of an archive, or of all files of a folder."""
     if path.is_dir():
-        if checksum:
-            raise StudyError(f"{path} is a folder; a checksum needs an archive")
-        sizes = [file.stat().st_size for file in path.rglob("*") if file.is_file()]
-        return {"kind": "folder", "files": len(sizes), "bytes": sum(sizes)}
-    if checksum:
-        _verify(path, checksum)
-    return {"kind": "archive", "bytes": path.stat().st_size, "sha256": file_digest(path)}
+        names = sorted(file.relative_to(path).as_posix() for file in path.rglob("*") if file.is_file())
+        with ThreadPoolExecutor(max_workers=8) as pool:
+            digests = list(pool.map(lambda name: file_digest(path / name), names))
+        size = sum((path / name).stat().st_size for name in names)
+        listing = digest(list(zip(names, digests, strict=True)))
+        return {"kind": "folder", "files": len(names), "bytes": size, "sha256": listing}
+    return {"kind": "archive", "files": 1, "bytes": path.stat().st_size, "sha256": file_digest(path)}
+
+
+def signature_of(path: Path) -> str:
+    """Return a digest of names, sizes and times: as long as it is the same, so is the content."""
+    files = sorted(path.rglob("*")) if path.is_dir() else [path]
+    facts = ((str(file), file.stat()) for file in files)
+    return digest([[name, s.st_size, s.st_mtime_ns, s.st_ctime_ns, s.st_ino] for name, s in facts])
+
+
+def content_now(places: list[str], what: Path) -> str | None:
+    """Return the SHA-256 of what fetch() would deliver now, as far as that is known without fetching.
+
+    `what` is the file of what was fetched before, beside that of its origin. A local source is read
+    where it is not the same file any more; another is known if it is that which delivered before, or
+    its checksum is. Places that failed before are passed over.
+    """
+    origin_file = what.with_name("fetched_from.json")
+    if not origin_file.exists():
+        return None
+    recorded, origin = read_json(what)["sha256"], read_json(origin_file)
+    failed = {failure["source"] for failure in origin["failed"]}
+    for text in places:
+        source = Source.parse(text)
+        path = Path(source.location)
+        if text in failed or (source.kind == "path" and not path.exists()):
+            continue
+        if source.kind == "path":
+            same = (
+                str(path.resolve()) == origin["path"] and signature_of(path.resolve()) == origin["signature"]
+            )
+            return recorded if same else content_of(path)["sha256"]
+        return recorded if text == origin["source"] or source.checksum == ("sha256", recorded) else None
+    return None
 
 
 def _verify(path: Path, checksum: tuple[str, str]) -> None:
+    if path.is_dir():
+        raise StudyError(f"{path} is a folder; a checksum needs an archive")
     algorithm, expected = checksum
     actual = file_digest(path, algorithm)
     if actual != expected:
@@ -88,6 +133,8 @@ def _from_path(source: Source, downloads: Path) -> Path:
 
 
 def _from_embedded(source: Source, downloads: Path) -> Path:
+    from vitcnn.data import embedded  # NumPy and Pillow, which nothing else here needs
+
     return embedded.generate(source.location, downloads)
 
 

@@ -4,11 +4,9 @@ import logging
 import shutil
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from vitcnn.data import cifar, tiny_imagenet
 from vitcnn.data.decoded import SPLITS
 from vitcnn.data.packed import MANIFEST_VERSION
 from vitcnn.data.subsets import stratified_order
@@ -21,22 +19,13 @@ HOLD_OUT_SHARE = 0.1
 _LISTED = 20  # damaged images that an error message names; the report has them all
 
 
-def validate_images(dataset: str, layout: str, tree: Path, target: Path, workers: int) -> dict[str, Any]:
-    """Read every image of a dataset into arrays below `target`; return the report of what was found."""
-    if layout == "tiny_imagenet":
-        decoded = tiny_imagenet.decode(tree, target, workers)
-    else:
-        decoded = cifar.decode(tree, target, layout)
-    return {"dataset": dataset, "classes": decoded.classes, "splits": decoded.splits}
-
-
 def pack_dataset(
-    report: Path, decoded: Path, target: Path, on_damaged: str, expected: dict[str, int]
+    report: Path, decoded: Path, target: Path, *, on_damaged: str, image_size: int, num_classes: int
 ) -> None:
     """Write a dataset's packed arrays and, last of all, `manifest.json` with their digests to `target`.
 
-    `report` is what validate_images() returned. Damaged images stop it (`on_damaged` "error") or are
-    left out ("skip"). `expected` is the configured image_size and num_classes. Raises StudyError for
+    `report` is what validate.validate_images() returned. Damaged images stop it (`on_damaged` "error") or are
+    left out ("skip"). `image_size` and `num_classes` are those that there must be. Raises StudyError for
     damaged images, other sizes or classes than configured, and classes without training images.
     """
     found = read_json(report)
@@ -49,9 +38,9 @@ def pack_dataset(
             f"{dataset}: {len(damaged)} damaged images:\n{lines}{more}\n"
             f"All are listed in {report}. Mend the source, or leave them out: --config on_damaged=skip"
         )
-    if len(classes) != expected["num_classes"]:
+    if len(classes) != num_classes:
         raise StudyError(
-            f"{dataset}: has {len(classes)} classes, but datasets.{dataset}.num_classes is {expected['num_classes']}"
+            f"{dataset}: has {len(classes)} classes, but datasets.{dataset}.num_classes is {num_classes}"
         )
     _require_space(decoded, target)
 
@@ -60,10 +49,10 @@ def pack_dataset(
     for split in SPLITS:
         images = np.load(decoded / f"{split}_images.npy", mmap_mode="r")
         labels = np.load(decoded / f"{split}_labels.npy")
-        if images.shape[2:] != (expected["image_size"],) * 2:
+        if images.shape[2:] != (image_size,) * 2:
             raise StudyError(
                 f"{dataset}: images are {images.shape[3]} by {images.shape[2]} pixels, but "
-                f"datasets.{dataset}.image_size is {expected['image_size']}"
+                f"datasets.{dataset}.image_size is {image_size}"
             )
         unusable = [d["index"] for d in found["splits"][split]["damaged"]]
         if unusable:
@@ -85,7 +74,7 @@ def pack_dataset(
         {
             "version": MANIFEST_VERSION,
             "dataset": dataset,
-            "image_size": expected["image_size"],
+            "image_size": image_size,
             "classes": classes,
             "counts": counts,
             "sha256": files,

@@ -1,9 +1,10 @@
-"""A place that a dataset can come from, as one string of `datasets.NAME.source`."""
+"""What config.yaml says of a dataset: the layouts there are, and a place as one string of its `source`."""
 
 import re
 from pathlib import Path
 from typing import NamedTuple
 
+READERS = {"cifar10": "cifar", "cifar100": "cifar", "tiny_imagenet": "tiny_imagenet"}  # module by layout
 _HEX_DIGITS = {"md5": 32, "sha256": 64}
 
 

@@ -129,10 +129,10 @@ def _check_classes(tree: Path, classes: list[str], wanted: dict[str, str]) -> No
         raise StudyError(f"{tree / 'val' / 'val_annotations.txt'}: has no image of the class {unseen[0]}")
 
 
-def decode(tree: Path, target: Path, workers: int) -> Decoded:
+def decode(tree: Path, target: Path, layout: str, workers: int) -> Decoded:
     """Decode every image of a sorted tree fully, with `workers` processes, into `target`.
 
-    Greyscale images become RGB. An image that does not decode, or is not 64 by 64, is left black and
+    There is one such `layout`. Greyscale images become RGB. An image that does not decode, or is not 64 by 64, is left black and
     listed with its reason; nothing is raised for it.
     """
     classes, words = read_classes(tree), read_words(tree)

@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from vitcnn import plan
-from vitcnn.config import builder_family
 from vitcnn.errors import StudyError
-from vitcnn.files import file_digest, read_json
+from vitcnn.files import digest, file_digest, read_json
+from vitcnn.provenance.record import read_record
 
 log = logging.getLogger(__name__)
 
@@ -19,31 +19,39 @@ _EPOCH_COLUMNS = ("epoch", "train_loss", "train_accuracy", "val_accuracy", "test
 
 
 class Collected(NamedTuple):
-    """`runs`: one row per experiment and run; `gap` says why a row has no figures. `epochs`: per epoch."""
+    """`runs`: one row per experiment and run; `gap` says why a row has no figures. `epochs`: per epoch.
+
+    `read` are the files behind both.
+    """
 
     runs: pd.DataFrame
     epochs: pd.DataFrame
+    read: list[Path]
 
 
-def collect_runs(study: Mapping[str, Any], root: Path, partial: bool = False) -> Collected:
-    """Return the figures of every run that an experiment of `study` asks for, in that order.
+def collect_runs(settings: Mapping[str, Any], root: Path, partial: bool = False) -> Collected:
+    """Return the figures of every run that an experiment of the settings' `study` asks for, in that order.
 
-    `root` is the folder above `results`. Raises StudyError, with a line for each run that is missing,
+    `families` of the settings says which family a model is of, `environment` the versions that runs
+    are computed with today. `root` is the folder above `results`. Raises StudyError, with a line for each run that is missing,
     damaged, not a number, listed twice, of another spec than asked or trained on other data; with
     `partial` such a run is a row with its reason in the column `gap`.
     """
+    study = settings["study"]
     rows, epochs, problems = [], [], []
+    read = [root / manifest for manifest in map(_manifest, study["datasets"]) if (root / manifest).exists()]
     seen: set[tuple[str, str]] = set()
     data = {name: _packed_digest(root, name) for name in study["datasets"]}
     for experiment in plan.active_experiments(study):
         for run in plan.experiment_runs(study, experiment):
-            identity = _identity(study, experiment, run)
+            identity = _identity(study, experiment, run) | {"family": settings["families"][run.model]}
             if (experiment, run.name) in seen:
                 problems.append(f"{experiment}: {run.name} is listed twice")
                 continue
             seen.add((experiment, run.name))
             try:
                 metrics, runtime = read_run(root / run.folder, plan.run_spec(study, run))
+                other_versions = _other_versions(root / run.folder, settings["environment"])
                 # Where the packed data are gone, the first run says which they were.
                 data[run.dataset] = data[run.dataset] or metrics["data_digest"]
                 if metrics["data_digest"] != data[run.dataset]:
@@ -55,7 +63,8 @@ def collect_runs(study: Mapping[str, Any], root: Path, partial: bool = False) ->
                 problems.append(str(error))
                 rows.append(identity | {"gap": str(error)})
                 continue
-            rows.append(identity | _figures(metrics, runtime))
+            read += [root / run.folder / name for name in ("metrics.json", "runtime.json")]
+            rows.append(identity | _figures(metrics, runtime) | {"other_versions": other_versions})
             epochs += [
                 identity | epoch | {"seconds": seconds}
                 for epoch, seconds in zip(metrics["history"], runtime["epoch_seconds"], strict=True)
@@ -69,7 +78,9 @@ def collect_runs(study: Mapping[str, Any], root: Path, partial: bool = False) ->
     if "gap" not in runs:
         runs["gap"] = None
     return Collected(
-        runs.reindex(columns=[*_identity_columns(), *_FIGURES, "gap"]), pd.DataFrame(epochs, columns=columns)
+        runs.reindex(columns=[*_identity_columns(), *_FIGURES, "other_versions", "gap"]),
+        pd.DataFrame(epochs, columns=columns),
+        read,
     )
 
 
@@ -87,7 +98,7 @@ def read_run(folder: Path, spec: Mapping[str, Any]) -> tuple[dict[str, Any], dic
     path = folder / "metrics.json"
     metrics = read_json(path, "metrics.schema.json")
     runtime = read_json(folder / "runtime.json", "runtime.schema.json")
-    if metrics["spec_digest"] != plan.digest(metrics["spec"]):
+    if metrics["spec_digest"] != digest(metrics["spec"]):
         raise StudyError(f"{path}: its spec was changed by hand; delete the file to train the run again")
     if metrics["spec"] != spec:
         differing = ", ".join(_differences(metrics["spec"], spec)) or "the version"
@@ -111,9 +122,25 @@ def read_run(folder: Path, spec: Mapping[str, Any]) -> tuple[dict[str, Any], dic
     return metrics, runtime
 
 
+def _manifest(dataset: str) -> Path:
+    return Path("resources", dataset, "packed", "manifest.json")
+
+
 def _packed_digest(root: Path, dataset: str) -> str | None:
-    manifest = root / "resources" / dataset / "packed" / "manifest.json"
+    manifest = root / _manifest(dataset)
     return file_digest(manifest) if manifest.exists() else None
+
+
+def _other_versions(folder: Path, environment: Mapping[str, str]) -> str | None:
+    """Return which packages a run was computed with at another version than today's, in words."""
+    record = read_record(folder / "provenance.json")
+    if record is None:
+        raise StudyError(f"{folder}: has no provenance.json; delete the folder to train the run again")
+    used = record["environment"]
+    other = [
+        f"{n} {v} instead of {environment.get(n, 'none')}" for n, v in used.items() if environment.get(n) != v
+    ]
+    return ", ".join(other) or None
 
 
 def _differences(found: Any, asked: Any, place: str = "") -> list[str]:
@@ -130,13 +157,12 @@ def _identity(study: Mapping[str, Any], experiment: str, run: plan.Run) -> dict[
         **run._asdict(),
         "dataset_title": study["datasets"][run.dataset]["title"],
         "model_title": study["models"][run.model]["title"],
-        "family": builder_family(study["models"][run.model]["builder"]),
         "num_classes": study["datasets"][run.dataset]["num_classes"],
     }
 
 
 def _identity_columns() -> list[str]:
-    return ["experiment", *plan.Run._fields, "dataset_title", "model_title", "family", "num_classes"]
+    return ["experiment", *plan.Run._fields, "dataset_title", "model_title", "num_classes", "family"]
 
 
 _FIGURES = (

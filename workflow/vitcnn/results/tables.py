@@ -84,11 +84,18 @@ def note(runs: pd.DataFrame) -> str:
     )
     damaged = int(runs["damaged_images"].max()) if len(runs) else 0
     left_out = f" Up to {damaged} damaged images of a dataset were left out." if damaged else ""
+    other = runs["other_versions"].dropna()
+    versions = (
+        f" {len(other)} of {len(runs)} runs were computed with other packages than envs/lock.txt names, accepted "
+        f"by `accept_environment`: {'; '.join(sorted(set(other)))}."
+        if len(other)
+        else ""
+    )
     return (
         "Accuracy is that on the test images after the last epoch; figures are mean ± standard deviation "
         "over seeds. Train time is that of all epochs without evaluation; inference time is one pass over "
         f"the test images, divided by their number. Measured on {'; '.join(devices) or 'nothing yet'}. "
-        f"{images}.{left_out} Reported: the first notebook's single run on a Colab T4."
+        f"{images}.{left_out}{versions} Reported: the first notebook's single run on a Colab T4."
     )
 
 

@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 
 from vitcnn import plan
 from vitcnn.data.packed import Packed, load_packed
-from vitcnn.files import file_digest, replacing, write_json
+from vitcnn.files import canonical_json, digest, file_digest, replacing, write_json
 from vitcnn.models import count_parameters
 from vitcnn.training import devices
 from vitcnn.training.loop import Trained, train
@@ -26,17 +26,17 @@ from vitcnn.training.loop import Trained, train
 log = logging.getLogger(__name__)
 
 VERSION = 1
-FILES = ("model.safetensors", "predictions.npz", "runtime.json", "metrics.json")
+FILES = ("metrics.json", "runtime.json", "model.safetensors", "predictions.npz")
 
 
-def train_run(spec: dict[str, Any], data: Path, folder: Path, device_name: str, threads: int) -> None:
+def train_run(spec: dict[str, Any], data: Path, folder: Path, device_name: str, threads: int) -> list[Path]:
     """Train the run of `spec` on the packed dataset in `data` and write its four files to `folder`.
 
-    `metrics.json`, which says that the run is finished, is written last. Raises StudyError if the
+    Returns their paths. `metrics.json`, which says that the run is finished, is written last. Raises StudyError if the
     device is absent, the spec does not fit the data, or the training diverges.
     """
     started = datetime.now(UTC)
-    spec = json.loads(plan.canonical_json(spec))  # in one order of keys, wherever it came from
+    spec = json.loads(canonical_json(spec))  # in one order of keys, wherever it came from
     device = devices.select_device(device_name)
     precision = devices.select_precision(spec["precision"], device)
     devices.use_deterministic_algorithms(device)
@@ -56,6 +56,7 @@ def train_run(spec: dict[str, Any], data: Path, folder: Path, device_name: str, 
     write_json(folder / "runtime.json", runtime, "runtime.schema.json")
     metrics = describe_metrics(spec, packed, file_digest(data / "manifest.json"), trained, precision)
     write_json(folder / "metrics.json", metrics, "metrics.schema.json")
+    return [folder / name for name in FILES]
 
 
 def describe_metrics(
@@ -69,7 +70,7 @@ def describe_metrics(
     return {
         "version": VERSION,
         "spec": dict(spec),
-        "spec_digest": plan.digest(spec),
+        "spec_digest": digest(spec),
         "data_digest": data_digest,
         "precision": precision,
         "train_images": trained.train_images,

@@ -1,0 +1,42 @@
+"""The packages that an output is computed with, at the versions that `envs/lock.txt` pins."""
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+
+LOCK = Path(__file__).parents[3] / "envs" / "lock.txt"
+
+# Imports that check, show or carry; no figure in a result comes from them.
+NOT_COMPUTING = frozenset({"jsonschema", "kagglehub", "requests", "tqdm", "yaml"})
+_WITHOUT_IMPORT = {"pandas": {"jinja2", "tabulate"}}  # pandas loads them for to_latex and to_markdown
+_DISTRIBUTIONS = {"PIL": "pillow"}  # imports whose package has another name
+
+
+def locked_versions(imports: Iterable[str]) -> dict[str, str]:
+    """Return name and version of the packages imported, and of all that the lock file says they need."""
+    pins, needs = _read_lock(LOCK.stat().st_mtime_ns)
+    queue = [_DISTRIBUTIONS.get(name, name.replace("_", "-")) for name in set(imports) - NOT_COMPUTING]
+    found: dict[str, str] = {}
+    while queue:
+        name = queue.pop()
+        if name in pins and name not in found:
+            found[name] = pins[name]
+            queue += needs[name] | _WITHOUT_IMPORT.get(name, set())
+    return dict(sorted(found.items()))
+
+
+@cache
+def _read_lock(_time: int) -> tuple[dict[str, str], dict[str, set[str]]]:
+    """Return each package's version (several where they differ by platform), and what each one needs."""
+    pins: dict[str, str] = {}
+    needs: dict[str, set[str]] = defaultdict(set)
+    package = ""
+    for line in LOCK.read_text(encoding="utf-8").splitlines():
+        if pin := re.match(r"([\w.-]+)(?:\[[^]]*\])?==([^\s;\\]+)", line):
+            package, version = pin[1], pin[2]
+            pins[package] = f"{pins[package]}, {version}" if package in pins else version
+        elif needed_by := re.match(r"\s+#\s+(?:via\s+)?([\w.-]+)$", line):
+            needs[needed_by[1]].add(package)
+    return pins, needs

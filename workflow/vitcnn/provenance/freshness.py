@@ -1,0 +1,198 @@
+"""Whether an output would come out the same if it were made again, and if not, why not, in words.
+
+Each output has a record of what it was made of (`record`). It is fresh if that is what it would be made
+of now: the same settings, the same code, the same packages, and inputs that are fresh and have the same
+content. Times of files play no part, and nothing is kept anywhere but beside the outputs.
+
+Packed data are a border: whether runs are stale after data were packed again is known from the bytes
+alone, so until then they are pending.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from vitcnn.data.fetch import content_now
+from vitcnn.errors import StudyError
+from vitcnn.files import file_digest, read_json
+from vitcnn.provenance.record import made_of, read_record
+
+if TYPE_CHECKING:
+    from vitcnn.steps import Step
+
+BORDER = "pack_dataset"
+_SHOWN = 8  # outputs or reasons named in one list
+_HASHED = 1 << 20  # bytes; of larger outputs the size is compared, unless all is asked for
+
+
+class Verdict(NamedTuple):
+    """`reasons` make a step stale, in words; so do `stale_inputs`, files that are themselves stale.
+
+    `pending` are packed data that are made again, whose bytes will say. `record` is None where there is
+    neither record nor output: what was made from it is taken for what its own record says.
+    `delivers_the_same` holds for a stale step whose output is known to come out the same.
+    """
+
+    record: Mapping[str, Any] | None
+    reasons: tuple[str, ...] = ()
+    stale_inputs: tuple[str, ...] = ()
+    pending: tuple[str, ...] = ()
+    delivers_the_same: bool = False
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether the step is to be done again for certain."""
+        return bool(self.reasons or self.stale_inputs)
+
+
+class Freshness:
+    """Judges steps, each once. With `accept_environment` other versions of packages are no reason.
+
+    With `thorough` every output is read and compared with its digest, however large.
+    """
+
+    def __init__(self, accept_environment: bool = False, thorough: bool = False) -> None:
+        self.accept_environment = accept_environment
+        self.thorough = thorough
+        self._verdicts: dict[str, Verdict] = {}
+
+    def judge(self, step: "Step") -> Verdict:
+        """Return what is to be thought of a step.
+
+        Raises StudyError if there is something in its place that is not known to be its output: no
+        record, one that was edited or is damaged or of an unknown version, or that of another step.
+        """
+        if step.output not in self._verdicts:
+            self._verdicts[step.output] = self._judge(step)
+        return self._verdicts[step.output]
+
+    def _judge(self, step: "Step") -> Verdict:
+        record = _own_record(step)
+        if record is None:
+            return Verdict(None)
+        if record["outputs"] is None:
+            return Verdict(record, ("it was begun and not finished",))
+        now = made_of(step.script, step.settings)
+        if self.accept_environment:
+            now["environment"] = record["environment"]
+        reasons = [*differences(record, now), *self._changed_outputs(record["outputs"])]
+        stale_inputs, pending, expected = [], [], {}
+        for path, producer in (made for files in step.inputs.values() for made in files):
+            verdict = self.judge(producer)
+            expected[path] = record["inputs"].get(path, "")
+            pending += verdict.pending
+            if verdict.record is None:
+                continue
+            if verdict.is_stale and not verdict.delivers_the_same:
+                (pending if producer.script == BORDER else stale_inputs).append(path)
+            elif not verdict.pending:
+                expected[path] = _identity(path, producer, verdict.record)
+        reasons += _changed(
+            record["inputs"], expected, "{} has other content", "{} is a new input", "{} is no input any more"
+        )
+        same = False
+        if step.script == "fetch_dataset" and Path(step.output).exists():
+            content = content_now(step.settings["source"], Path(step.output))
+            same = content == read_json(Path(step.output))["sha256"]
+            if content and not same:
+                reasons.append(f"the source of {step.settings['dataset']} has other content")
+        return Verdict(
+            record, tuple(reasons), tuple(dict.fromkeys(stale_inputs)), tuple(dict.fromkeys(pending)), same
+        )
+
+    def _changed_outputs(self, outputs: Mapping[str, Any]) -> Iterator[str]:
+        """Yield what is no longer as it was made; what is missing, Snakemake makes again when needed."""
+        for path, made in outputs.items():
+            file = Path(path)
+            if not file.exists():
+                continue
+            small = made["bytes"] <= _HASHED or self.thorough
+            if file.stat().st_size != made["bytes"] or (small and file_digest(file) != made["sha256"]):
+                yield f"{path} is not as it was made: edited, cut short or replaced"
+
+
+def _own_record(step: "Step") -> Mapping[str, Any] | None:
+    """Return the record of a step; raises StudyError for what is not its own."""
+    advice = f"Move it away, or delete it to have it made again: {step.output}"
+    try:
+        record = read_record(Path(step.provenance))
+    except StudyError as error:
+        raise StudyError(f"{error}. Nothing is known of how {step.output} was made. {advice}") from error
+    if record is None and Path(step.output).exists():
+        raise StudyError(
+            f"{step.output}: is not of this study: {step.provenance}, its record, is missing. {advice}"
+        )
+    if record and (
+        record["script"] != step.script or step.output not in (record["outputs"] or [step.output])
+    ):
+        made = next(iter(record["outputs"] or [record["script"]]))
+        raise StudyError(f"{step.provenance}: is the record of {made}. {advice}")
+    return record
+
+
+def _identity(path: str, producer: "Step", record: Mapping[str, Any]) -> str | None:
+    if path == producer.provenance:
+        return file_digest(Path(path))
+    return record["outputs"].get(path, {}).get("sha256")
+
+
+def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what differs between two records in settings, code and packages, in words."""
+    yield from _changed_settings(old["settings"], new["settings"])
+    yield from _changed(old["code"], new["code"], "{} changed", "{} is new", "{} is gone")
+    for name in sorted(old["environment"].keys() | new["environment"].keys()):
+        before, after = (made["environment"].get(name, "not used") for made in (old, new))
+        if before != after:
+            yield f"{name}: {before} → {after}"
+
+
+def _changed_settings(old: Any, new: Any, place: str = "") -> Iterator[str]:
+    """Yield what differs between two settings, as `recipe.lr: 0.001 → 0.0003`."""
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        for key in sorted(old.keys() | new.keys()):
+            inner = f"{place}.{key}" if place not in ("", "spec", "study") else key
+            yield from _changed_settings(old.get(key, "nothing"), new.get(key, "nothing"), inner)
+    elif old != new:
+        yield f"{place}: {old} → {new}"
+
+
+def _changed(
+    old: Mapping[str, Any], new: Mapping[str, Any], other: str, added: str, removed: str
+) -> Iterator[str]:
+    if old == new:
+        return
+    for key in sorted(old.keys() | new.keys()):
+        if old.get(key) != new.get(key):
+            yield (removed if key not in new else added if key not in old else other).format(key)
+
+
+def in_words(verdicts: Mapping[str, Verdict]) -> str:
+    """Return why the outputs of these verdicts are made again, equal reasons together; "" for none."""
+    together: dict[tuple[str, ...], list[str]] = defaultdict(list)
+    for output, verdict in verdicts.items():
+        if verdict.reasons:
+            together[verdict.reasons].append(output)
+    lines = ["Made again, and why:"] if together else []
+    for reasons, outputs in together.items():
+        lines += [f"  {_some(outputs)}", *(f"      {reason}" for reason in reasons[:_SHOWN])]
+        if len(reasons) > _SHOWN:
+            lines.append(f"      and {len(reasons) - _SHOWN} more differences")
+    following = [output for output, v in verdicts.items() if v.stale_inputs and not v.reasons]
+    if following:
+        lines += ["Made again, because it is made from these:", f"  {_some(following)}"]
+    waiting: dict[tuple[str, ...], list[str]] = defaultdict(list)
+    for output, verdict in verdicts.items():
+        if verdict.pending and not verdict.is_stale:
+            waiting[verdict.pending].append(output)
+    for packed, outputs in waiting.items():
+        lines += [
+            f"Made again only if packing changes the bytes of {', '.join(packed)}:",
+            f"  {_some(outputs)}",
+        ]
+    return "\n".join(lines)
+
+
+def _some(outputs: list[str]) -> str:
+    more = f"\n  and {len(outputs) - _SHOWN} more" if len(outputs) > _SHOWN else ""
+    return "\n  ".join(outputs[:_SHOWN]) + more

@@ -1,0 +1,91 @@
+"""The record beside each output of what it was made of, written by the job that made it.
+
+It holds the settings, the digests of code, inputs and outputs, and the packages' versions: nothing of
+the machine or the time, so the same work leaves the same record. A job writes it twice. At its start it
+is unfinished, so that nothing half-made passes for whole; at its end it names the outputs.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from vitcnn.data.sources import READERS
+from vitcnn.errors import StudyError
+from vitcnn.files import digest, file_digest, read_json, write_json, write_text
+from vitcnn.provenance.code import code_of
+from vitcnn.provenance.environment import locked_versions
+
+VERSION = 1
+
+
+class Made(NamedTuple):
+    """What a job read and what it wrote; a script's main() returns it."""
+
+    read: list[Path]
+    wrote: list[Path]
+
+
+def chosen(script: str, settings: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    """Return what a job loads by a name that its settings give: modules, and a function of each."""
+    if script in ("train", "describe_model"):
+        return ((f"vitcnn.models.{settings['spec']['model']['builder']}", "build"),)
+    if script == "draw_figure":
+        return ((f"vitcnn.results.figures.{settings['figure']}", "draw"),)
+    if script == "validate_images":
+        return ((f"vitcnn.data.{READERS[settings['layout']]}", "decode"),)
+    return ()
+
+
+def made_of(script: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return of what `script` makes its output here and now, but for its inputs."""
+    code = code_of(script, chosen(script, settings))
+    return {
+        "version": VERSION,
+        "script": script,
+        "settings": settings,
+        "code": code.definitions,
+        "environment": locked_versions(code.packages),
+    }
+
+
+@contextmanager
+def recording(path: Path, script: str, settings: Mapping[str, Any]) -> Iterator[list[Made]]:
+    """Write the record of a job to `path`: unfinished now, and finished with what is put in the list.
+
+    If the job fails, what was at `path` before is put back.
+    """
+    former = path.read_text(encoding="utf-8") if path.exists() else None
+    record = made_of(script, settings) | {"inputs": None, "outputs": None}
+    _write(path, record)
+    made: list[Made] = []
+    try:
+        yield made
+    except BaseException:
+        write_text(path, former) if former else path.unlink(missing_ok=True)
+        raise
+    inputs = {str(file): file_digest(file) for file in made[0].read}
+    outputs = {
+        str(file): {"bytes": file.stat().st_size, "sha256": file_digest(file)} for file in made[0].wrote
+    }
+    _write(path, record | {"inputs": inputs, "outputs": outputs})
+
+
+def read_record(path: Path) -> dict[str, Any] | None:
+    """Return the record at `path`, or None if there is none.
+
+    Raises StudyError if it is damaged, was edited, or has a version that this code does not know.
+    """
+    if not path.exists():
+        return None
+    record = read_json(path)
+    version = record.get("version") if isinstance(record, dict) else None
+    if version != VERSION:
+        raise StudyError(f"{path}: is of the unknown version {version}; this code knows {VERSION}")
+    if record.pop("digest", None) != digest(record):
+        raise StudyError(f"{path}: was edited by hand")
+    return record
+
+
+def _write(path: Path, record: Mapping[str, Any]) -> None:
+    write_json(path, {**record, "digest": digest(record)})
