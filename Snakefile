@@ -3,6 +3,7 @@
 #   snakemake                                      everything
 #   snakemake results/figures/summary.svg          one figure, and what it needs
 #   snakemake results/runs/cifar10/vit/adam10/nall/seed0/metrics.json    one run
+#   snakemake audit                                what is fresh, stale, missing, orphaned or foreign
 #   snakemake partial                              what the finished runs show, gaps marked
 #   snakemake --report report.html                 table, figures and findings in one page
 from pathlib import Path
@@ -39,6 +40,7 @@ rule partial:
 
 onstart:
     refuse_absent_device()
+    write_config()
     say_why()
 
 

@@ -1,5 +1,6 @@
 """Small datasets in the publishers' layouts, and ways to run the workflow in a folder of its own."""
 
+import ast
 import io
 import json
 import os
@@ -114,6 +115,15 @@ def jobs(dry_run: subprocess.CompletedProcess) -> dict[str, int]:
             break
         counts[fields[0]] = int(fields[1])
     return counts
+
+
+def reword(path: Path) -> None:
+    """Change what does nothing in a Python file: its comments, docstrings and formatting."""
+    tree = ast.parse(path.read_text())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef | ast.Module) and ast.get_docstring(node):
+            node.body[0].value.value = "In other words."
+    path.write_text(f"# A remark.\n{ast.unparse(tree)}\n# The end.\n")  # and on as few lines as it takes
 
 
 def read(path: Path) -> dict:

@@ -216,9 +216,9 @@ def broken(root, study, how):
         (packed / "manifest.json").write_text("{}")
         for run in plan.all_runs(study)[1:]:
             other = root / run.folder / "metrics.json"
-            digest = hashlib.sha256(b"{}").hexdigest()
+            other_digest = hashlib.sha256(b"{}").hexdigest()
             if run.dataset == "cifar10":
-                other.write_text(other.read_text().replace("0" * 64, digest))
+                other.write_text(other.read_text().replace("0" * 64, other_digest))
     elif how == "selected":
         metrics["accuracy"]["selected"] = 99
         path.write_text(json.dumps(metrics))

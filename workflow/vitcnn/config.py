@@ -34,20 +34,33 @@ _ANNOTATIONS = {
 }
 
 
-def load_config(path: Path) -> dict[str, Any]:
-    """Read a configuration file and check it.
+def load_config(*paths: Path) -> dict[str, Any]:
+    """Read a configuration, each file extending those before it as Snakemake's do, and check it.
 
-    Raises StudyError when the file is absent, no YAML, or breaks a rule.
+    Raises StudyError when a file is absent, no YAML, or breaks a rule.
     """
-    try:
-        config = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise StudyError(f"{path}: cannot be read: {error.strerror}") from error
-    except yaml.YAMLError as error:
-        raise StudyError(f"{path}: is no YAML: {error}") from error
-    if not isinstance(config, dict):
-        raise StudyError(f"{path}: holds no configuration keys")
+    config: dict[str, Any] = {}
+    for path in paths:
+        try:
+            read = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise StudyError(f"{path}: cannot be read: {error.strerror}") from error
+        except yaml.YAMLError as error:
+            raise StudyError(f"{path}: is no YAML: {error}") from error
+        if not isinstance(read, dict):
+            raise StudyError(f"{path}: holds no configuration keys")
+        config = _extended(config, read)
     return check_config(config)
+
+
+def _extended(config: dict[str, Any], by: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `config` with mappings merged and everything else replaced."""
+    both = {
+        k: _extended(config[k], v)
+        for k, v in by.items()
+        if isinstance(v, dict) and isinstance(config.get(k), dict)
+    }
+    return config | dict(by) | both
 
 
 def check_config(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,7 +4,7 @@ A step is named as its rule. The rules take inputs and settings from here, and
 `provenance.freshness` compares both with what was recorded when a step was last done.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,13 +24,17 @@ class Input(NamedTuple):
 
 
 class Step(NamedTuple):
-    """One job of the study: `script` makes `output`, the first of its files; `provenance` is the record."""
+    """One job of the study: `script` makes `output`, the first of its files; `provenance` is the record.
+
+    `temporary` are files that it makes too, and that are deleted once they are used.
+    """
 
     script: str
     output: str
     provenance: str
     settings: dict[str, Any]
     inputs: dict[str, list[Input]]
+    temporary: tuple[str, ...] = ()
 
 
 class Steps:
@@ -39,6 +43,31 @@ class Steps:
     def __init__(self, study: Mapping[str, Any]) -> None:
         self.study = study
         self.dataset_step = lru_cache(maxsize=None)(self._dataset_step)
+
+    def all_steps(self) -> Iterator[Step]:
+        """Yield every step that the study asks for, each after those it reads from."""
+        runs = plan.all_runs(self.study)
+        for dataset in plan.datasets_of(runs):
+            yield self.fetch_dataset(dataset)
+            yield self.copy_dataset(dataset)
+            if self.study["datasets"][dataset]["layout"] == "tiny_imagenet":
+                yield self.sort_validation(dataset)
+            yield self.validate_images(dataset)
+            yield self.pack_dataset(dataset)
+        for dataset, model in dict.fromkeys((run.dataset, run.model) for run in runs):
+            yield self.describe_model(dataset, model)
+        for run in runs:
+            yield self.train(*run)
+        experiments = plan.active_experiments(self.study)
+        for experiment in experiments:
+            yield self.collect_runs(experiment)
+        if "comparison" in experiments:
+            yield self.tabulate_comparison("")
+        for figure, needed in FIGURES.items():
+            if set(needed) <= set(experiments):
+                yield self.draw_figure("", figure)
+        if experiments:
+            yield self.write_findings("")
 
     # Data ------------------------------------------------------------------------------------
 
@@ -90,7 +119,9 @@ class Steps:
             inputs["manifest"] = [Input(producer.output, producer)]
             if rule != "copy_dataset":  # a manifest does not show all that a folder holds; its record does
                 inputs["record"] = [Input(producer.provenance, producer)]
-        return Step(rule, f"{folder}/{output}", f"{folder}/provenance/{rule}.json", deciding, inputs)
+        temporary = (f"{folder}/decoded/train_images.npy",) if rule == "validate_images" else ()
+        record = f"{folder}/provenance/{rule}.json"
+        return Step(rule, f"{folder}/{output}", record, deciding, inputs, temporary)
 
     # Runs ------------------------------------------------------------------------------------
 

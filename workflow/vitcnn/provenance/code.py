@@ -195,8 +195,10 @@ def _digest(nodes: Iterable[ast.AST]) -> str:
 def _plain(value: Any) -> Any:
     """Return a syntax tree as lists without positions, texts that do nothing, and empty fields.
 
-    Versions of Python differ in which empty fields a node has.
+    Versions of Python differ in which empty fields a node has, and in empty pieces of f-strings.
     """
+    if isinstance(value, ast.JoinedStr):
+        value = ast.JoinedStr([piece for piece in value.values if getattr(piece, "value", None) != ""])
     if isinstance(value, ast.AST):
         fields = ((name, _plain(inner)) for name, inner in ast.iter_fields(value) if name not in _UNSEEN)
         return [type(value).__name__, *(field for field in fields if field[1] not in (None, []))]

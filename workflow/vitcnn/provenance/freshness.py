@@ -9,7 +9,7 @@ alone, so until then they are pending.
 """
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -21,7 +21,7 @@ from vitcnn.provenance.record import made_of, read_record
 if TYPE_CHECKING:
     from vitcnn.steps import Step
 
-BORDER = "pack_dataset"
+FETCH, BORDER = "fetch_dataset", "pack_dataset"
 _SHOWN = 8  # outputs or reasons named in one list
 _HASHED = 1 << 20  # bytes; of larger outputs the size is compared, unless all is asked for
 
@@ -30,15 +30,13 @@ class Verdict(NamedTuple):
     """`reasons` make a step stale, in words; so do `stale_inputs`, files that are themselves stale.
 
     `pending` are packed data that are made again, whose bytes will say. `record` is None where there is
-    neither record nor output: what was made from it is taken for what its own record says.
-    `delivers_the_same` holds for a stale step whose output is known to come out the same.
+    none, nor an output: the step has not been done, or its data were deleted after use.
     """
 
     record: Mapping[str, Any] | None
     reasons: tuple[str, ...] = ()
     stale_inputs: tuple[str, ...] = ()
     pending: tuple[str, ...] = ()
-    delivers_the_same: bool = False
 
     @property
     def is_stale(self) -> bool:
@@ -49,11 +47,15 @@ class Verdict(NamedTuple):
 class Freshness:
     """Judges steps, each once. With `accept_environment` other versions of packages are no reason.
 
-    With `thorough` every output is read and compared with its digest, however large.
+    `forced` are scripts and outputs that are stale because the user says so. With `thorough` every
+    output is read and compared with its digest, however large.
     """
 
-    def __init__(self, accept_environment: bool = False, thorough: bool = False) -> None:
+    def __init__(
+        self, accept_environment: bool = False, forced: Collection[str] = (), thorough: bool = False
+    ) -> None:
         self.accept_environment = accept_environment
+        self.forced = forced
         self.thorough = thorough
         self._verdicts: dict[str, Verdict] = {}
 
@@ -64,42 +66,69 @@ class Freshness:
         record, one that was edited or is damaged or of an unknown version, or that of another step.
         """
         if step.output not in self._verdicts:
-            self._verdicts[step.output] = self._judge(step)
+            record = _own_record(step)
+            reasons = tuple(self._reasons(step, record))
+            self._verdicts[step.output] = self._with_inputs(step, Verdict(record, reasons))
         return self._verdicts[step.output]
 
-    def _judge(self, step: "Step") -> Verdict:
-        record = _own_record(step)
+    def _reasons(self, step: "Step", record: Mapping[str, Any] | None) -> Iterator[str]:
+        """Yield why a step is stale of itself, whatever its inputs."""
+        if step.script in self.forced or step.output in self.forced:
+            yield "the command line asks for it"
         if record is None:
-            return Verdict(None)
+            if not _may_be_gone(step):
+                yield "it does not exist yet"
+            return
         if record["outputs"] is None:
-            return Verdict(record, ("it was begun and not finished",))
+            yield "it was begun and not finished"
+            return
+        yield from self._changed_outputs(record["outputs"])
+        if not Path(step.output).exists() and not _may_be_gone(step):
+            yield f"{step.output} is missing"
+        if step.script == FETCH and Path(step.output).exists():
+            content = content_now(step.settings["source"], Path(step.output))
+            if content == read_json(Path(step.output))["sha256"]:
+                return  # from wherever it came, and however: fetching would bring the same
+            if content:
+                yield f"the source of {step.settings['dataset']} has other content"
         now = made_of(step.script, step.settings)
         if self.accept_environment:
             now["environment"] = record["environment"]
-        reasons = [*differences(record, now), *self._changed_outputs(record["outputs"])]
-        stale_inputs, pending, expected = [], [], {}
-        for path, producer in (made for files in step.inputs.values() for made in files):
-            verdict = self.judge(producer)
-            expected[path] = record["inputs"].get(path, "")
-            pending += verdict.pending
-            if verdict.record is None:
-                continue
-            if verdict.is_stale and not verdict.delivers_the_same:
-                (pending if producer.script == BORDER else stale_inputs).append(path)
-            elif not verdict.pending:
-                expected[path] = _identity(path, producer, verdict.record)
-        reasons += _changed(
-            record["inputs"], expected, "{} has other content", "{} is a new input", "{} is no input any more"
-        )
-        same = False
-        if step.script == "fetch_dataset" and Path(step.output).exists():
-            content = content_now(step.settings["source"], Path(step.output))
-            same = content == read_json(Path(step.output))["sha256"]
-            if content and not same:
-                reasons.append(f"the source of {step.settings['dataset']} has other content")
-        return Verdict(
-            record, tuple(reasons), tuple(dict.fromkeys(stale_inputs)), tuple(dict.fromkeys(pending)), same
-        )
+        yield from differences(record, now)
+
+    def _with_inputs(self, step: "Step", verdict: Verdict) -> Verdict:
+        """Add to a verdict what follows from the step's inputs."""
+        inputs = [made for files in step.inputs.values() for made in files]
+        recorded = (verdict.record or {}).get("inputs") or {}
+        expected, stale, pending = {}, [], []
+        for path, producer in inputs:
+            made = self.judge(producer)
+            expected[path] = recorded.get(path, "")
+            pending += made.pending
+            if made.is_stale:
+                (pending if producer.script == BORDER else stale).append(path)
+            elif made.record and not made.pending:
+                expected[path] = _identity(path, producer, made.record)
+        reasons = verdict.reasons
+        if recorded:
+            words = ("{} has other content", "{} is a new input", "{} is no input any more")
+            reasons += tuple(_changed(recorded, expected, *words))
+        if reasons or stale:
+            for path, producer in inputs:
+                if self._is_needed_again(producer):
+                    (pending if producer.script == BORDER else stale).append(path)
+        return Verdict(verdict.record, reasons, tuple(dict.fromkeys(stale)), tuple(dict.fromkeys(pending)))
+
+    def _is_needed_again(self, step: "Step") -> bool:
+        """Return whether an input of a stale step was deleted after use; it is stale then."""
+        verdict = self.judge(step)
+        gone = not all(Path(path).exists() for path in (step.output, *step.temporary))
+        if step.script == FETCH and not gone:  # the archive itself is read where it was left
+            gone = not Path(read_json(Path(step.output).with_name("fetched_from.json"))["path"]).exists()
+        if gone and not verdict.is_stale:
+            again = verdict._replace(reasons=("what it makes was deleted after use, and is needed again",))
+            self._verdicts[step.output] = self._with_inputs(step, again)
+        return gone
 
     def _changed_outputs(self, outputs: Mapping[str, Any]) -> Iterator[str]:
         """Yield what is no longer as it was made; what is missing, Snakemake makes again when needed."""
@@ -110,6 +139,11 @@ class Freshness:
             small = made["bytes"] <= _HASHED or self.thorough
             if file.stat().st_size != made["bytes"] or (small and file_digest(file) != made["sha256"]):
                 yield f"{path} is not as it was made: edited, cut short or replaced"
+
+
+def _may_be_gone(step: "Step") -> bool:
+    """Return whether a step's output may be deleted after use: what was made from it says from what."""
+    return step.output.startswith("resources/")
 
 
 def _own_record(step: "Step") -> Mapping[str, Any] | None:
@@ -171,14 +205,14 @@ def in_words(verdicts: Mapping[str, Verdict]) -> str:
     """Return why the outputs of these verdicts are made again, equal reasons together; "" for none."""
     together: dict[tuple[str, ...], list[str]] = defaultdict(list)
     for output, verdict in verdicts.items():
-        if verdict.reasons:
+        if verdict.reasons and verdict.record:
             together[verdict.reasons].append(output)
     lines = ["Made again, and why:"] if together else []
     for reasons, outputs in together.items():
         lines += [f"  {_some(outputs)}", *(f"      {reason}" for reason in reasons[:_SHOWN])]
         if len(reasons) > _SHOWN:
             lines.append(f"      and {len(reasons) - _SHOWN} more differences")
-    following = [output for output, v in verdicts.items() if v.stale_inputs and not v.reasons]
+    following = [output for output, v in verdicts.items() if v.record and v.stale_inputs and not v.reasons]
     if following:
         lines += ["Made again, because it is made from these:", f"  {_some(following)}"]
     waiting: dict[tuple[str, ...], list[str]] = defaultdict(list)

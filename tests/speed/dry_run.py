@@ -1,0 +1,135 @@
+"""How long `snakemake --dry-run` takes for studies of many runs, unfinished, finished and stale.
+
+  python tests/speed/dry_run.py [--runs 100 1000 10000] [--out tests/speed/dry_run.json]
+
+The finished study is not trained: its files are stand-ins of the real ones' size with true records,
+which is all that a dry run reads. Seconds are of the whole command, Python's start included; the sizes
+take turns, so that a busy moment of the machine falls on all of them.
+"""
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT / "workflow"))
+
+from vitcnn.config import check_config
+from vitcnn.files import write_json, write_text
+from vitcnn.provenance.record import Made, recording
+from vitcnn.steps import Steps
+from vitcnn.training.devices import device_name
+
+BESIDE = {  # what each script writes beside its first output
+    "fetch_dataset": ["fetched_from.json"],
+    "train": ["runtime.json", "model.safetensors", "predictions.npz"],
+    "collect_runs": ["epochs.csv"],
+    "tabulate_comparison": ["comparison.md", "comparison.html", "comparison.tex"],
+}
+
+
+def study(runs):
+    """Return a configuration of `runs` runs: one model, one size, that many seeds."""
+    return {
+        "seeds": list(range(runs)),
+        "datasets": {"cifar10": {"source": ["embedded:cifar10"]}},
+        "experiments": {
+            "comparison": {"datasets": ["cifar10"], "models": ["cnn"]},
+            "curves": None,
+            "data_efficiency": None,
+        },
+    }
+
+
+def finish(folder, config):
+    """Write stand-ins for all that the study makes, with true records."""
+    os.chdir(folder)
+    metrics = "0" * 3000  # bytes of a run of ten epochs
+    for step in Steps(config).all_steps():
+        names = BESIDE.get(step.script, [])
+        if step.script == "draw_figure":
+            names = [f"{Path(step.output).stem}.{kind}" for kind in ("png", "pdf")]
+        outputs = [Path(step.output), *(Path(step.output).with_name(name) for name in names)]
+        read = [Path(made.path) for files in step.inputs.values() for made in files]
+        with recording(Path(step.provenance), step.script, step.settings) as made:
+            for path in outputs:
+                write_text(path, metrics)
+            if step.script == "fetch_dataset":
+                write_json(outputs[0], {"sha256": "0"})
+                write_json(outputs[1], {"source": "embedded:cifar10", "path": "/", "failed": []})
+            if step.script == "pack_dataset":
+                counts = {"train": {"images": 1000}, "hold_out": {"images": 0}}
+                write_json(outputs[0], {"dataset": "cifar10", "counts": counts})
+            made.append(Made(read, outputs))
+    os.chdir(ROOT)
+
+
+def dry_run(folder, configfile, *arguments):
+    """Return the seconds of a dry run, and how many jobs it lists."""
+    command = [sys.executable, "-m", "snakemake", "--dry-run", "--snakefile", str(ROOT / "Snakefile")]
+    command += ["--cores", "2", "--directory", str(folder), *arguments, "--configfile", str(configfile)]
+    start = time.perf_counter()
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
+    seconds = time.perf_counter() - start
+    assert done.returncode == 0, done.stdout + done.stderr
+    totals = [line.split()[1] for line in done.stdout.splitlines() if line.startswith("total ")]
+    return seconds, int(totals[0]) if totals else 0
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--runs", type=int, nargs="+", default=[100, 1000, 10000])
+    parser.add_argument("--repetitions", type=int, default=3)
+    parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".json"))
+    args = parser.parse_args()
+    base = yaml.safe_load((ROOT / "config.yaml").read_text())
+    results = []
+    with tempfile.TemporaryDirectory() as scratch:
+        folders = {}
+        for runs in args.runs:
+            for state in ("unfinished", "finished"):
+                folder = Path(scratch, f"{state}{runs}")
+                folder.mkdir()
+                (folder / "config.yaml").write_text(yaml.safe_dump(study(runs)))
+                folders[state, runs] = folder
+            merged = base | {k: v for k, v in study(runs).items() if k != "experiments" and k != "datasets"}
+            merged["datasets"]["cifar10"] |= study(runs)["datasets"]["cifar10"]
+            merged["experiments"]["comparison"] |= study(runs)["experiments"]["comparison"]
+            merged["experiments"] |= {"curves": None, "data_efficiency": None}
+            finish(folders["finished", runs], check_config(merged))
+        cases = [(state, runs) for runs in args.runs for state in ("unfinished", "finished", "stale")]
+        seconds, jobs = {case: [] for case in cases}, {}
+        for _ in range(args.repetitions):
+            for state, runs in cases:
+                folder = folders["finished" if state == "stale" else state, runs]
+                change = ["--config", 'recipes={"adam10": {"lr": 0.5}}'] if state == "stale" else []
+                taken, jobs[state, runs] = dry_run(folder, folder / "config.yaml", *change)
+                seconds[state, runs].append(round(taken, 2))
+        for state, runs in cases:
+            results.append(
+                {"state": state, "runs": runs, "jobs": jobs[state, runs], "seconds": seconds[state, runs]}
+            )
+            print(
+                f"{runs:6d} runs, {state:10s} {jobs[state, runs]:6d} jobs  {min(seconds[state, runs]):7.2f} s"
+            )
+    import torch
+
+    hardware = {"cpu": device_name(torch.device("cpu")), "cores": os.cpu_count()}
+    versions = {"python": platform.python_version(), "platform": platform.platform()}
+    args.out.write_text(
+        json.dumps({"hardware": hardware, "versions": versions, "results": results}, indent=2) + "\n"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,240 @@
+"""Records of what outputs were made of: code by definition, packages, and what is no record of ours."""
+
+import ast
+import shutil
+import textwrap
+
+import pytest
+from conftest import ROOT, read, reword
+
+from vitcnn.errors import StudyError
+from vitcnn.files import digest, write_json
+from vitcnn.provenance import code, environment
+from vitcnn.provenance.freshness import differences
+from vitcnn.provenance.record import Made, chosen, made_of, read_record, recording
+
+SCRIPTS = sorted(path.stem for path in (ROOT / "workflow/scripts").glob("*.py"))
+TRAIN = {"spec": {"model": {"builder": "vit"}}}
+
+
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    """A copy of the workflow whose code is digested in place of the project's."""
+    copy = shutil.copytree(
+        ROOT / "workflow", tmp_path / "workflow", ignore=shutil.ignore_patterns("__pycache__")
+    )
+    monkeypatch.setattr(code, "PACKAGE", copy / "vitcnn")
+    monkeypatch.setattr(code, "SCRIPTS", copy / "scripts")
+    forget()
+    yield copy
+    forget()
+
+
+def forget():
+    code.code_of.cache_clear()
+    code._read.cache_clear()
+
+
+def code_of(script, settings=TRAIN):
+    forget()
+    return code.code_of(script, chosen(script, settings)).definitions
+
+
+def changed(package, script, path, old, new):
+    """The definitions behind `script` that differ after an edit."""
+    before = code_of(script)
+    file = package / path
+    text = file.read_text()
+    assert old in text
+    file.write_text(text.replace(old, new))
+    after = code_of(script)
+    return {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)}
+
+
+def test_the_definition_that_changed_is_named(package):
+    assert changed(
+        package, "train", "vitcnn/training/loop.py", "loss.backward()", "(2 * loss).backward()"
+    ) == {"training/loop.py: _train_epoch"}
+
+
+def test_a_constant_is_followed_through_the_modules_that_use_it(package):
+    edit = ("vitcnn/training/optimizers.py", "(0.9, 0.999), 1e-8", "(0.9, 0.99), 1e-8")
+    assert changed(package, "train", *edit) == {
+        "training/optimizers.py: BETAS",
+        "training/optimizers.py: EPSILON",
+    }
+
+
+@pytest.mark.parametrize(
+    ("path", "old", "new"),
+    [
+        ("vitcnn/models/resnet.py", "F.relu(", "F.gelu("),  # another model
+        ("vitcnn/data/tiny_imagenet.py", "_CHUNK = 500", "_CHUNK = 1"),  # training reads packed arrays
+        ("vitcnn/results/figures/style.py", '"font.size": 11', '"font.size": 9'),
+        ("vitcnn/config.py", "did you mean", "perhaps"),  # beside what training takes from this module
+        ("vitcnn/plan.py", "lower it in", "change it in"),
+        ("vitcnn/training/devices.py", 'Path("/dev")', 'Path("/tmp")'),
+        ("scripts/train.py", 'help="default: config.yaml"', 'help="which"'),
+    ],
+)
+def test_what_training_does_not_use_leaves_it_alone(package, path, old, new):
+    assert changed(package, "train", path, old, new) == set()
+
+
+def test_what_runs_on_import_counts(package):
+    settings = {"figure": "summary"}
+    before = code_of("draw_figure", settings)
+    file = package / "vitcnn/results/figures/style.py"
+    file.write_text(file.read_text().replace('mpl.use("Agg")', 'mpl.use("SVG")'))
+    after = code_of("draw_figure", settings)
+    assert {n for n in before if before[n] != after[n]} == {"results/figures/style.py: module level"}
+
+
+def test_a_data_file_that_code_names_counts(package):
+    assert "results/reported.csv" in code_of("tabulate_comparison")
+    assert changed(package, "tabulate_comparison", "vitcnn/results/reported.csv", "62.92", "62.93") == {
+        "results/reported.csv"
+    }
+
+
+@pytest.mark.parametrize("script", [name for name in SCRIPTS if name != "audit"])
+def test_comments_docstrings_and_formatting_do_not_count(script, package):
+    settings = TRAIN | {"figure": "summary", "layout": "tiny_imagenet"}
+    before = code_of(script, settings)
+    for path in package.rglob("*.py"):
+        reword(path)
+    assert code_of(script, settings) == before
+
+
+def test_an_unused_argument_of_a_function_counts(package):
+    edit = (
+        "vitcnn/training/loop.py",
+        "def stream_seed(seed: int, purpose: str)",
+        "def stream_seed(seed: int, purpose: str, x=1)",
+    )
+    assert changed(package, "train", *edit) == {"training/loop.py: stream_seed"}
+
+
+def test_digests_do_not_follow_the_version_of_python():
+    """Empty fields come and go between versions; the digests of a text are fixed here, for all of them."""
+    text = textwrap.dedent(
+        '''
+        @decorated(1, *a, **b)
+        def f(x: int, /, y=2, *, z: str = "s") -> list[int]:
+            """Doc."""
+            with open(f"{x!r:>{y}}{{}}") as file, other():
+                return [*map(lambda q: q**2, file)] if (n := x) else {**b, 1.0: b"b", None: ...}
+        class C(B, metaclass=M):
+            a: int = 1
+            async def g(self): await x; yield {i async for i in self if i not in ()}
+        '''
+    )
+    assert code._digest(ast.parse(text).body) == "7296470cfda254f2"
+
+
+def test_all_dynamic_imports_are_known_to_the_record():
+    """What is imported by a computed name is not seen by reading code: record.chosen() must name it."""
+    found = [
+        path.relative_to(ROOT / "workflow").as_posix()
+        for path in (ROOT / "workflow").rglob("*.py")
+        if "import_module(" in path.read_text() or "__import__(" in path.read_text()
+    ]
+    assert sorted(found) == ["scripts/draw_figure.py", "vitcnn/data/validate.py", "vitcnn/models/__init__.py"]
+
+
+def test_every_package_imported_is_in_the_lock():
+    imports = set()
+    for script in SCRIPTS:
+        for settings in (
+            {"figure": "summary", "layout": name} | TRAIN for name in ("cifar10", "tiny_imagenet")
+        ):
+            imports |= code.code_of(script, chosen(script, settings)).packages
+    assert {"torch", "numpy", "pandas", "matplotlib", "PIL", "scipy", "safetensors", "tabulate"} <= imports
+    for name in imports:
+        assert environment.locked_versions([name]) or name in environment.NOT_COMPUTING, name
+
+
+def test_versions_are_those_of_the_lock_with_what_packages_need():
+    versions = environment.locked_versions(["matplotlib"])
+    assert {"matplotlib", "numpy", "pillow", "contourpy"} <= versions.keys()
+    assert "torch" not in versions and "pytest" not in versions
+    assert f"matplotlib=={versions['matplotlib']} " in (ROOT / "envs/lock.txt").read_text()
+    assert "jinja2" in environment.locked_versions(["pandas"])  # to_latex
+
+
+# Records -----------------------------------------------------------------------------------------
+
+
+def make(path, output, text="made", script="write_findings"):
+    with recording(path, script, {"a": 1}) as made:
+        assert read_record(path)["outputs"] is None  # begun
+        output.write_text(text)
+        made.append(Made([], [output]))
+
+
+def test_a_record_says_what_was_made(tmp_path):
+    make(tmp_path / "r.json", tmp_path / "o")
+    record = read_record(tmp_path / "r.json")
+    assert record["settings"] == {"a": 1}
+    assert record["outputs"][str(tmp_path / "o")]["bytes"] == 4
+    assert list(differences(record, made_of("write_findings", {"a": 1}))) == []
+    make(tmp_path / "again.json", tmp_path / "o")
+    assert (tmp_path / "again.json").read_bytes() == (tmp_path / "r.json").read_bytes()
+
+
+def test_a_job_that_fails_leaves_the_former_record(tmp_path):
+    make(tmp_path / "r.json", tmp_path / "o")
+    former = (tmp_path / "r.json").read_bytes()
+    with pytest.raises(RuntimeError), recording(tmp_path / "r.json", "write_findings", {"a": 2}):
+        raise RuntimeError
+    assert (tmp_path / "r.json").read_bytes() == former
+    with pytest.raises(RuntimeError), recording(tmp_path / "new.json", "write_findings", {"a": 2}):
+        raise RuntimeError
+    assert not (tmp_path / "new.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"settings": {"a": 2}}, "was edited by hand"),
+        ({"version": 7}, "unknown version 7"),
+        ({"version": None}, "unknown version None"),
+    ],
+)
+def test_what_is_no_record_of_ours(change, message, tmp_path):
+    path = tmp_path / "r.json"
+    make(path, tmp_path / "o")
+    write_json(path, read(path) | change)
+    with pytest.raises(StudyError, match=message):
+        read_record(path)
+
+
+def test_a_record_of_an_unknown_version_stays_unknown_if_it_is_whole(tmp_path):
+    path = tmp_path / "r.json"
+    make(path, tmp_path / "o")
+    record = read(path) | {"version": 2}
+    record.pop("digest")
+    write_json(path, record | {"digest": digest(record)})
+    with pytest.raises(StudyError, match="unknown version 2"):
+        read_record(path)
+
+
+def test_differences_in_words():
+    old = {
+        "settings": {"spec": {"recipe": {"lr": 0.001}}},
+        "code": {"a.py: f": "1", "a.py: g": "2"},
+        "environment": {"torch": "1", "b": "1"},
+    }
+    new = {
+        "settings": {"spec": {"recipe": {"lr": 0.0003}}},
+        "code": {"a.py: f": "3", "a.py: h": "2"},
+        "environment": {"torch": "2"},
+    }
+    assert list(differences(old, new)) == [
+        "recipe.lr: 0.001 → 0.0003",
+        "a.py: f changed",
+        "a.py: g is gone",
+        "a.py: h is new",
+        "b: 1 → not used",
+        "torch: 1 → 2",
+    ]

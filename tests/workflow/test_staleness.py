@@ -1,0 +1,530 @@
+"""Exactly the stale is made again: each change in a copy of a finished study, by running the workflow.
+
+What a dry run plans and what a real run makes are both compared with what the change makes stale.
+"""
+
+import gzip
+import os
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import ROOT, merge, read, reword
+
+from vitcnn.data import embedded
+
+FIGURES = {
+    "training_curves": ["curves"],
+    "data_efficiency": ["data_efficiency"],
+    "summary": ["curves", "data_efficiency"],
+}
+RUNS = {
+    "comparison": [f"{d}/{m}/adam10/nall/seed0" for d in ("cifar10", "imagenet200") for m in ("vit", "cnn")],
+    "curves": [f"cifar10/{m}/adamw20/nall/seed0" for m in ("simple_vit", "simple_cnn")],
+    "data_efficiency": [f"cifar10/{m}/adamw10/n20/seed0" for m in ("simple_vit", "simple_cnn")],
+}
+EVERY_RUN = {run for runs in RUNS.values() for run in runs}
+MODELS = {f"{run.split('/')[0]}/{run.split('/')[1]}" for run in EVERY_RUN}
+
+
+def shown(*experiments):
+    """What shows the runs of these experiments: the collected tables, table, figures and findings."""
+    names = {f"collected {name}" for name in experiments} | {"findings"}
+    names |= {name for name, needed in FIGURES.items() if set(needed) & set(experiments)}
+    return names | ({"table"} if "comparison" in experiments else set())
+
+
+ALL_SHOWN = shown(*RUNS)
+
+
+def runs_with(word):
+    return {run for run in EVERY_RUN if word in run}
+
+
+def and_what_shows(runs):
+    """These runs, and what shows the experiments that they are of."""
+    return set(runs) | shown(*(name for name, asked in RUNS.items() if set(asked) & set(runs)))
+
+
+def chain(dataset, *steps):
+    steps = steps or ("fetch_dataset", "copy_dataset", "validate_images", "pack_dataset")
+    if dataset == "imagenet200" and "copy_dataset" in steps:
+        steps = (*steps, "sort_validation")
+    return {f"{dataset} {step}" for step in steps}
+
+
+def is_record(path):
+    return "/provenance/" in path or path.endswith("provenance.json")
+
+
+def name_of(provenance):
+    """The short name of what a record is of."""
+    parts = Path(provenance).parts
+    if parts[0] == "resources":
+        return f"{parts[1]} {Path(provenance).stem}"
+    if parts[1] == "runs":
+        return "/".join(parts[2:-1])
+    if parts[1] == "collected":
+        return f"collected {parts[2]}"
+    if parts[1] == "models":
+        return f"model {parts[2]}/{parts[3].split('.')[0]}"
+    name = parts[-1].split(".")[0]
+    return "table" if name == "comparison" else name
+
+
+@dataclass
+class Study:
+    """A copy of the repository, a folder with results, and the configuration asked for."""
+
+    repository: Path
+    folder: Path
+    config: dict
+
+    def snakemake(self, *arguments, profile="none"):
+        configfile = self.folder / "config.yaml"
+        configfile.write_text(yaml.safe_dump(self.config, sort_keys=False))
+        command = [sys.executable, "-m", "snakemake", "--snakefile", str(self.repository / "Snakefile")]
+        command += ["--workflow-profile", profile, "--cores", "2", "--directory", str(self.folder)]
+        environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "1"}
+        return subprocess.run(
+            [*command, *arguments, "--configfile", str(configfile)],
+            capture_output=True, text=True, env=environment, cwd=self.folder, timeout=900,
+        )  # fmt: skip
+
+    def plans(self, *arguments, **options):
+        """What a dry run would make."""
+        done = self.snakemake("-n", *arguments, **options)
+        assert done.returncode == 0, done.stdout + done.stderr
+        outputs = ", ".join(re.findall(r"    output: (.*)\n", done.stdout + done.stderr)).split(", ")
+        return {name_of(path) for path in outputs if is_record(path)}
+
+    def makes(self, *arguments, **options):
+        """What a real run makes: the records that are other files afterwards."""
+        before = self.records()
+        done = self.snakemake(*arguments, **options)
+        assert done.returncode == 0, done.stdout + done.stderr
+        after = self.records()
+        return {name_of(path) for path, stamp in after.items() if before.get(path) != stamp}
+
+    def records(self):
+        paths = [p for p in self.folder.rglob("*.json") if is_record(str(p.relative_to(self.folder)))]
+        return {p.relative_to(self.folder): (p.stat().st_ino, p.stat().st_mtime_ns) for p in paths}
+
+    def edit(self, path, old, new):
+        """Replace a text in a file of the repository."""
+        file = self.repository / path
+        text = file.read_text()
+        assert old in text, f"{path} has no {old!r}"
+        file.write_text(text.replace(old, new))
+
+    def change(self, config):
+        self.config = merge(self.config, config)
+
+    def rebuilds(self, expected, planned=None):
+        """Assert what the next dry run plans, what the next real run makes, and that then all is done."""
+        assert self.plans() == (expected if planned is None else planned)
+        assert self.makes() == expected
+        assert self.plans() == set()
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A finished study of 8 runs on 40 to 400 images: CIFAR-10 from an archive, ImageNet-200 from a folder."""
+    base = tmp_path_factory.mktemp("staleness")
+    repository = base / "repository"
+    repository.mkdir()
+    for name in ("Snakefile", "config.yaml", "workflow", "envs", "profiles"):
+        source = ROOT / name
+        if source.is_dir():
+            shutil.copytree(source, repository / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy2(source, repository / name)
+    with pytest.MonkeyPatch.context() as patch:
+        for name, size in embedded.SIZES.items():
+            patch.setitem(embedded.SIZES, name, size._replace(train=4 if name == "cifar10" else 2, test=1))
+        sources = {name: embedded.generate(name, base / "published") for name in ("cifar10", "imagenet200")}
+    small = {"patch_size": {"default": 8, "imagenet200": 16}, "embed_dim": 8, "depth": 1, "num_heads": 2}
+    config = {
+        "seeds": [0],
+        "datasets": {name: {"source": [str(path)]} for name, path in sources.items()},
+        "models": {
+            "vit": small,
+            "cnn": {"channels": [16], "blocks": [1]},
+            "simple_vit": {k: v for k, v in small.items() if k != "patch_size"} | {"patch_size": 8},
+            "simple_cnn": {"channels": [8], "hidden": 8},
+        },
+        "recipes": {name: {"epochs": 1, "batch_size": 20} for name in ("adam10", "adamw20", "adamw10")},
+        "experiments": {
+            "comparison": {"datasets": ["cifar10", "imagenet200"]},
+            "curves": {"datasets": ["cifar10"]},
+            "data_efficiency": {"train_sizes": [20]},
+        },
+    }
+    study = Study(repository, base / "work", config)
+    study.folder.mkdir()
+    everything = (
+        EVERY_RUN | ALL_SHOWN | {f"model {pair}" for pair in MODELS} | chain("cifar10") | chain("imagenet200")
+    )
+    assert study.plans() == everything
+    assert study.makes() == everything
+    return study
+
+
+@pytest.fixture
+def study(finished, tmp_path):
+    """A copy of the finished study; where its data come from is shared."""
+    for name in ("repository", "work"):
+        shutil.copytree(finished.folder.parent / name, tmp_path / name)
+    return Study(tmp_path / "repository", tmp_path / "work", finished.config)
+
+
+# Nothing -----------------------------------------------------------------------------------------
+
+
+def test_a_second_run(study):
+    study.rebuilds(set())
+
+
+def test_times_of_files(study):
+    for path in (*study.repository.rglob("*"), *study.folder.rglob("*")):
+        os.utime(path)
+    for path in (study.folder / "resources").rglob("manifest.json"):
+        os.utime(path, (2e9, 2e9))
+    study.rebuilds(set())
+
+
+def test_a_fresh_clone_over_the_same_results(study, tmp_path):
+    study.repository = study.repository.rename(tmp_path / "a clone elsewhere")
+    study.rebuilds(set())
+
+
+def test_results_copied_elsewhere_without_their_times_and_snakemakes_notes(study, tmp_path):
+    elsewhere = tmp_path / "another folder"
+    shutil.copytree(
+        study.folder, elsewhere, copy_function=shutil.copyfile, ignore=shutil.ignore_patterns(".snakemake")
+    )
+    study.folder = elsewhere
+    study.rebuilds(set())
+
+
+def test_another_branch_and_back(study):
+    def git(*arguments):
+        identity = ("-c", "user.name=a", "-c", "user.email=a@b")
+        subprocess.run(["git", *identity, *arguments], cwd=study.repository, check=True, capture_output=True)
+
+    git("init", "-b", "main")
+    git("add", ".")
+    git("commit", "-m", "as it is")
+    git("checkout", "-b", "other")
+    study.edit("workflow/vitcnn/training/loop.py", "loss.backward()", "(2 * loss).backward()")
+    git("commit", "-am", "an experiment")
+    git("checkout", "main")
+    study.rebuilds(set())
+
+
+def test_comments_docstrings_and_formatting(study):
+    for path in (study.repository / "workflow").rglob("*.py"):
+        reword(path)
+    study.rebuilds(set())
+
+
+def test_order_and_anchors_in_the_configuration(study):
+    def reversed_keys(value):
+        if isinstance(value, dict):
+            return {key: reversed_keys(value[key]) for key in reversed(value)}
+        return value
+
+    study.config = reversed_keys(study.config)
+    path = study.repository / "config.yaml"
+    config = yaml.safe_load(path.read_text())
+    config["experiments"]["curves"]["models"] = config["experiments"]["data_efficiency"]["models"]
+    text = yaml.dump(reversed_keys(config), sort_keys=False)
+    assert "&id001" in text
+    path.write_text(text)
+    study.rebuilds(set())
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--cores", "1"),
+        ("--resources", "gpu=2"),
+        ("--config", "threads=2"),
+        ("--config", "device=cpu"),
+        ("--quiet", "all"),
+    ],
+)
+def test_how_it_is_run(study, arguments):
+    assert study.makes(*arguments) == set()
+
+
+@pytest.mark.parametrize("profile", ["default", "demo"])
+def test_profiles(study, profile):
+    assert study.makes(profile=str(study.repository / "profiles" / profile)) == set()
+
+
+# Code --------------------------------------------------------------------------------------------
+
+
+def test_a_constant_of_a_model_file(study):
+    study.edit(
+        "workflow/vitcnn/models/vit.py", "dropout_p=self.dropout if", "dropout_p=0.5 * self.dropout if"
+    )
+    vits = runs_with("vit")
+    study.rebuilds(and_what_shows(vits) | {f"model {pair}" for pair in MODELS if "vit" in pair})
+
+
+def test_a_constant_of_the_training_loop(study):
+    study.edit("workflow/vitcnn/training/loop.py", "loss.backward()", "(2 * loss).backward()")
+    study.rebuilds(EVERY_RUN | ALL_SHOWN)
+
+
+def test_a_module_that_a_module_imports(study):
+    study.edit("workflow/vitcnn/training/optimizers.py", "(0.9, 0.999)", "(0.9, 0.99)")
+    study.rebuilds(EVERY_RUN | ALL_SHOWN)
+
+
+def test_a_reader_that_reads_the_same(study):
+    study.edit("workflow/vitcnn/data/tiny_imagenet.py", "_CHUNK = 500", "_CHUNK = 50")
+    packed = chain("imagenet200", "validate_images", "pack_dataset")
+    runs = runs_with("imagenet200")
+    # Before the bytes are there it is open whether the runs follow, and the dry run says so.
+    words = study.snakemake("-n").stderr
+    assert "only if packing changes the bytes of resources/imagenet200/packed/manifest.json" in words
+    study.rebuilds(packed, planned=packed | and_what_shows(runs))
+
+
+def test_a_reader_that_reads_otherwise(study):
+    study.edit(
+        "workflow/vitcnn/data/tiny_imagenet.py",
+        'np.asarray(image.convert("RGB"))',
+        '(255 - np.asarray(image.convert("RGB")))',
+    )
+    study.rebuilds(
+        chain("imagenet200", "validate_images", "pack_dataset") | and_what_shows(runs_with("imagenet200"))
+    )
+
+
+def test_a_constant_of_one_figure(study):
+    study.edit("workflow/vitcnn/results/figures/summary.py", "(12, 9)", "(12, 8)")
+    study.rebuilds({"summary"})
+
+
+def test_the_look_of_all_figures(study):
+    study.edit("workflow/vitcnn/results/figures/style.py", '"font.size": 11', '"font.size": 12')
+    study.rebuilds(set(FIGURES))
+
+
+def test_the_reported_figures(study):
+    study.edit("workflow/vitcnn/results/reported.csv", "62.92", "62.93")
+    study.rebuilds({"table"})
+
+
+def test_code_that_checks_or_reports_and_makes_nothing(study):
+    study.edit("workflow/vitcnn/config.py", "did you mean", "perhaps you mean")
+    study.edit("workflow/vitcnn/entry.py", "a defect, or something nobody thought of", "a defect")
+    study.edit("workflow/vitcnn/provenance/freshness.py", "Made again, and why", "Why")
+    study.edit("workflow/rules/train.smk", "# One job per run.", "# A job per run.")
+    study.rebuilds(set())
+
+
+# Configuration -----------------------------------------------------------------------------------
+
+
+def test_lr_of_one_recipe(study):
+    study.change({"recipes": {"adamw20": {"lr": 0.0001}}})
+    study.rebuilds(and_what_shows(runs_with("adamw20")))
+
+
+def test_lr_after_snakemakes_notes_are_lost(study):
+    shutil.rmtree(study.folder / ".snakemake")
+    study.change({"recipes": {"adamw20": {"lr": 0.0001}}})
+    study.rebuilds(and_what_shows(runs_with("adamw20")))
+
+
+def test_two_settings_swapped(study):
+    study.change({"recipes": {"adamw10": {"lr": 0.01, "weight_decay": 0.02}}})
+    study.rebuilds(and_what_shows(runs_with("adamw10")))
+    study.change({"recipes": {"adamw10": {"lr": 0.02, "weight_decay": 0.01}}})
+    study.rebuilds(and_what_shows(runs_with("adamw10")))
+
+
+def test_one_models_key(study):
+    study.change({"models": {"simple_cnn": {"hidden": 9}}})
+    study.rebuilds(and_what_shows(runs_with("simple_cnn")) | {"model cifar10/simple_cnn"})
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        ({"report": {"titles": {"comparison": "Another title"}}}, {"table"}),
+        ({"report": {"titles": {"summary": "Another title"}}}, {"summary"}),
+        ({"report": {"plots": {"dpi": 50}}}, set(FIGURES)),
+        (
+            {"models": {"cnn": {"title": "ResNet"}}},
+            shown("comparison") | {"model cifar10/cnn", "model imagenet200/cnn"},
+        ),
+    ],
+)
+def test_titles_and_plots(study, config, expected):
+    study.change(config)
+    study.rebuilds(expected)
+
+
+def test_a_seed_added_and_removed(study):
+    study.change({"seeds": [0, 1]})
+    study.rebuilds({run.replace("seed0", "seed1") for run in EVERY_RUN} | ALL_SHOWN)
+    study.change({"seeds": [0]})
+    study.rebuilds(ALL_SHOWN)
+
+
+def test_an_experiment_that_shares_runs(study):
+    study.change(
+        {
+            "experiments": {
+                "sizes": {
+                    "datasets": ["cifar10"],
+                    "models": ["vit", "cnn"],
+                    "recipe": "adam10",
+                    "train_sizes": [10, "all"],
+                }
+            }
+        }
+    )
+    new = {f"cifar10/{model}/adam10/n10/seed0" for model in ("vit", "cnn")}
+    study.rebuilds(new | {"collected sizes", "findings"})
+
+
+# Data --------------------------------------------------------------------------------------------
+
+
+def test_one_byte_in_an_image_of_an_archive(study, tmp_path):
+    archive = shutil.copy2(
+        study.config["datasets"]["cifar10"]["source"][0], tmp_path / "cifar-10-python.tar.gz"
+    )
+    study.change({"datasets": {"cifar10": {"source": [str(archive)]}}})
+    study.rebuilds(set())  # equal content, so far
+    content = bytearray(gzip.decompress(archive.read_bytes()))
+    place = content.index(b"data_batch_1") + 1000
+    content[place] ^= 1
+    archive.write_bytes(gzip.compress(bytes(content)))
+    expected = chain("cifar10") | and_what_shows(runs_with("cifar10"))
+    study.rebuilds(expected)
+
+
+def test_one_byte_in_an_image_of_a_folder(study, tmp_path):
+    folder = shutil.copytree(study.config["datasets"]["imagenet200"]["source"][0], tmp_path / "moved")
+    study.change({"datasets": {"imagenet200": {"source": [str(folder)]}}})
+    study.rebuilds(set())
+    image = next((folder / "train").rglob("*.JPEG"))
+    content = bytearray(image.read_bytes())
+    content[len(content) // 2] ^= 1
+    image.write_bytes(content)
+    study.rebuilds(chain("imagenet200") | and_what_shows(runs_with("imagenet200")))
+
+
+def test_data_that_were_deleted_after_use(study):
+    shutil.rmtree(study.folder / "resources")
+    study.rebuilds(set())
+    study.change({"seeds": [0, 1]})
+    new = {run.replace("seed0", "seed1") for run in EVERY_RUN}
+    everything = EVERY_RUN | new | ALL_SHOWN | chain("cifar10") | chain("imagenet200")
+    study.rebuilds(everything - EVERY_RUN, planned=everything)
+
+
+def test_a_tree_that_was_deleted_after_use(study, tmp_path):
+    for dataset in ("cifar10", "imagenet200"):
+        shutil.rmtree(study.folder / "resources" / dataset / "tree")
+    moved = shutil.move(
+        shutil.copy2(study.config["datasets"]["cifar10"]["source"][0], tmp_path), tmp_path / "moved"
+    )
+    study.change({"datasets": {"cifar10": {"source": [str(moved)]}}})
+    study.rebuilds(set())
+    study.edit("workflow/vitcnn/data/cifar.py", "IMAGE_SIZE = 32", "IMAGE_SIZE = 64 // 2")
+    planned = chain("cifar10", "copy_dataset", "validate_images", "pack_dataset")
+    study.rebuilds(planned, planned=planned | and_what_shows(runs_with("cifar10")))
+
+
+def test_several_changes_at_once(study, tmp_path):
+    """A job that Snakemake runs must not hide another that is stale below it."""
+    archive = shutil.copy2(study.config["datasets"]["cifar10"]["source"][0], tmp_path / "moved.tar.gz")
+    study.change(
+        {"datasets": {"cifar10": {"source": [str(archive)]}}, "recipes": {"adamw20": {"lr": 0.0001}}}
+    )
+    study.edit("workflow/vitcnn/data/tiny_imagenet.py", "_CHUNK = 500", "_CHUNK = 50")
+    study.edit("workflow/vitcnn/data/cifar.py", "IMAGE_SIZE = 32", "IMAGE_SIZE = 64 // 2")
+    packed = chain("imagenet200", "validate_images", "pack_dataset") | chain(
+        "cifar10", "validate_images", "pack_dataset"
+    )
+    expected = packed | and_what_shows(runs_with("adamw20"))
+    study.rebuilds(expected, planned=packed | EVERY_RUN | ALL_SHOWN)
+
+
+def test_what_the_command_line_forces(study):
+    assert study.makes("--forcerun", "train") == EVERY_RUN | ALL_SHOWN
+    study.rebuilds(set())
+
+
+# Environment -------------------------------------------------------------------------------------
+
+
+def test_a_package_that_training_uses(study):
+    study.edit("envs/lock.txt", "torch==2.15.0", "torch==2.15.1")
+    accept = ("--config", "accept_environment=true")
+    described = {f"model {pair}" for pair in MODELS}
+    assert study.plans() == EVERY_RUN | ALL_SHOWN | described
+    assert study.makes(*accept) == ALL_SHOWN
+    assert "torch 2.15.0 instead of 2.15.1" in (study.folder / "results/tables/comparison.md").read_text()
+    assert study.plans(*accept) == set()
+    study.rebuilds(EVERY_RUN | ALL_SHOWN | described)
+    assert "instead of" not in (study.folder / "results/tables/comparison.md").read_text()
+
+
+def test_a_package_that_figures_use(study):
+    study.edit("envs/lock.txt", "matplotlib==3.11.2", "matplotlib==3.11.3")
+    study.rebuilds(set(FIGURES))
+
+
+def test_a_package_that_nothing_is_computed_with(study):
+    for name in ("pytest", "snakemake", "ruff", "jsonschema"):
+        study.edit("envs/lock.txt", f"\n{name}==", f"\n{name}==99.")
+    study.rebuilds(set())
+
+
+# Results -----------------------------------------------------------------------------------------
+
+RUN = "cifar10/vit/adam10/nall/seed0"
+
+
+@pytest.mark.parametrize("how", ["deleted", "edited", "truncated", "replaced by that of another run"])
+def test_metrics(study, how):
+    path = study.folder / "results/runs" / RUN / "metrics.json"
+    former = path.read_bytes()
+    if how == "deleted":
+        path.unlink()
+    elif how == "edited":
+        path.write_text(path.read_text().replace('"epoch": 1', '"epoch": 2'))
+    elif how == "truncated":
+        path.write_bytes(former[: len(former) // 2])
+    else:
+        shutil.copyfile(study.folder / "results/runs" / RUN.replace("vit", "cnn") / "metrics.json", path)
+    study.rebuilds({RUN} | shown("comparison"))
+    assert path.read_bytes() == former
+
+
+def test_a_job_that_was_cut_off(study):
+    """Killed between its outputs: Snakemake's note of it is lost, and the record says it was begun."""
+    path = study.folder / "results/runs" / RUN / "provenance.json"
+    import json
+
+    from vitcnn.files import digest
+
+    record = read(path) | {"inputs": None, "outputs": None}
+    record.pop("digest")
+    path.write_text(json.dumps(record | {"digest": digest(record)}))
+    study.rebuilds({RUN} | shown("comparison"))
