@@ -98,7 +98,7 @@ def scripts_by_environment():
     """Return (environment, script) for each rule, read from the rules."""
     pairs = set()
     for path in (ROOT / "workflow/rules").glob("*.smk"):
-        for rule in re.split(r"^rule ", path.read_text(), flags=re.M)[1:]:
+        for rule in re.split(r"^(?:rule|checkpoint) ", path.read_text(), flags=re.M)[1:]:
             environment = re.search(r"envs/(\w+)\.yaml", rule)[1]
             pairs.add((environment, re.search(r"\"entry (\w+)", rule)[1]))
     return sorted(pairs)

@@ -1,5 +1,6 @@
 """Fetching: the first source that delivers, against a real HTTP server on loopback."""
 
+import os
 import threading
 from hashlib import md5, sha256
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -8,9 +9,11 @@ from pathlib import Path
 import pytest
 
 from vitcnn.data import fetch as fetch_module
+from vitcnn.data.content import content_now
 from vitcnn.data.fetch import fetch
 from vitcnn.data.sources import Source
 from vitcnn.errors import StudyError
+from vitcnn.files import write_json
 
 CONTENT = bytes(range(256)) * 4000
 
@@ -72,6 +75,12 @@ def url(server, checksum=None):
     return f"{address}#{checksum}" if checksum else address
 
 
+def fetched(places, downloads):
+    """All that fetch() says of `cifar10` from these places."""
+    what, origin = fetch("cifar10", places, downloads)
+    return what | origin
+
+
 def content_of(manifest):
     return Path(manifest["path"]).read_bytes()
 
@@ -80,7 +89,7 @@ def content_of(manifest):
     "checksum", [None, f"md5={md5(CONTENT).hexdigest()}", f"sha256={sha256(CONTENT).hexdigest()}"]
 )
 def test_a_url(checksum, server, tmp_path):
-    manifest = fetch("cifar10", [url(server, checksum)], tmp_path)
+    manifest = fetched([url(server, checksum)], tmp_path)
     assert content_of(manifest) == CONTENT
     assert manifest["sha256"] == sha256(CONTENT).hexdigest()
     assert manifest["bytes"] == len(CONTENT)
@@ -92,13 +101,13 @@ def test_a_url(checksum, server, tmp_path):
 
 def test_a_finished_download_is_not_repeated(server, tmp_path):
     for _ in range(2):
-        fetch("cifar10", [url(server, f"md5={md5(CONTENT).hexdigest()}")], tmp_path)
+        fetched([url(server, f"md5={md5(CONTENT).hexdigest()}")], tmp_path)
     assert len(server.requests) == 1
 
 
 def test_a_broken_connection_is_resumed(server, tmp_path):
     server.script = ["break", "break"]
-    manifest = fetch("cifar10", [url(server)], tmp_path)
+    manifest = fetched([url(server)], tmp_path)
     assert content_of(manifest) == CONTENT
     first, second = (int(asked.removeprefix("bytes=").rstrip("-")) for asked in server.requests[1:])
     assert server.requests[0] is None
@@ -107,23 +116,23 @@ def test_a_broken_connection_is_resumed(server, tmp_path):
 
 def test_a_server_without_ranges_starts_anew(server, tmp_path):
     server.script, server.ranges = ["break"], False
-    assert content_of(fetch("cifar10", [url(server)], tmp_path)) == CONTENT
+    assert content_of(fetched([url(server)], tmp_path)) == CONTENT
 
 
 def test_a_file_replaced_meanwhile_is_not_mixed(server, tmp_path):
     server.script = ["break"] * fetch_module.ATTEMPTS
     with pytest.raises(StudyError):
-        fetch("cifar10", [url(server)], tmp_path)
+        fetched([url(server)], tmp_path)
     server.etag = '"two"'
     server.requests.clear()
-    assert content_of(fetch("cifar10", [url(server)], tmp_path)) == CONTENT
+    assert content_of(fetched([url(server)], tmp_path)) == CONTENT
     assert server.requests[0].startswith("bytes=")
 
 
 @pytest.mark.parametrize("status", [429, 500, 503])
 def test_a_passing_fault_is_tried_again(status, server, tmp_path):
     server.script = [status, status]
-    assert content_of(fetch("cifar10", [url(server)], tmp_path)) == CONTENT
+    assert content_of(fetched([url(server)], tmp_path)) == CONTENT
     assert len(server.requests) == 3
 
 
@@ -131,7 +140,7 @@ def test_a_passing_fault_is_tried_again(status, server, tmp_path):
 def test_a_refusal_is_reported(status, tries, server, tmp_path):
     server.script = [status] * 10
     with pytest.raises(StudyError, match=f"the server answered {status}"):
-        fetch("cifar10", [url(server)], tmp_path)
+        fetched([url(server)], tmp_path)
     assert len(server.requests) == tries
     assert [p for p in tmp_path.rglob("*") if p.is_file()] == []
 
@@ -140,12 +149,12 @@ def test_a_wrong_checksum_is_an_error_and_the_file_is_not_used(server, tmp_path)
     with pytest.raises(
         StudyError, match=f"its md5 is {md5(CONTENT).hexdigest()}, not {'0' * 32}; the file is not used"
     ):
-        fetch("cifar10", [url(server, f"md5={'0' * 32}")], tmp_path)
+        fetched([url(server, f"md5={'0' * 32}")], tmp_path)
     assert not list(tmp_path.rglob("data.tar.gz*"))
     local = tmp_path / "local.zip"
     local.write_bytes(b"x")
     with pytest.raises(StudyError, match="the file is not used"):
-        fetch("cifar10", [f"{local}#md5={'0' * 32}"], tmp_path)
+        fetched([f"{local}#md5={'0' * 32}"], tmp_path)
     assert local.read_bytes() == b"x"
 
 
@@ -153,7 +162,7 @@ def test_the_next_place_is_tried_and_the_failures_are_kept(server, tmp_path):
     server.script = [404]
     good = tmp_path / "good.zip"
     good.write_bytes(b"good")
-    manifest = fetch("cifar10", [url(server), str(tmp_path / "absent"), str(good)], tmp_path / "downloads")
+    manifest = fetched([url(server), str(tmp_path / "absent"), str(good)], tmp_path / "downloads")
     assert manifest["path"] == str(good)
     assert [failure["reason"] for failure in manifest["failed"]] == [
         "the server answered 404",
@@ -165,7 +174,7 @@ def test_a_list_that_is_exhausted_names_each_place_with_its_reason(server, tmp_p
     server.script = [404]
     closed = "http://127.0.0.1:9/x.zip"
     with pytest.raises(StudyError) as error:
-        fetch("cifar10", [url(server), "/nowhere/at/all", closed, "kaggle:nobody/nothing"], tmp_path)
+        fetched([url(server), "/nowhere/at/all", closed, "kaggle:nobody/nothing"], tmp_path)
     message = str(error.value)
     assert message.startswith("cifar10: no source delivered:")
     assert f"- {url(server)}: the server answered 404" in message
@@ -177,16 +186,16 @@ def test_a_list_that_is_exhausted_names_each_place_with_its_reason(server, tmp_p
 
 def test_a_source_that_is_none(tmp_path):
     with pytest.raises(StudyError, match=r"file:///x: file:// is not supported"):
-        fetch("cifar10", ["file:///x"], tmp_path)
+        fetched(["file:///x"], tmp_path)
 
 
 def test_a_folder(tmp_path):
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "file").write_bytes(b"12345")
-    manifest = fetch("cifar10", [str(tmp_path / "data")], tmp_path)
+    manifest = fetched([str(tmp_path / "data")], tmp_path)
     assert (manifest["kind"], manifest["files"], manifest["bytes"]) == ("folder", 1, 5)
     with pytest.raises(StudyError, match="a checksum needs an archive"):
-        fetch("cifar10", [f"{tmp_path / 'data'}#md5={'0' * 32}"], tmp_path)
+        fetched([f"{tmp_path / 'data'}#md5={'0' * 32}"], tmp_path)
 
 
 def test_kaggle_goes_through_kagglehub(tmp_path, monkeypatch):
@@ -194,7 +203,7 @@ def test_kaggle_goes_through_kagglehub(tmp_path, monkeypatch):
 
     monkeypatch.setattr(kagglehub, "dataset_download", lambda handle: str(tmp_path / handle))
     (tmp_path / "owner" / "set").mkdir(parents=True)
-    assert fetch("cifar10", ["kaggle:owner/set"], tmp_path)["path"] == str(tmp_path / "owner" / "set")
+    assert fetched(["kaggle:owner/set"], tmp_path)["path"] == str(tmp_path / "owner" / "set")
 
 
 def test_kaggle_says_how_to_get_credentials(tmp_path, monkeypatch):
@@ -209,7 +218,7 @@ def test_kaggle_says_how_to_get_credentials(tmp_path, monkeypatch):
 
     monkeypatch.setattr(kagglehub, "dataset_download", refuse)
     with pytest.raises(StudyError, match=r"API token.*kaggle\.json"):
-        fetch("cifar10", ["kaggle:owner/set"], tmp_path)
+        fetched(["kaggle:owner/set"], tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -226,3 +235,51 @@ def test_kaggle_says_how_to_get_credentials(tmp_path, monkeypatch):
 )
 def test_sources(text, expected):
     assert Source.parse(text) == expected
+
+
+# What fetching would deliver now -------------------------------------------------------------------
+
+
+def write_fetched(folder, places):
+    what, origin = fetch("cifar10", places, folder / "download")
+    write_json(folder / "fetched_from.json", origin)
+    write_json(folder / "fetched.json", what)
+    return what["sha256"]
+
+
+def test_the_content_of_a_local_source_follows_its_bytes_alone(tmp_path):
+    (tmp_path / "data").mkdir()
+    archive = tmp_path / "data" / "a.zip"
+    archive.write_bytes(b"12345")
+    for place in (archive, tmp_path / "data"):
+        sha = write_fetched(tmp_path, [str(place)])
+        moved = tmp_path / "moved"
+        now = [content_now([str(place)], tmp_path / "fetched.json")]
+        os.utime(archive, (1, 1))
+        now.append(content_now([str(place)], tmp_path / "fetched.json"))
+        place.rename(moved)
+        now.append(content_now([str(moved)], tmp_path / "fetched.json"))
+        now.append(content_now([str(place), str(moved)], tmp_path / "fetched.json"))
+        assert now == [sha] * 4
+        moved.rename(place)
+        archive.write_bytes(b"12346")
+        os.utime(archive, (1, 1))
+        assert content_now([str(place)], tmp_path / "fetched.json") not in (sha, None)
+        archive.write_bytes(b"12345")
+
+
+def test_the_content_of_a_url_is_known_by_its_place_or_checksum(server, tmp_path):
+    sha = write_fetched(tmp_path, [url(server)])
+    what = tmp_path / "fetched.json"
+    assert content_now([url(server)], what) == sha
+    assert content_now([f"https://elsewhere.org/x.zip#sha256={sha}"], what) == sha
+    assert content_now(["https://elsewhere.org/x.zip"], what) is None
+    assert content_now(["/nowhere"], what) is None
+
+
+def test_a_source_that_failed_before_does_not_make_stale_what_came_from_the_next(tmp_path):
+    (tmp_path / "bad").write_bytes(b"bad")
+    (tmp_path / "good").write_bytes(b"good")
+    places = [f"{tmp_path / 'bad'}#md5={'0' * 32}", str(tmp_path / "good")]
+    assert content_now(places, tmp_path / "fetched.json") is None
+    assert write_fetched(tmp_path, places) == content_now(places, tmp_path / "fetched.json")

@@ -8,9 +8,10 @@ import pytest
 from conftest import WNIDS
 
 from vitcnn.data import pack
-from vitcnn.data.pack import pack_dataset, validate_images
+from vitcnn.data.pack import pack_dataset
 from vitcnn.data.packed import load_packed
 from vitcnn.data.tiny_imagenet import sort_validation
+from vitcnn.data.validate import validate_images
 from vitcnn.errors import StudyError
 from vitcnn.files import file_digest, read_json, write_json
 
@@ -24,9 +25,8 @@ def prepare(tiny, tmp_path):
 
 
 def pack_it(tmp_path, on_damaged="error", expected=EXPECTED):
-    pack_dataset(
-        tmp_path / "validation.json", tmp_path / "decoded", tmp_path / "packed", on_damaged, expected
-    )
+    paths = (tmp_path / name for name in ("validation.json", "decoded", "packed"))
+    pack_dataset(*paths, on_damaged=on_damaged, **expected)
     return read_json(tmp_path / "packed" / "manifest.json")
 
 

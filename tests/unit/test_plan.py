@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from vitcnn import plan
 from vitcnn.config import check_config
 from vitcnn.errors import StudyError
-from vitcnn.files import digest
+from vitcnn.files import canonical_json, digest
 
 CONFIG = yaml.safe_load((ROOT / "config.yaml").read_text())
 
@@ -68,7 +68,8 @@ def shuffled(node, rng):
 def test_the_order_of_keys_changes_nothing(seed):
     config = check_config(shuffled(CONFIG, random.Random(seed)))
     run = plan.Run("cifar10", "vit", "adam10", "all", 0)
-    assert plan.spec_text(config, run) == plan.spec_text(check_config(copy.deepcopy(CONFIG)), run)
+    other = check_config(copy.deepcopy(CONFIG))
+    assert canonical_json(plan.run_spec(config, run)) == canonical_json(plan.run_spec(other, run))
 
 
 @pytest.mark.parametrize(
@@ -102,11 +103,11 @@ def test_what_concerns_a_run_changes_its_digest(change):
     assert digest(spec_of(change)) != digest(spec_of())
 
 
-def test_two_values_swapped_change_the_text():
+def test_two_values_swapped_change_the_spec():
     swapped = {"recipes": {"adamw20": {"lr": 0.05, "weight_decay": 0.0003}}}
     run = plan.Run("cifar10", "simple_vit", "adamw20", "all", 0)
-    before = plan.spec_text(check_config(copy.deepcopy(CONFIG)), run)
-    assert plan.spec_text(check_config(merge(CONFIG, swapped)), run) != before
+    before = plan.run_spec(check_config(copy.deepcopy(CONFIG)), run)
+    assert plan.run_spec(check_config(merge(CONFIG, swapped)), run) != before
 
 
 @given(
@@ -136,7 +137,7 @@ def test_unknown_names_in_a_run():
 def test_an_experiment_travels_whole(default_config):
     """What collect_runs gets on its command line plans the same runs as the configuration."""
     for name in default_config["experiments"]:
-        study = json.loads(plan.study_text(default_config, name))
+        study = json.loads(json.dumps(plan.part_of_study(default_config, name)))
         assert plan.all_runs(study) == plan.experiment_runs(default_config, name)
         for run in plan.all_runs(study):
             assert plan.run_spec(study, run) == plan.run_spec(default_config, run)
@@ -161,7 +162,7 @@ def test_data_that_are_to_be_replaced_do_not_count(default_config, tmp_path):
     packed.mkdir(parents=True)
     manifest = {"dataset": "cifar10", "counts": {"train": {"images": 5000}, "hold_out": {"images": 500}}}
     (packed / "manifest.json").write_text(json.dumps(manifest))
-    fetched = tmp_path / "cifar10" / "fetched.json"
+    fetched = tmp_path / "cifar10" / "fetched_from.json"
     fetched.write_text(json.dumps({"source": "a former one"}))
     plan.refuse_oversized(default_config, tmp_path)
     fetched.write_text(json.dumps({"source": default_config["datasets"]["cifar10"]["source"][0]}))

@@ -10,8 +10,7 @@ from conftest import ROOT, read, reword
 from vitcnn.errors import StudyError
 from vitcnn.files import digest, write_json
 from vitcnn.provenance import code, environment
-from vitcnn.provenance.freshness import differences
-from vitcnn.provenance.record import Made, chosen, made_of, read_record, recording
+from vitcnn.provenance.record import Made, chosen, differences, made_of, read_record, recording
 
 SCRIPTS = sorted(path.stem for path in (ROOT / "workflow/scripts").glob("*.py"))
 TRAIN = {"spec": {"model": {"builder": "vit"}}}

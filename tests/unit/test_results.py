@@ -12,9 +12,9 @@ import yaml
 from conftest import ROOT, read
 
 from vitcnn import plan
-from vitcnn.config import check_config
+from vitcnn.config import builder_family, check_config
 from vitcnn.errors import StudyError
-from vitcnn.files import digest
+from vitcnn.files import digest, write_json
 from vitcnn.results import findings, tables
 from vitcnn.results.collect import collect_runs
 from vitcnn.results.figures import FIGURES, style
@@ -35,6 +35,9 @@ BY_SIZE = {1000: -20.0, 5000: -10.0, 10000: -5.0, 25000: 1.0, 50000: 3.0}
 
 def study_of(seeds=(0, 1, 2)):
     return check_config(copy.deepcopy(RAW) | {"seeds": list(seeds)})
+
+
+ENVIRONMENT = {"numpy": "2.5.5", "torch": "2.15.0"}
 
 
 def mean_of(run):
@@ -105,6 +108,17 @@ def write_run(root, study, run):
     folder.mkdir(parents=True)
     (folder / "metrics.json").write_text(json.dumps(metrics))
     (folder / "runtime.json").write_text(json.dumps(runtime))
+    write_record(folder, ENVIRONMENT)
+
+
+def write_record(folder, environment):
+    record = {"version": 1, "environment": environment}
+    write_json(folder / "provenance.json", record | {"digest": digest(record)})
+
+
+def collect(study, root, **options):
+    families = {name: builder_family(model["builder"]) for name, model in study["models"].items()}
+    return collect_runs({"study": study, "families": families, "environment": ENVIRONMENT}, root, **options)
 
 
 def finished(root, seeds=(0, 1, 2)):
@@ -116,7 +130,7 @@ def finished(root, seeds=(0, 1, 2)):
 
 def collected(root, study, **options):
     """Collect and go through CSV, as the rules do."""
-    result = collect_runs(study, root, **options)
+    result = collect(study, root, **options)
     for name, table in (("runs", result.runs), ("epochs", result.epochs)):
         table.to_csv(root / f"{name}.csv", index=False)
     return pd.read_csv(root / "runs.csv"), pd.read_csv(root / "epochs.csv")
@@ -248,7 +262,7 @@ def test_a_run_that_is_not_right_is_never_averaged_over(how, message, tmp_path):
     study = finished(tmp_path)
     path = broken(tmp_path, study, how)
     with pytest.raises(StudyError) as error:
-        collect_runs(study, tmp_path)
+        collect(study, tmp_path)
     assert message in str(error.value)
     assert str(path.parent) in str(error.value)
     runs, epochs = collected(tmp_path, study, partial=True)
@@ -267,11 +281,31 @@ def draw(name, runs, epochs):
     return import_module(f"vitcnn.results.figures.{name}").draw(runs, epochs, settings)
 
 
+def test_runs_of_another_environment_are_marked(tmp_path):
+    study = finished(tmp_path)
+    runs, _ = collected(tmp_path, study)
+    assert runs["other_versions"].isna().all()
+    assert "other packages" not in tables.note(runs)
+    run = plan.experiment_runs(study, "comparison")[0]
+    write_record(tmp_path / run.folder, {"numpy": "2.5.5", "torch": "2.14.0"})
+    runs, _ = collected(tmp_path, study)
+    assert runs["other_versions"].dropna().unique().tolist() == ["torch 2.14.0 instead of 2.15.0"]
+    assert "1 of 18 runs were computed with other packages" in tables.note(runs)
+
+
+def test_a_run_without_a_record_is_not_used(tmp_path):
+    study = finished(tmp_path)
+    run = plan.all_runs(study)[0]
+    (tmp_path / run.folder / "provenance.json").unlink()
+    with pytest.raises(StudyError, match=r"has no provenance\.json"):
+        collect(study, tmp_path)
+
+
 def test_a_listing_that_names_a_run_twice(tmp_path):
     study = finished(tmp_path)
     study["experiments"]["curves"]["seeds"] = [0, 0]
     with pytest.raises(StudyError, match=r"curves: cifar10/simple_vit/.* is listed twice"):
-        collect_runs(study, tmp_path)
+        collect(study, tmp_path)
 
 
 @pytest.mark.parametrize("name", list(FIGURES))

@@ -139,7 +139,7 @@ def test_decoding(tiny, tmp_path):
     grey = tiny / "train" / WNIDS[0] / "images" / f"{WNIDS[0]}_1.JPEG"
     grey.write_bytes(jpeg(5, mode="L"))
     sort_validation(tiny)
-    decoded = decode(tiny, tmp_path / "decoded", workers=2)
+    decoded = decode(tiny, tmp_path / "decoded", "tiny_imagenet", workers=2)
     images = np.load(tmp_path / "decoded" / "train_images.npy")
     labels = np.load(tmp_path / "decoded" / "train_labels.npy")
     assert images.shape == (12, 3, 64, 64)
@@ -162,12 +162,12 @@ def test_every_file_of_a_class_is_looked_at(tiny, tmp_path):
     (images / f"{WNIDS[0]}_0.JPEG").rename(images / f"{WNIDS[0]}_0.jpg")
     (images / "Thumbs.db").write_bytes(b"no image")
     sort_validation(tiny)
-    decoded = decode(tiny, tmp_path / "decoded", workers=1)
+    decoded = decode(tiny, tmp_path / "decoded", "tiny_imagenet", workers=1)
     assert decoded.splits["train"]["images"] == 13
     assert [d["file"] for d in decoded.splits["train"]["damaged"]] == [f"train/{WNIDS[0]}/images/Thumbs.db"]
     (images / "more").mkdir()
     with pytest.raises(StudyError, match=r"images/more: is no file"):
-        decode(tiny, tmp_path / "decoded", workers=1)
+        decode(tiny, tmp_path / "decoded", "tiny_imagenet", workers=1)
 
 
 def test_lists_that_are_no_text(tiny):
@@ -180,7 +180,7 @@ def test_the_number_of_processes_changes_nothing(tiny, tmp_path, monkeypatch):
     monkeypatch.setattr(tiny_imagenet, "_CHUNK", 5)
     sort_validation(tiny)
     for workers in (1, 3):
-        decode(tiny, tmp_path / str(workers), workers)
+        decode(tiny, tmp_path / str(workers), "tiny_imagenet", workers)
     for name in ("train_images.npy", "train_labels.npy", "test_images.npy", "test_labels.npy"):
         assert (tmp_path / "1" / name).read_bytes() == (tmp_path / "3" / name).read_bytes()
 
@@ -198,7 +198,7 @@ def test_a_damaged_image_is_listed_with_its_reason(content, reason, tiny, tmp_pa
     bad = tiny / "train" / WNIDS[2] / "images" / f"{WNIDS[2]}_3.JPEG"
     bad.write_bytes(content)
     sort_validation(tiny)
-    decoded = decode(tiny, tmp_path / "decoded", workers=1)
+    decoded = decode(tiny, tmp_path / "decoded", "tiny_imagenet", workers=1)
     (found,) = decoded.splits["train"]["damaged"]
     assert found["file"] == f"train/{WNIDS[2]}/images/{WNIDS[2]}_3.JPEG"
     assert reason in found["reason"]

@@ -14,8 +14,9 @@ from safetensors.torch import load_file
 from vitcnn import plan
 from vitcnn.config import check_config
 from vitcnn.data import embedded, trees
-from vitcnn.data.pack import pack_dataset, validate_images
+from vitcnn.data.pack import pack_dataset
 from vitcnn.data.packed import load_packed
+from vitcnn.data.validate import validate_images
 from vitcnn.errors import StudyError
 from vitcnn.files import digest, write_json
 from vitcnn.models import create_model
@@ -32,8 +33,8 @@ def data(tmp_path_factory) -> Path:
     trees.copy_tree(embedded.generate("cifar10", folder), "cifar10", folder / "tree")
     report = validate_images("cifar10", "cifar10", folder / "tree", folder / "decoded", 1)
     write_json(folder / "validation.json", report)
-    expected = {"image_size": 32, "num_classes": 10}
-    pack_dataset(folder / "validation.json", folder / "decoded", folder / "packed", "error", expected)
+    paths = (folder / name for name in ("validation.json", "decoded", "packed"))
+    pack_dataset(*paths, on_damaged="error", image_size=32, num_classes=10)
     return folder / "packed"
 
 

@@ -180,13 +180,11 @@ def test_a_full_disk_while_packing(tiny, tmp_path):
     assert done.returncode == 0, done.stderr
     resources = tmp_path / "resources/imagenet200"
     script = ROOT / "workflow/scripts/pack_dataset.py"
+    settings = '{"image_size": 64, "num_classes": 3, "on_damaged": "error"}'
     command = f'ulimit -f 64; exec "{sys.executable}" "{script}" --report "{resources}/validation.json"'
-    command += (
-        f' --decoded "{resources}/decoded" --packed "{tmp_path}/packed" --image-size 64 --num-classes 3'
-    )
-    full = subprocess.run(
-        ["bash", "-c", f"{command} --on-damaged error --log /dev/null"], capture_output=True, text=True
-    )
+    command += f' --record "{resources}/provenance/validate_images.json" --decoded "{resources}/decoded"'
+    command += f" --packed '{tmp_path}/packed' --settings '{settings}' --log /dev/null"
+    full = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
     assert full.returncode != 0
     assert "packed/train_images.npy: could not be written" in full.stderr
     assert "is there room on that disk" in full.stderr
@@ -213,8 +211,9 @@ def test_no_write_permission(tmp_path):
             ["--run", "cifar10/vit/adam10/nall/seed0", "--config", "absent.yaml"],
             "absent.yaml: cannot be read",
         ),
-        (["--spec", "{}"], "--spec: is no run's spec"),
-        (["--spec", "{"], "--spec: is no run's spec"),
+        ([], "no run's spec, in 'spec'; name one: --run cifar10/vit/adam10/nall/seed0"),
+        (["--settings", '{"spec": {}}'], "no run's spec, in 'dataset'"),
+        (["--repeat", "absent.json"], "absent.json: there is no such record"),
         (["--run", "cifar10/vit/adam10/nall/seed0", "--data", "absent"], "manifest.json: cannot be read"),
     ],
 )

@@ -20,8 +20,7 @@ from vitcnn import plan
 from vitcnn.config import load_config
 from vitcnn.entry import argument_parser, run
 from vitcnn.errors import StudyError
-from vitcnn.provenance.freshness import differences
-from vitcnn.provenance.record import Made, made_of, read_record
+from vitcnn.provenance.record import Made, differences, made_of, read_record
 
 parser = argument_parser(__doc__)
 what = parser.add_mutually_exclusive_group()

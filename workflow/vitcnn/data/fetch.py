@@ -4,7 +4,6 @@ import json
 import logging
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -12,9 +11,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
+from vitcnn.data.content import content_of, signature_of
 from vitcnn.data.sources import Source
 from vitcnn.errors import StudyError
-from vitcnn.files import digest, file_digest, read_json
+from vitcnn.files import file_digest
 
 log = logging.getLogger(__name__)
 
@@ -69,51 +69,6 @@ def fetch(dataset: str, places: list[str], downloads: Path) -> Fetched:
         f"{dataset}: no source delivered:\n{reasons}\n"
         f"Mend one of them, or name another: --config 'datasets={{{dataset}: {{source: [PATH]}}}}'"
     )
-
-
-def content_of(path: Path) -> dict[str, Any]:
-    """Return kind, number of files, bytes and SHA-256 of an archive, or of all files of a folder."""
-    if path.is_dir():
-        names = sorted(file.relative_to(path).as_posix() for file in path.rglob("*") if file.is_file())
-        with ThreadPoolExecutor(max_workers=8) as pool:
-            digests = list(pool.map(lambda name: file_digest(path / name), names))
-        size = sum((path / name).stat().st_size for name in names)
-        listing = digest(list(zip(names, digests, strict=True)))
-        return {"kind": "folder", "files": len(names), "bytes": size, "sha256": listing}
-    return {"kind": "archive", "files": 1, "bytes": path.stat().st_size, "sha256": file_digest(path)}
-
-
-def signature_of(path: Path) -> str:
-    """Return a digest of names, sizes and times: as long as it is the same, so is the content."""
-    files = sorted(path.rglob("*")) if path.is_dir() else [path]
-    facts = ((str(file), file.stat()) for file in files)
-    return digest([[name, s.st_size, s.st_mtime_ns, s.st_ctime_ns, s.st_ino] for name, s in facts])
-
-
-def content_now(places: list[str], what: Path) -> str | None:
-    """Return the SHA-256 of what fetch() would deliver now, as far as that is known without fetching.
-
-    `what` is the file of what was fetched before, beside that of its origin. A local source is read
-    where it is not the same file any more; another is known if it is that which delivered before, or
-    its checksum is. Places that failed before are passed over.
-    """
-    origin_file = what.with_name("fetched_from.json")
-    if not origin_file.exists():
-        return None
-    recorded, origin = read_json(what)["sha256"], read_json(origin_file)
-    failed = {failure["source"] for failure in origin["failed"]}
-    for text in places:
-        source = Source.parse(text)
-        path = Path(source.location)
-        if text in failed or (source.kind == "path" and not path.exists()):
-            continue
-        if source.kind == "path":
-            same = (
-                str(path.resolve()) == origin["path"] and signature_of(path.resolve()) == origin["signature"]
-            )
-            return recorded if same else content_of(path)["sha256"]
-        return recorded if text == origin["source"] or source.checksum == ("sha256", recorded) else None
-    return None
 
 
 def _verify(path: Path, checksum: tuple[str, str]) -> None:

@@ -13,10 +13,10 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from vitcnn.data.fetch import content_now
+from vitcnn.data.content import content_now
 from vitcnn.errors import StudyError
 from vitcnn.files import file_digest, read_json
-from vitcnn.provenance.record import made_of, read_record
+from vitcnn.provenance.record import changed_entries, differences, made_of, read_record
 
 if TYPE_CHECKING:
     from vitcnn.steps import Step
@@ -112,7 +112,7 @@ class Freshness:
         reasons = verdict.reasons
         if recorded:
             words = ("{} has other content", "{} is a new input", "{} is no input any more")
-            reasons += tuple(_changed(recorded, expected, *words))
+            reasons += tuple(changed_entries(recorded, expected, *words))
         if reasons or stale:
             for path, producer in inputs:
                 if self._is_needed_again(producer):
@@ -169,36 +169,6 @@ def _identity(path: str, producer: "Step", record: Mapping[str, Any]) -> str | N
     if path == producer.provenance:
         return file_digest(Path(path))
     return record["outputs"].get(path, {}).get("sha256")
-
-
-def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:
-    """Yield what differs between two records in settings, code and packages, in words."""
-    yield from _changed_settings(old["settings"], new["settings"])
-    yield from _changed(old["code"], new["code"], "{} changed", "{} is new", "{} is gone")
-    for name in sorted(old["environment"].keys() | new["environment"].keys()):
-        before, after = (made["environment"].get(name, "not used") for made in (old, new))
-        if before != after:
-            yield f"{name}: {before} → {after}"
-
-
-def _changed_settings(old: Any, new: Any, place: str = "") -> Iterator[str]:
-    """Yield what differs between two settings, as `recipe.lr: 0.001 → 0.0003`."""
-    if isinstance(old, Mapping) and isinstance(new, Mapping):
-        for key in sorted(old.keys() | new.keys()):
-            inner = f"{place}.{key}" if place not in ("", "spec", "study") else key
-            yield from _changed_settings(old.get(key, "nothing"), new.get(key, "nothing"), inner)
-    elif old != new:
-        yield f"{place}: {old} → {new}"
-
-
-def _changed(
-    old: Mapping[str, Any], new: Mapping[str, Any], other: str, added: str, removed: str
-) -> Iterator[str]:
-    if old == new:
-        return
-    for key in sorted(old.keys() | new.keys()):
-        if old.get(key) != new.get(key):
-            yield (removed if key not in new else added if key not in old else other).format(key)
 
 
 def in_words(verdicts: Mapping[str, Verdict]) -> str:

@@ -87,5 +87,36 @@ def read_record(path: Path) -> dict[str, Any] | None:
     return record
 
 
+def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what differs between two records in settings, code and packages, in words."""
+    yield from _changed_settings(old["settings"], new["settings"])
+    yield from changed_entries(old["code"], new["code"], "{} changed", "{} is new", "{} is gone")
+    for name in sorted(old["environment"].keys() | new["environment"].keys()):
+        before, after = (made["environment"].get(name, "not used") for made in (old, new))
+        if before != after:
+            yield f"{name}: {before} → {after}"
+
+
+def _changed_settings(old: Any, new: Any, place: str = "") -> Iterator[str]:
+    """Yield what differs between two settings, as `recipe.lr: 0.001 → 0.0003`."""
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        for key in sorted(old.keys() | new.keys()):
+            inner = f"{place}.{key}" if place not in ("", "spec", "study") else key
+            yield from _changed_settings(old.get(key, "nothing"), new.get(key, "nothing"), inner)
+    elif old != new:
+        yield f"{place}: {old} → {new}"
+
+
+def changed_entries(
+    old: Mapping[str, Any], new: Mapping[str, Any], other: str, added: str, removed: str
+) -> Iterator[str]:
+    """Yield a line for each key whose value differs, by one of three wordings of it."""
+    if old == new:
+        return
+    for key in sorted(old.keys() | new.keys()):
+        if old.get(key) != new.get(key):
+            yield (removed if key not in new else added if key not in old else other).format(key)
+
+
 def _write(path: Path, record: Mapping[str, Any]) -> None:
     write_json(path, {**record, "digest": digest(record)})
