@@ -129,7 +129,8 @@ class Study:
         """Assert what the next dry run plans, what the next real run makes, and that then all is done."""
         assert self.plans() == (expected if planned is None else planned)
         assert self.makes() == expected
-        assert self.plans() == set()
+        if expected:
+            assert self.plans() == set()
 
 
 @pytest.fixture(scope="module")
@@ -164,6 +165,7 @@ def finished(tmp_path_factory):
             "curves": {"datasets": ["cifar10"]},
             "data_efficiency": {"train_sizes": [20]},
         },
+        "report": {"plots": {"dpi": 40}},
     }
     study = Study(repository, base / "work", config)
     study.folder.mkdir()
@@ -286,7 +288,7 @@ def test_a_constant_of_the_training_loop(study):
 
 def test_a_module_that_a_module_imports(study):
     study.edit("workflow/vitcnn/training/optimizers.py", "(0.9, 0.999)", "(0.9, 0.99)")
-    study.rebuilds(EVERY_RUN | ALL_SHOWN)
+    assert study.plans() == EVERY_RUN | ALL_SHOWN
 
 
 def test_a_reader_that_reads_the_same(study):

@@ -13,10 +13,10 @@ from pathlib import Path
 
 sys.path[0] = str(Path(__file__).resolve().parents[1])
 
+from vitcnn import audit
 from vitcnn.config import load_config
 from vitcnn.entry import argument_parser, run
 from vitcnn.errors import StudyError
-from vitcnn.provenance import audit
 
 parser = argument_parser(__doc__)
 parser.add_argument(

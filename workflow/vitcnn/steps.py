@@ -7,34 +7,14 @@ A step is named as its rule. The rules take inputs and settings from here, and
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from vitcnn import plan
 from vitcnn.config import builder_family
 from vitcnn.files import digest
+from vitcnn.provenance.freshness import Input, Step
 from vitcnn.provenance.record import made_of
 from vitcnn.results.figures import FIGURES
-
-
-class Input(NamedTuple):
-    """A file that a step reads, and the step that makes it."""
-
-    path: str
-    producer: "Step"
-
-
-class Step(NamedTuple):
-    """One job of the study: `script` makes `output`, the first of its files; `provenance` is the record.
-
-    `temporary` are files that it makes too, and that are deleted once they are used.
-    """
-
-    script: str
-    output: str
-    provenance: str
-    settings: dict[str, Any]
-    inputs: dict[str, list[Input]]
-    temporary: tuple[str, ...] = ()
 
 
 class Steps:

@@ -11,19 +11,37 @@ alone, so until then they are pending.
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from vitcnn.data.content import content_now
 from vitcnn.errors import StudyError
 from vitcnn.files import file_digest, read_json
 from vitcnn.provenance.record import changed_entries, differences, made_of, read_record
 
-if TYPE_CHECKING:
-    from vitcnn.steps import Step
-
 FETCH, BORDER = "fetch_dataset", "pack_dataset"
 _SHOWN = 8  # outputs or reasons named in one list
 _HASHED = 1 << 20  # bytes; of larger outputs the size is compared, unless all is asked for
+
+
+class Input(NamedTuple):
+    """A file that a step reads, and the step that makes it."""
+
+    path: str
+    producer: "Step"
+
+
+class Step(NamedTuple):
+    """One job of the study: `script` makes `output`, the first of its files; `provenance` is the record.
+
+    `temporary` are files that it makes too, and that are deleted once they are used.
+    """
+
+    script: str
+    output: str
+    provenance: str
+    settings: dict[str, Any]
+    inputs: dict[str, list[Input]]
+    temporary: tuple[str, ...] = ()
 
 
 class Verdict(NamedTuple):
@@ -59,7 +77,7 @@ class Freshness:
         self.thorough = thorough
         self._verdicts: dict[str, Verdict] = {}
 
-    def judge(self, step: "Step") -> Verdict:
+    def judge(self, step: Step) -> Verdict:
         """Return what is to be thought of a step.
 
         Raises StudyError if there is something in its place that is not known to be its output: no
@@ -71,7 +89,7 @@ class Freshness:
             self._verdicts[step.output] = self._with_inputs(step, Verdict(record, reasons))
         return self._verdicts[step.output]
 
-    def _reasons(self, step: "Step", record: Mapping[str, Any] | None) -> Iterator[str]:
+    def _reasons(self, step: Step, record: Mapping[str, Any] | None) -> Iterator[str]:
         """Yield why a step is stale of itself, whatever its inputs."""
         if step.script in self.forced or step.output in self.forced:
             yield "the command line asks for it"
@@ -96,7 +114,7 @@ class Freshness:
             now["environment"] = record["environment"]
         yield from differences(record, now)
 
-    def _with_inputs(self, step: "Step", verdict: Verdict) -> Verdict:
+    def _with_inputs(self, step: Step, verdict: Verdict) -> Verdict:
         """Add to a verdict what follows from the step's inputs."""
         inputs = [made for files in step.inputs.values() for made in files]
         recorded = (verdict.record or {}).get("inputs") or {}
@@ -119,7 +137,7 @@ class Freshness:
                     (pending if producer.script == BORDER else stale).append(path)
         return Verdict(verdict.record, reasons, tuple(dict.fromkeys(stale)), tuple(dict.fromkeys(pending)))
 
-    def _is_needed_again(self, step: "Step") -> bool:
+    def _is_needed_again(self, step: Step) -> bool:
         """Return whether an input of a stale step was deleted after use; it is stale then."""
         verdict = self.judge(step)
         gone = not all(Path(path).exists() for path in (step.output, *step.temporary))
@@ -141,12 +159,12 @@ class Freshness:
                 yield f"{path} is not as it was made: edited, cut short or replaced"
 
 
-def _may_be_gone(step: "Step") -> bool:
+def _may_be_gone(step: Step) -> bool:
     """Return whether a step's output may be deleted after use: what was made from it says from what."""
     return step.output.startswith("resources/")
 
 
-def _own_record(step: "Step") -> Mapping[str, Any] | None:
+def _own_record(step: Step) -> Mapping[str, Any] | None:
     """Return the record of a step; raises StudyError for what is not its own."""
     advice = f"Move it away, or delete it to have it made again: {step.output}"
     try:
@@ -165,7 +183,7 @@ def _own_record(step: "Step") -> Mapping[str, Any] | None:
     return record
 
 
-def _identity(path: str, producer: "Step", record: Mapping[str, Any]) -> str | None:
+def _identity(path: str, producer: Step, record: Mapping[str, Any]) -> str | None:
     if path == producer.provenance:
         return file_digest(Path(path))
     return record["outputs"].get(path, {}).get("sha256")
