@@ -9,7 +9,7 @@ from vitcnn.provenance.freshness import Freshness, in_words
 from vitcnn.steps import Steps
 
 STEPS = Steps(STUDY)
-RESOLVED_CONFIG = "logs/config.json"  # the configuration of the last invocation, for what runs by hand
+RESOLVED_CONFIG = "logs/config.json"  # of the last invocation, for audit and for what runs by hand
 VERDICTS = {}  # by output: why each stale job of this invocation is one
 
 
@@ -24,7 +24,8 @@ class Judge:
     def judge(cls, step):
         if cls.freshness is None:  # the graph has just been begun
             workflow.dag_settings.rerun_triggers = frozenset()  # what .snakemake remembers
-            cls.forced = {rule.name for rule in workflow.dag.forcerules} | set(workflow.dag.forcefiles)
+            rules = {rule.name for rule in workflow.dag.forcerules}
+            cls.forced = rules | set(workflow.dag.forcefiles)
         if len(checkpoints.created_output) != cls.packed:
             cls.packed = len(checkpoints.created_output)
             cls.freshness = Freshness(STUDY["accept_environment"], cls.forced)
@@ -46,14 +47,18 @@ def inputs_of(rule):
             try:
                 verdict = Judge.judge(step)
             except StudyError as error:
-                raise WorkflowError(str(error)) from None
+                # An exception would come out framed by Snakemake's own words.
+                print(f"\n{error}\n", file=sys.stderr)
+                sys.exit(1)
             VERDICTS[step.output] = verdict
             if verdict.is_stale:
                 workflow.dag.forcefiles.add(step.output)
             pending = verdict.pending
             made_again = {*verdict.stale_inputs, *pending}
         files = {
-            name: [made.path if made.path in made_again else ancient(made.path) for made in made_files]
+            name: [
+                made.path if made.path in made_again else ancient(made.path) for made in made_files
+            ]
             for name, made_files in step.inputs.items()
         }
         return files | {"pending": list(pending)}
@@ -80,15 +85,3 @@ def say_why():
 
 # A dry run has no hook at its end, where its user looks.
 atexit.register(lambda: workflow.dryrun and say_why())
-
-
-rule audit:
-    log:
-        "logs/audit.log",
-    localrule: True
-    conda:
-        "../../envs/results.yaml"
-    params:
-        config=RESOLVED_CONFIG,
-    shell:
-        "entry audit --log {log:q} --configfile {params.config:q}"

@@ -8,7 +8,7 @@ from typing import Any
 
 from vitcnn import plan
 from vitcnn.errors import StudyError
-from vitcnn.provenance.freshness import Freshness
+from vitcnn.provenance.freshness import Freshness, Step, own_record
 from vitcnn.provenance.record import read_record
 from vitcnn.steps import Steps
 
@@ -33,7 +33,10 @@ def audit(study: Mapping[str, Any]) -> dict[str, dict[str, str]]:
         try:
             verdict = freshness.judge(step)
         except StudyError as error:
-            found["foreign"][step.output] = str(error)
+            own = _error_of(step)
+            found["foreign" if own else "stale"][step.output] = (
+                own or f"is made from what is foreign: {error}"
+            )
             continue
         if not Path(step.output).exists():
             if step.output.startswith("results/"):
@@ -91,6 +94,15 @@ def in_words(found: Mapping[str, Mapping[str, str]]) -> str:
         for reason, members in together.items():
             lines += [f"  {output}" for output in members] + ([f"      {reason}"] if reason else [])
     return "\n".join(lines)
+
+
+def _error_of(step: Step) -> str:
+    """Return what is wrong with a step's own record, or "" if that is in order."""
+    try:
+        own_record(step)
+    except StudyError as error:
+        return str(error)
+    return ""
 
 
 def _foreign(folder: Path) -> str:

@@ -84,7 +84,7 @@ class Freshness:
         record, one that was edited or is damaged or of an unknown version, or that of another step.
         """
         if step.output not in self._verdicts:
-            record = _own_record(step)
+            record = own_record(step)
             reasons = tuple(self._reasons(step, record))
             self._verdicts[step.output] = self._with_inputs(step, Verdict(record, reasons))
         return self._verdicts[step.output]
@@ -164,7 +164,7 @@ def _may_be_gone(step: Step) -> bool:
     return step.output.startswith("resources/")
 
 
-def _own_record(step: Step) -> Mapping[str, Any] | None:
+def own_record(step: Step) -> Mapping[str, Any] | None:
     """Return the record of a step; raises StudyError for what is not its own."""
     advice = f"Move it away, or delete it to have it made again: {step.output}"
     try:

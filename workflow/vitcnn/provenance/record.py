@@ -6,7 +6,7 @@ is unfinished, so that nothing half-made passes for whole; at its end it names t
 """
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -53,9 +53,10 @@ def made_of(script: str, settings: Mapping[str, Any]) -> dict[str, Any]:
 def recording(path: Path, script: str, settings: Mapping[str, Any]) -> Iterator[list[Made]]:
     """Write the record of a job to `path`: unfinished now, and finished with what is put in the list.
 
-    If the job fails, what was at `path` before is put back.
+    If the job fails, what was at `path` before is put back, be it nothing.
     """
     former = path.read_text(encoding="utf-8") if path.exists() else None
+    new_folders = [folder for folder in path.parents if not folder.exists()]
     record = made_of(script, settings) | {"inputs": None, "outputs": None}
     _write(path, record)
     made: list[Made] = []
@@ -63,6 +64,9 @@ def recording(path: Path, script: str, settings: Mapping[str, Any]) -> Iterator[
         yield made
     except BaseException:
         write_text(path, former) if former else path.unlink(missing_ok=True)
+        with suppress(OSError):  # what the job left there stays
+            for folder in new_folders:
+                folder.rmdir()
         raise
     inputs = {str(file): file_digest(file) for file in made[0].read}
     outputs = {
