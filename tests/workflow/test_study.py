@@ -327,7 +327,7 @@ def test_audit(copied):
         ("edited", "was edited by hand"),
         ("of an unknown version", "is of the unknown version 7; this code knows 1"),
         ("truncated", "is damaged"),
-        ("missing", "is not of this study"),
+        ("missing", "provenance.json: is missing"),
         ("of another run", "is the record of results/runs/cifar10/cnn/adam10/nall/seed0/metrics.json"),
     ],
 )
@@ -350,9 +350,13 @@ def test_what_is_not_known_to_be_ours_is_named_and_left_alone(how, message, copi
         output = done.stdout + done.stderr
         assert done.returncode != 0, output
         assert message in output
-        assert f"Move it away, or delete it to have it made again: {RUN}/metrics.json" in output
+        assert (
+            f"{RUN}/metrics.json is not known to be of this study, and nothing is written over it" in output
+        )
         assert "Traceback" not in output
     assert {p: p.read_bytes() for p in before} == before
     done = snakemake(copied, "audit")
     assert done.returncode != 0
     assert "1 foreign" in done.stdout + done.stderr
+    (copied / RUN / "metrics.json").unlink()  # as it was told to
+    assert jobs(snakemake(copied, "--dry-run"))["train"] == 1

@@ -165,22 +165,26 @@ def _may_be_gone(step: Step) -> bool:
 
 
 def own_record(step: Step) -> Mapping[str, Any] | None:
-    """Return the record of a step; raises StudyError for what is not its own."""
-    advice = f"Move it away, or delete it to have it made again: {step.output}"
+    """Return the record of a step, or None where there is nothing to lose: no output, no good record.
+
+    Raises StudyError for an output that is not known to be the step's.
+    """
     try:
         record = read_record(Path(step.provenance))
+        if record:
+            outputs = record["outputs"] or {step.output: None}
+            if record["script"] != step.script or step.output not in outputs:
+                raise StudyError(f"{step.provenance}: is the record of {next(iter(outputs))}")
+        elif Path(step.output).exists():
+            raise StudyError(f"{step.provenance}: is missing")
+        return record
     except StudyError as error:
-        raise StudyError(f"{error}. Nothing is known of how {step.output} was made. {advice}") from error
-    if record is None and Path(step.output).exists():
+        if not Path(step.output).exists():
+            return None
         raise StudyError(
-            f"{step.output}: is not of this study: {step.provenance}, its record, is missing. {advice}"
-        )
-    if record and (
-        record["script"] != step.script or step.output not in (record["outputs"] or [step.output])
-    ):
-        made = next(iter(record["outputs"] or [record["script"]]))
-        raise StudyError(f"{step.provenance}: is the record of {made}. {advice}")
-    return record
+            f"{error}. So {step.output} is not known to be of this study, and nothing is written over it. "
+            "Move it away, or delete it to have it made again"
+        ) from error
 
 
 def _identity(path: str, producer: Step, record: Mapping[str, Any]) -> str | None:
