@@ -98,7 +98,7 @@ def test_dropout_acts_where_torch_puts_it():
     assert torch.equal(model.blocks(tokens), tokens)
     assert not create_model(spec_of("vit", pos_dropout=1.0)).train().pos_drop(tokens).any()
     block = create_model(spec_of("vit")).blocks[0].train()
-    assert (block.attn.dropout, block.mlp.drop.p, block.drop.p) == (0.1, 0.1, 0.1)
+    assert (block.attn.drop.p, block.mlp.drop.p, block.drop.p) == (0.1, 0.1, 0.1)
 
 
 @pytest.mark.parametrize("model", MODELS)

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vitcnn.layers import Dropout
 from vitcnn.models import Probability
 
 FAMILY = "ViT"
@@ -23,18 +24,37 @@ class Attention(nn.Module):
     def __init__(self, embed_dim: int, num_heads: int, dropout: float) -> None:
         super().__init__()
         self.num_heads = num_heads
-        self.dropout = dropout
+        self.drop = Dropout(dropout)
         self.qkv = nn.Linear(embed_dim, 3 * embed_dim)
         self.proj = nn.Linear(embed_dim, embed_dim)
         nn.init.xavier_uniform_(self.qkv.weight)  # the three matrices as one, as torch does
         nn.init.zeros_(self.qkv.bias)
         nn.init.zeros_(self.proj.bias)
 
-    def forward(self, x: Tensor) -> Tensor:  # (N, L, D) -> (N, L, D)
-        count, length, dim = x.shape
-        q, k, v = self.qkv(x).view(count, length, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
-        x = F.scaled_dot_product_attention(q, k, v, dropout_p=self.dropout if self.training else 0.0)
-        return self.proj(x.transpose(1, 2).reshape(count, length, dim))
+    def forward(self, x: Tensor, queries: int | None = None) -> Tensor:  # (N, L, D) -> (N, queries or L, D)
+        q, k, v = self._split(x, queries)
+        if self.training and self.drop.masks is not None:
+            x = self.drop(self._weights(q, k)) @ v
+        else:
+            p = self.drop.p if self.training else 0.0
+            x = F.scaled_dot_product_attention(q, k, v, dropout_p=p)
+        return self.proj(x.transpose(1, 2).flatten(2))
+
+    def weights(self, x: Tensor) -> Tensor:
+        """Return the attention weights `(N, heads, L, L)` for an input `(N, L, D)`, without dropout."""
+        q, k, _ = self._split(x, None)
+        return self._weights(q, k)
+
+    def _split(self, x: Tensor, queries: int | None) -> tuple[Tensor, Tensor, Tensor]:
+        count, length, _ = x.shape
+        qkv = self.qkv(x).view(count, length, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
+        q, k, v = qkv.contiguous()  # as one copy: products of small strided matrices are slow
+        return q[:, :, :queries], k, v
+
+    @staticmethod
+    def _weights(q: Tensor, k: Tensor) -> Tensor:
+        with torch.autocast(q.device.type, enabled=False):  # which would take the softmax out of bf16
+            return (q * q.shape[-1] ** -0.5 @ k.transpose(-2, -1)).softmax(-1)
 
 
 class Mlp(nn.Module):
@@ -44,7 +64,7 @@ class Mlp(nn.Module):
         super().__init__()
         self.fc1 = nn.Linear(embed_dim, hidden)
         self.act = {"relu": nn.ReLU, "gelu": nn.GELU}[activation]()
-        self.drop = nn.Dropout(dropout)
+        self.drop = Dropout(dropout)
         self.fc2 = nn.Linear(hidden, embed_dim)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -62,15 +82,18 @@ class Block(nn.Module):
         self.attn = Attention(embed_dim, num_heads, dropout)
         self.norm2 = nn.LayerNorm(embed_dim)
         self.mlp = Mlp(embed_dim, int(embed_dim * mlp_ratio), activation, dropout)
-        self.drop = nn.Dropout(dropout)
+        self.drop = Dropout(dropout)
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = x + self.drop(self.attn(self.norm1(x)))
+    def forward(self, x: Tensor, queries: int | None = None) -> Tensor:  # (N, L, D) -> (N, queries or L, D)
+        x = x[:, :queries] + self.drop(self.attn(self.norm1(x), queries))
         return x + self.drop(self.mlp(self.norm2(x)))
 
 
 class VisionTransformer(nn.Module):
-    """Patches and a class token through the encoder; the class token alone reaches the head."""
+    """Patches and a class token through the encoder; the class token alone reaches the head.
+
+    So the last block is computed for that token alone: nothing else of it is read.
+    """
 
     def __init__(
         self,
@@ -87,16 +110,31 @@ class VisionTransformer(nn.Module):
         self.patch_embed = nn.Conv2d(3, embed_dim, patch_size, stride=patch_size)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, embed_dim))
         self.pos_embed = nn.Parameter(torch.randn(1, num_patches + 1, embed_dim) * pos_embed_std)
-        self.pos_drop = nn.Dropout(pos_dropout)
+        self.pos_drop = Dropout(pos_dropout)
         self.blocks = blocks
         self.norm = nn.LayerNorm(embed_dim) if final_norm else nn.Identity()
         self.head = nn.Linear(embed_dim, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:  # (N, 3, H, W) -> (N, classes)
+        x = self.embed(x)
+        for block in self.blocks[:-1]:
+            x = block(x)
+        return self.head(self.norm(self.blocks[-1](x, queries=1)[:, 0]))
+
+    def embed(self, x: Tensor) -> Tensor:
+        """Return the tokens `(N, L, D)` that enter the first block."""
         x = self.patch_embed(x).flatten(2).transpose(1, 2)
         x = torch.cat([self.cls_token.expand(len(x), -1, -1), x], dim=1)
-        x = self.blocks(self.pos_drop(x + self.pos_embed))
-        return self.head(self.norm(x[:, 0]))
+        return self.pos_drop(x + self.pos_embed)
+
+    @torch.inference_mode()
+    def attention(self, x: Tensor) -> Tensor:
+        """Return the attention weights of every block, `(N, depth, heads, L, L)`, in the model's mode."""
+        x, weights = self.embed(x), []
+        for block in self.blocks:
+            weights.append(block.attn.weights(block.norm1(x)))
+            x = block(x)
+        return torch.stack(weights, dim=1)
 
 
 def build(

@@ -60,8 +60,8 @@ def code_of(script: str, chosen: tuple[tuple[str, str], ...] = ()) -> Code:
             queue += _follow(module, name)
             continue
         nodes = here.effects if name is None else here.definitions[name]
-        if nodes:
-            reached[module, name] = _digest(nodes)
+        for part, inner in _parts(name, nodes):
+            reached[module, part] = _digest(inner)
         for node in nodes:
             queue += _uses(node, module)
             for file in _files_named(node, here.folder):
@@ -72,6 +72,18 @@ def code_of(script: str, chosen: tuple[tuple[str, str], ...] = ()) -> Code:
     return Code(
         {_label(*key): digest for key, digest in sorted(reached.items(), key=str)}, frozenset(packages)
     )
+
+
+def _parts(name: str | None, nodes: list[ast.stmt]) -> Iterator[tuple[str | None, list[ast.stmt]]]:
+    """Yield a definition as it is, a class in its methods and what is left of it, for words that say more."""
+    if len(nodes) == 1 and isinstance(nodes[0], ast.ClassDef):
+        functions = [n for n in nodes[0].body if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)]
+        rest = [n for n in nodes[0].body if n not in functions]
+        yield name, [ast.ClassDef(**(dict(ast.iter_fields(nodes[0])) | {"body": rest}))]
+        for function in {n.name: n for n in functions}:
+            yield f"{name}.{function}", [n for n in functions if n.name == function]
+    elif nodes:
+        yield name, nodes
 
 
 def _label(module: str, name: str | None) -> str:

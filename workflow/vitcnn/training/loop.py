@@ -18,9 +18,10 @@ from vitcnn.data.augmentation import augment, draw_parameters, normalize
 from vitcnn.data.packed import Packed
 from vitcnn.data.subsets import choose_subset
 from vitcnn.errors import StudyError
+from vitcnn.layers import use_masks
 from vitcnn.models import create_model
 from vitcnn.plan import spec_run
-from vitcnn.training.optimizers import Adam, create_optimizer
+from vitcnn.training.optimizers import create_optimizer
 
 log = logging.getLogger(__name__)
 
@@ -66,28 +67,79 @@ class Trained:
     evaluation_seconds: list[float] = field(default_factory=list)
 
 
+class Trainer:
+    """A model in training: its optimizer, its images, and the random streams that belong to its seed."""
+
+    def __init__(
+        self, spec: Mapping[str, Any], training: Images, device: torch.device, precision: str
+    ) -> None:
+        self.recipe = spec["recipe"]
+        self.training = training
+        self.device = device
+        self.precision = precision
+        torch.manual_seed(spec["seed"])  # initial weights, and dropout on a GPU
+        self.generator = torch.Generator().manual_seed(stream_seed(spec["seed"], "order and augmentation"))
+        model = create_model(spec).to(device)
+        self.model = model.to(memory_format=safe_memory_format(model))
+        if device.type == "cpu":
+            use_masks(self.model, stream_seed(spec["seed"], "dropout"))
+        self.optimizer = create_optimizer(self.model.parameters(), self.recipe)
+        self.scale = {
+            key: torch.tensor(self.recipe["normalization"][key], device=device).view(3, 1, 1)
+            for key in ("mean", "std")
+        }
+
+    def train_epoch(self) -> tuple[float, int]:
+        """Train on every image once; return the mean of the batches' losses and the number of hits."""
+        self.model.train()
+        count, augmentation = len(self.training), self.recipe["augmentation"]
+        # Drawn on the CPU, so that a seed means the same order and the same images on every device.
+        order = torch.randperm(count, generator=self.generator).to(self.device)
+        size = self.training.pixels.shape[-1]
+        parameters = draw_parameters(count, size, augmentation, self.generator).to(self.device)
+        padding = int(augmentation["crop_padding"])
+        losses, correct = [], torch.zeros((), dtype=torch.int64, device=self.device)
+        for start in range(0, count, self.recipe["batch_size"]):
+            stop = start + self.recipe["batch_size"]
+            pixels, labels = self.training.take(order[start:stop])
+            pixels = augment(pixels, parameters.take(slice(start, stop)), padding)
+            with mixed_precision(self.precision, self.device):
+                logits = self.model(normalize(pixels, **self.scale))
+            loss = F.cross_entropy(logits.float(), labels)
+            self.optimizer.zero_grad()
+            loss.backward()
+            self.optimizer.step()
+            # Kept on the device: fetching a number here would make every step wait for the GPU.
+            losses.append(loss.detach())
+            correct += (logits.argmax(1) == labels).sum()
+        return torch.stack(losses).cpu().double().mean().item(), int(correct)
+
+    @torch.inference_mode()
+    def predict(self, images: Images) -> Tensor:
+        """Return the logits `(N, classes) float32`, on the CPU, of images as they are."""
+        self.model.eval()
+        logits = []
+        for index in torch.arange(len(images), device=self.device).split(self.recipe["batch_size"]):
+            pixels, _ = images.take(index)
+            with mixed_precision(self.precision, self.device):
+                logits.append(self.model(normalize(pixels, **self.scale)).float())
+        return torch.cat(logits).cpu()
+
+
 def train(spec: Mapping[str, Any], packed: Packed, device: torch.device, precision: str) -> Trained:
     """Train the run that `spec` describes and evaluate it on the test images after every epoch.
 
     Raises StudyError if the spec does not fit the data, or the loss is no longer a number.
     """
     started = time.perf_counter()
-    recipe, seed = spec["recipe"], spec["seed"]
+    recipe = spec["recipe"]
     train_rows, val_rows = split_rows(spec, packed)
     training = Images.load(packed.train.images, packed.train.labels, train_rows, device)
     validation = Images.load(packed.train.images, packed.train.labels, val_rows, device)
     test = Images.load(*packed.test, np.arange(len(packed.test.labels)), device)
 
-    torch.manual_seed(seed)  # initial weights and dropout
-    generator = torch.Generator().manual_seed(stream_seed(seed, "order and augmentation"))
-    model = create_model(spec).to(device)
-    model = model.to(memory_format=safe_memory_format(model))
-    optimizer = create_optimizer(model.parameters(), recipe)
-    scale = {
-        key: torch.tensor(recipe["normalization"][key], device=device).view(3, 1, 1)
-        for key in ("mean", "std")
-    }
-    trained = Trained(model, train_images=len(training), val_images=len(validation))
+    trainer = Trainer(spec, training, device, precision)
+    trained = Trained(trainer.model, train_images=len(training), val_images=len(validation))
     trained.setup_seconds = time.perf_counter() - started
 
     epochs = tqdm(
@@ -95,12 +147,12 @@ def train(spec: Mapping[str, Any], packed: Packed, device: torch.device, precisi
     )
     for epoch in epochs:
         before = time.perf_counter()
-        loss, correct = _train_epoch(model, optimizer, training, recipe, scale, generator, precision)
+        loss, correct = trainer.train_epoch()
         trained.epoch_seconds.append(time.perf_counter() - before)
         if not np.isfinite(loss):
             raise StudyError(f"the training loss became {loss} in epoch {epoch}; a lower lr may help")
         before = time.perf_counter()
-        trained.logits = predict(model, test, recipe["batch_size"], scale, precision)
+        trained.logits = trainer.predict(test)
         test_accuracy = accuracy(trained.logits, test)
         trained.evaluation_seconds.append(time.perf_counter() - before)
         figures = {
@@ -111,7 +163,7 @@ def train(spec: Mapping[str, Any], packed: Packed, device: torch.device, precisi
             "test_accuracy": test_accuracy,
         }
         if len(validation):
-            logits = predict(model, validation, recipe["batch_size"], scale, precision)
+            logits = trainer.predict(validation)
             figures["val_accuracy"] = accuracy(logits, validation)
         trained.history.append(figures)
         epochs.set_postfix(loss=f"{loss:.3f}", test=f"{test_accuracy:.1f} %")
@@ -156,56 +208,6 @@ def safe_memory_format(model: nn.Module) -> torch.memory_format:
 def stream_seed(seed: int, purpose: str) -> int:
     """Return a seed for one purpose, so that no two streams of a run are the same numbers."""
     return int.from_bytes(sha256(f"{purpose}:{seed}".encode()).digest()[:7], "big")
-
-
-def _train_epoch(
-    model: nn.Module,
-    optimizer: Adam,
-    training: Images,
-    recipe: Mapping[str, Any],
-    scale: Mapping[str, Tensor],
-    generator: torch.Generator,
-    precision: str,
-) -> tuple[float, int]:
-    """Train on every image once; return the mean of the batches' losses and the number of hits."""
-    model.train()
-    device = scale["mean"].device
-    # Drawn on the CPU, so that a seed means the same order and the same images on every device.
-    order = torch.randperm(len(training), generator=generator).to(device)
-    parameters = draw_parameters(
-        len(training), training.pixels.shape[-1], recipe["augmentation"], generator
-    ).to(device)
-    padding = int(recipe["augmentation"]["crop_padding"])
-    losses, correct = [], torch.zeros((), dtype=torch.int64, device=device)
-    for start in range(0, len(training), recipe["batch_size"]):
-        stop = start + recipe["batch_size"]
-        pixels, labels = training.take(order[start:stop])
-        pixels = augment(pixels, parameters.take(slice(start, stop)), padding)
-        with mixed_precision(precision, device):
-            logits = model(normalize(pixels, **scale))
-        loss = F.cross_entropy(logits.float(), labels)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        # Kept on the device: fetching a number here would make every step wait for the GPU.
-        losses.append(loss.detach())
-        correct += (logits.argmax(1) == labels).sum()
-    return torch.stack(losses).cpu().double().mean().item(), int(correct)
-
-
-@torch.inference_mode()
-def predict(
-    model: nn.Module, images: Images, batch_size: int, scale: Mapping[str, Tensor], precision: str
-) -> Tensor:
-    """Return the logits `(N, classes) float32`, on the CPU, of images as they are."""
-    model.eval()
-    device = scale["mean"].device
-    logits = []
-    for index in torch.arange(len(images), device=device).split(batch_size):
-        pixels, _ = images.take(index)
-        with mixed_precision(precision, device):
-            logits.append(model(normalize(pixels, **scale)).float())
-    return torch.cat(logits).cpu()
 
 
 def accuracy(logits: Tensor, images: Images) -> float:

@@ -1,0 +1,274 @@
+"""Training side by side: the notebooks' plain way, and this project's, of the same model and recipe.
+
+  python tests/speed/training.py [--models vit cnn …] [--precision fp32 bf16] [--repetitions 5] [--out FILE]
+
+The plain way is PIL transforms by torchvision, a DataLoader as the notebooks call it, fp32 modules of
+torch.nn, torch.optim. Each side is a process of its own, with all cores; they take turns, a pass over the
+same number of images each, so that a busy moment of the machine falls on both. Peak memory is that of the
+process. The floor is the time that a model's matrix products alone take at this machine's rate for one
+large product, dropout and all else left out.
+"""
+
+import argparse
+import json
+import os
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+sys.path[:0] = [str(ROOT / "workflow"), str(ROOT / "tests/unit")]
+
+IMAGES = {"vit": 1280, "simple_vit": 1280, "cnn": 5120, "simple_cnn": 5120}  # in one pass
+RECIPES = {"vit": "adam10", "cnn": "adam10", "simple_vit": "adamw10", "simple_cnn": "adamw10"}
+
+
+def spec_of(model, dataset, precision):
+    """Return the spec of one of the study's runs."""
+    from vitcnn import plan
+    from vitcnn.config import load_config
+
+    config = load_config(ROOT / "config.yaml") | {"precision": precision}
+    return plan.run_spec(config, plan.Run(dataset, model, RECIPES[model], "all", 0))
+
+
+def draw(spec, count):
+    """Return `count` images of gratings, `(N, S, S, 3) uint8`, and their labels."""
+    from vitcnn.data.embedded import draw_images
+
+    classes, size = spec["dataset"]["num_classes"], spec["dataset"]["image_size"]
+    images, labels = draw_images(classes, -(-count // classes), size, noise=0.1, tint=0.3, seed=0)
+    return images[:count], labels[:count]
+
+
+class Plain:
+    """The notebooks' way."""
+
+    def __init__(self, spec, count, device):
+        import reference
+        import torch
+        from PIL import Image
+        from torchvision import transforms
+
+        recipe, size = spec["recipe"], spec["dataset"]["image_size"]
+        images, labels = draw(spec, count)
+        pictures = [Image.fromarray(image) for image in images]
+        chosen = recipe["augmentation"]
+        steps = (
+            [transforms.RandomCrop(size, padding=chosen["crop_padding"])] if chosen["crop_padding"] else []
+        )
+        steps.append(transforms.RandomHorizontalFlip(chosen["horizontal_flip"]))
+        if chosen["rotation"]:
+            steps.append(transforms.RandomRotation(chosen["rotation"]))
+        if chosen["translation"]:
+            steps.append(transforms.RandomAffine(0, translate=(chosen["translation"],) * 2))
+        steps += [transforms.ToTensor(), transforms.Normalize(**recipe["normalization"])]
+        transform = transforms.Compose(steps)
+
+        class Dataset(torch.utils.data.Dataset):
+            def __len__(self):
+                return count
+
+            def __getitem__(self, index):
+                return transform(pictures[index]), int(labels[index])
+
+        # The first notebook's CIFAR has no workers, its Tiny ImageNet four, the second notebook two.
+        workers = 2 if recipe["name"] == "adamw10" else 4 if size == 64 else 0
+        self.device = device
+        self.loader = torch.utils.data.DataLoader(
+            Dataset(), batch_size=recipe["batch_size"], shuffle=True, num_workers=workers
+        )
+        self.model = reference.create(spec["model"]["name"], size, spec["dataset"]["num_classes"]).to(device)
+        optimizer = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[recipe["optimizer"]]
+        self.optimizer = optimizer(
+            self.model.parameters(), lr=recipe["lr"], weight_decay=recipe["weight_decay"]
+        )
+        self.criterion = torch.nn.CrossEntropyLoss()
+
+    def train(self):
+        """One pass over the images."""
+        self.model.train()
+        total = 0.0
+        for images, labels in self.loader:
+            images, labels = images.to(self.device), labels.to(self.device)
+            self.optimizer.zero_grad()
+            loss = self.criterion(self.model(images), labels)
+            loss.backward()
+            self.optimizer.step()
+            total += loss.item()
+        return total
+
+
+class Ours:
+    """This project's way."""
+
+    def __init__(self, spec, count, device):
+        from vitcnn.training.devices import select_precision
+        from vitcnn.training.loop import Images, Trainer
+
+        images, labels = draw(spec, count)
+        pixels = images.transpose(0, 3, 1, 2).copy()
+        import numpy as np
+
+        self.trainer = Trainer(
+            spec,
+            Images.load(pixels, labels, np.arange(count), device),
+            device,
+            select_precision(spec["precision"], device),
+        )
+
+    def train(self):
+        """One pass over the images."""
+        return self.trainer.train_epoch()[0]
+
+
+def serve(side, model, dataset, precision, device_name, count):
+    """Be one side: answer each line of standard input with the seconds of one pass."""
+    import torch
+
+    from vitcnn.training import devices
+
+    device = devices.select_device(device_name)
+    torch.set_num_threads(os.cpu_count())
+    start = time.perf_counter()
+    made = {"plain": Plain, "ours": Ours}[side](spec_of(model, dataset, precision), count, device)
+    print(json.dumps({"setup_seconds": time.perf_counter() - start}), flush=True)
+    for _ in sys.stdin:
+        start = time.perf_counter()
+        made.train()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        seconds = time.perf_counter() - start
+        peak = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        gpu = torch.cuda.max_memory_allocated() if device.type == "cuda" else None
+        print(json.dumps({"seconds": seconds, "peak_bytes": peak, "peak_gpu_bytes": gpu}), flush=True)
+
+
+def floor_images_per_second(model, dataset, precision, device_name):
+    """Return FLOPs of one image's training step, the matrix rate in FLOP/s, and images/s at that rate."""
+    import reference
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from vitcnn.training import devices
+
+    device = devices.select_device(device_name)
+    torch.set_num_threads(os.cpu_count())
+    spec = spec_of(model, dataset, "fp32")
+    size, classes = spec["dataset"]["image_size"], spec["dataset"]["num_classes"]
+    plain = reference.create(model, size, classes, dropout=0.0).eval()
+    with (
+        torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH),
+        FlopCounterMode(display=False) as count,
+    ):
+        plain(torch.randn(2, 3, size, size, requires_grad=False)).sum().backward()
+    flops = count.get_total_flops() / 2
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    a, b = (torch.randn(shape, device=device, dtype=dtype) for shape in ((8320, 128), (128, 512)))
+    times = []
+    for _ in range(50):
+        start = time.perf_counter()
+        a @ b
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        times.append(time.perf_counter() - start)
+    rate = 2 * 8320 * 128 * 512 / statistics.median(times[10:])
+    return flops, rate, rate / flops
+
+
+def compare(model, dataset, precision, device, repetitions, count):
+    """Return the figures of both sides of one model."""
+    command = [sys.executable, __file__, "--serve"]
+    rest = [model, dataset, precision, device, str(count)]
+    sides = {
+        side: subprocess.Popen(
+            [*command, side, *rest], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        for side in ("plain", "ours")
+    }
+
+    def answer(side):
+        return json.loads(sides[side].stdout.readline())
+
+    def one_pass(side):
+        sides[side].stdin.write("go\n")
+        sides[side].stdin.flush()
+        return answer(side)
+
+    setup = {side: answer(side)["setup_seconds"] for side in sides}
+    first = {side: one_pass(side)["seconds"] for side in sides}  # with whatever is compiled or loaded lazily
+    passes = [{side: one_pass(side) for side in sides} for _ in range(repetitions)]
+    for process in sides.values():
+        process.stdin.close()
+        process.wait()
+    speeds = {side: [count / turn[side]["seconds"] for turn in passes] for side in sides}
+    ratios = [ours / plain for ours, plain in zip(speeds["ours"], speeds["plain"], strict=True)]
+    flops, rate, floor = floor_images_per_second(model, dataset, precision, device)
+    ours = statistics.median(speeds["ours"])
+    figures = {
+        "model": model,
+        "dataset": dataset,
+        "precision": precision,
+        "ratio": {"median": statistics.median(ratios), "min": min(ratios), "max": max(ratios)},
+        "images_per_second": {side: [round(s, 1) for s in speed] for side, speed in speeds.items()},
+        "setup_seconds": setup,
+        "first_pass_extra_seconds": {
+            side: first[side] - count / statistics.median(speeds[side]) for side in sides
+        },
+        "peak_bytes": {side: passes[-1][side]["peak_bytes"] for side in sides},
+        "peak_gpu_bytes": {side: passes[-1][side]["peak_gpu_bytes"] for side in sides},
+        "flop_per_image": flops,
+        "matrix_flop_per_second": rate,
+        "floor_images_per_second": floor,
+        "fraction_of_floor": ours / floor,
+    }
+    print(
+        f"{model:10s} {dataset:11s} {precision}: plain {statistics.median(speeds['plain']):7.1f}, ours {ours:7.1f} "
+        f"images/s, {figures['ratio']['median']:.2f}x ({min(ratios):.2f} to {max(ratios):.2f}); "
+        f"{100 * figures['fraction_of_floor']:.0f} % of the floor of {floor:.0f} ({rate / 1e9:.0f} GFLOP/s)",
+        flush=True,
+    )
+    return figures
+
+
+def main():
+    if sys.argv[1:2] == ["--serve"]:
+        side, model, dataset, precision, device, count = sys.argv[2:]
+        serve(side, model, dataset, precision, device, int(count))
+        return
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--models", nargs="+", choices=list(IMAGES), default=list(IMAGES))
+    parser.add_argument("--datasets", nargs="+", default=["cifar10"])
+    parser.add_argument("--precision", nargs="+", choices=["fp32", "bf16"], default=["bf16", "fp32"])
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--repetitions", type=int, default=5)
+    parser.add_argument("--images", type=int, help="in one pass (default: by model)")
+    parser.add_argument("--out", type=Path, help="JSON file to write")
+    args = parser.parse_args()
+    results = [
+        compare(model, dataset, precision, args.device, args.repetitions, args.images or IMAGES[model])
+        for dataset in args.datasets
+        for model in args.models
+        for precision in args.precision
+    ]
+    if args.out:
+        import torch
+
+        from vitcnn.training import devices
+
+        device = devices.select_device(args.device)
+        hardware = {"device": devices.device_name(device), "cores": os.cpu_count()}
+        versions = {"python": platform.python_version(), "torch": torch.__version__}
+        args.out.write_text(
+            json.dumps({"hardware": hardware, "versions": versions, "results": results}, indent=2) + "\n"
+        )
+
+
+if __name__ == "__main__":
+    main()
