@@ -128,7 +128,86 @@ def test_digests_do_not_follow_the_version_of_python():
             async def g(self): await x; yield {i async for i in self if i not in ()}
         '''
     )
-    assert code._digest(ast.parse(text).body) == "7296470cfda254f2"
+    assert code._digest(ast.parse(text).body, "vitcnn.errors") == "7296470cfda254f2"
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("from hashlib import sha256", "from hashlib import sha3_256 as sha256"),
+        ("import torch.nn.functional as F", "import torch.functional as F"),
+        (
+            "import augment, draw_parameters, normalize",
+            "import augment as normalize, draw_parameters, normalize as augment",
+        ),
+    ],
+)
+def test_what_an_imported_name_stands_for_counts(old, new, package):
+    assert changed(package, "train", "vitcnn/training/loop.py", old, new)
+
+
+def test_the_order_of_imports_does_not_count(package):
+    old = "import augment, draw_parameters, normalize"
+    assert not changed(
+        package, "train", "vitcnn/training/loop.py", old, "import normalize, augment, draw_parameters"
+    )
+
+
+# What a reader of code can miss: each form is added to the loop, and then what it leads to is changed.
+FORMS = {
+    "a condition": ("if True:\n    K = 1\nelse:\n    K = 2\n", "K"),
+    "a try": ("try:\n    from vitcnn.extra import value as K\nexcept ImportError:\n    K = 1\n", "K"),
+    "not for types": ("if TYPE_CHECKING:\n    pass\nelse:\n    K = 1\n", "K"),
+    "a table": (
+        "R = {}\ndef register(f):\n    R[f.__name__] = f\n@register\ndef K():\n    return 1\n",
+        'R["K"]()',
+    ),
+    "an assignment elsewhere": ('import os\nos.environ["K"] = "1"\n', "0"),
+    "a side effect": ("import vitcnn.extra as _\n", "0"),
+    "a relative import": ("from ..extra import value\n", "value()"),
+    "a local import": ("def value():\n    return 0\n", "from vitcnn.extra import value; value()"),
+    "a file": ("", "'numbers.csv'"),
+    "__getattr__": ("from vitcnn.extra import anything\n", "anything"),
+    "inheritance": ("from vitcnn.extra import Base\nclass K(Base):\n    pass\n", "K()"),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_forms_that_are_followed(form, package):
+    extra = package / "vitcnn/extra.py"
+    extra.write_text(
+        "import torch\ntorch.set_flush_denormal(bool(1))\ndef value():\n    return 1\n"
+        "def __getattr__(name):\n    return 1\nclass Base:\n    def f(self):\n        return 1\n"
+    )
+    (package / "vitcnn/training/numbers.csv").write_text("1")
+    code._data_files.cache_clear()
+    loop = package / "vitcnn/training/loop.py"
+    definitions, use = FORMS[form]
+    text = loop.read_text().replace(
+        "    return int.from_bytes(sha256", f"    {use}\n    return int.from_bytes(sha256"
+    )
+    loop.write_text(text.replace("log = logging", f"{definitions}log = logging"))
+    before = code_of("train")
+    for file in (extra, package / "vitcnn/training/numbers.csv", loop):
+        text = file.read_text()
+        if file == loop:
+            text = text.replace(definitions, definitions.replace("1", "7"))
+        else:
+            text = text.replace("1", "7")
+        file.write_text(text)
+    code._data_files.cache_clear()
+    assert code_of("train") != before
+    code._data_files.cache_clear()
+
+
+@pytest.mark.parametrize(
+    "line", ["from vitcnn.data.augmentation import *", "import vitcnn.data.augmentation"]
+)
+def test_imports_that_hide_what_is_used_are_refused(line, package):
+    file = package / "vitcnn/training/loop.py"
+    file.write_text(f"{line}\n{file.read_text()}")
+    with pytest.raises(StudyError, match=r"loop\.py: line 1: .* hides which code is used"):
+        code_of("train")
 
 
 def test_all_dynamic_imports_are_known_to_the_record():

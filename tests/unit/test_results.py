@@ -118,7 +118,11 @@ def write_record(folder, environment):
 
 def collect(study, root, **options):
     families = {name: builder_family(model["builder"]) for name, model in study["models"].items()}
-    return collect_runs({"study": study, "families": families, "environment": ENVIRONMENT}, root, **options)
+    return collect_runs(
+        {"study": study, "families": families, "environments": dict.fromkeys(families, ENVIRONMENT)},
+        root,
+        **options,
+    )
 
 
 def finished(root, seeds=(0, 1, 2)):

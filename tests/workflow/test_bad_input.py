@@ -213,7 +213,7 @@ def test_no_write_permission(tmp_path):
         ),
         ([], "no run's spec, in 'spec'; name one: --run cifar10/vit/adam10/nall/seed0"),
         (["--settings", '{"spec": {}}'], "no run's spec, in 'dataset'"),
-        (["--repeat", "absent.json"], "absent.json: there is no such record"),
+        (["--repeat", "absent.json"], "absent.json: there is no record of a finished run"),
         (["--run", "cifar10/vit/adam10/nall/seed0", "--data", "absent"], "manifest.json: cannot be read"),
     ],
 )

@@ -62,11 +62,20 @@ def is_record(path):
     return "/provenance/" in path or path.endswith("provenance.json")
 
 
-def name_of(provenance):
-    """The short name of what a record is of."""
-    parts = Path(provenance).parts
+DATA_STEPS = {
+    "fetched.json": "fetch_dataset",
+    "copied.json": "copy_dataset",
+    "sorted.json": "sort_validation",
+    "validation.json": "validate_images",
+    "manifest.json": "pack_dataset",
+}
+
+
+def name_of(path):
+    """The short name of the step whose record or first output this is."""
+    parts = Path(path).parts
     if parts[0] == "resources":
-        return f"{parts[1]} {Path(provenance).stem}"
+        return f"{parts[1]} {DATA_STEPS.get(parts[-1], Path(path).stem)}"
     if parts[1] == "runs":
         return "/".join(parts[2:-1])
     if parts[1] == "collected":
@@ -100,8 +109,8 @@ class Study:
         """What a dry run would make."""
         done = self.snakemake("-n", *arguments, **options)
         assert done.returncode == 0, done.stdout + done.stderr
-        outputs = ", ".join(re.findall(r"    output: (.*)\n", done.stdout + done.stderr)).split(", ")
-        return {name_of(path) for path in outputs if is_record(path)}
+        outputs = re.findall(r"    output: ([^,\n]*)", done.stdout + done.stderr)
+        return {name_of(path) for path in outputs}
 
     def makes(self, *arguments, **options):
         """What a real run makes: the records that are other files afterwards."""
@@ -184,6 +193,8 @@ def study(finished, tmp_path):
         shutil.copytree(finished.folder.parent / name, tmp_path / name)
     return Study(tmp_path / "repository", tmp_path / "work", finished.config)
 
+
+RUN = "cifar10/vit/adam10/nall/seed0"
 
 # Nothing -----------------------------------------------------------------------------------------
 
@@ -469,7 +480,45 @@ def test_several_changes_at_once(study, tmp_path):
 
 def test_what_the_command_line_forces(study):
     assert study.makes("--forcerun", "train") == EVERY_RUN | ALL_SHOWN
+    assert study.makes("--forcerun", "pack_dataset") >= chain("cifar10", "pack_dataset")
     study.rebuilds(set())
+
+
+@pytest.mark.parametrize("name", ["runtime.json", "model.safetensors", "predictions.npz"])
+def test_a_file_of_a_run_that_is_missing(study, name):
+    (study.folder / "results/runs" / RUN / name).unlink()
+    assert study.plans() == {RUN} | shown("comparison")
+
+
+def test_a_failed_step_does_not_hide_what_changed(study):
+    """Snakemake deletes the outputs of a failed job; its record stays."""
+    reader = "workflow/vitcnn/data/tiny_imagenet.py"
+    study.edit(
+        reader, 'np.asarray(image.convert("RGB"))', '(254 + nothing - np.asarray(image.convert("RGB")))'
+    )
+    assert study.snakemake().returncode != 0
+    study.edit(reader, "254 + nothing", "255")
+    study.rebuilds(
+        chain("imagenet200", "validate_images", "pack_dataset") | and_what_shows(runs_with("imagenet200"))
+    )
+
+
+def test_damaged_arrays_are_not_trained_on(study):
+    path = study.folder / "resources/cifar10/packed/train_images.npy"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 255
+    path.write_bytes(content)
+    study.change({"seeds": [0, 1]})
+    new = {run.replace("seed0", "seed1") for run in EVERY_RUN}
+    packed = chain("cifar10", "validate_images", "pack_dataset")
+    expected = new | ALL_SHOWN | packed
+    study.rebuilds(expected, planned=expected | runs_with("cifar10"))
+
+
+def test_a_title_after_the_data_were_deleted(study):
+    shutil.rmtree(study.folder / "resources")
+    study.change({"models": {"cnn": {"title": "ResNet"}}})
+    study.rebuilds(shown("comparison") | {"model cifar10/cnn", "model imagenet200/cnn"})
 
 
 # Environment -------------------------------------------------------------------------------------
@@ -499,8 +548,6 @@ def test_a_package_that_nothing_is_computed_with(study):
 
 
 # Results -----------------------------------------------------------------------------------------
-
-RUN = "cifar10/vit/adam10/nall/seed0"
 
 
 @pytest.mark.parametrize("how", ["deleted", "edited", "truncated", "replaced by that of another run"])

@@ -8,7 +8,6 @@ rule fetch_dataset:
     output:
         manifest="resources/{dataset}/fetched.json",
         origin="resources/{dataset}/fetched_from.json",
-        provenance="resources/{dataset}/provenance/fetch_dataset.json",
     log:
         "logs/{dataset}/fetch.log",
     priority: 10
@@ -18,10 +17,11 @@ rule fetch_dataset:
     resources:
         training_slots=ALL_TRAINING_SLOTS,
     params:
+        provenance=record_of("fetch_dataset"),
         settings=settings_of("fetch_dataset"),
         downloads="resources/{dataset}/download",
     shell:
-        "entry fetch_dataset --log {log:q} --provenance {output.provenance:q} --settings {params.settings:q}"
+        "entry fetch_dataset --log {log:q} --provenance {params.provenance:q} --settings {params.settings:q}"
         " --downloads {params.downloads:q} --manifest {output.manifest:q} --origin {output.origin:q}"
 
 
@@ -31,7 +31,6 @@ rule copy_dataset:
         origin=ancient("resources/{dataset}/fetched_from.json"),
     output:
         manifest="resources/{dataset}/tree/copied.json",
-        provenance="resources/{dataset}/provenance/copy_dataset.json",
     log:
         "logs/{dataset}/copy.log",
     priority: 10
@@ -40,9 +39,10 @@ rule copy_dataset:
     resources:
         training_slots=ALL_TRAINING_SLOTS,
     params:
+        provenance=record_of("copy_dataset"),
         settings=settings_of("copy_dataset"),
     shell:
-        "entry copy_dataset --log {log:q} --provenance {output.provenance:q} --settings {params.settings:q}"
+        "entry copy_dataset --log {log:q} --provenance {params.provenance:q} --settings {params.settings:q}"
         " --fetched {input.manifest:q} --origin {input.origin:q} --manifest {output.manifest:q}"
 
 
@@ -51,7 +51,6 @@ rule sort_validation:
         inputs_of("sort_validation"),
     output:
         manifest="resources/{dataset}/tree/sorted.json",
-        provenance="resources/{dataset}/provenance/sort_validation.json",
     log:
         "logs/{dataset}/sort.log",
     wildcard_constraints:
@@ -62,10 +61,12 @@ rule sort_validation:
     resources:
         training_slots=ALL_TRAINING_SLOTS,
     params:
+        provenance=record_of("sort_validation"),
         settings=settings_of("sort_validation"),
+        record=input_record_of("sort_validation"),
     shell:
-        "entry sort_validation --log {log:q} --provenance {output.provenance:q} --settings {params.settings:q}"
-        " --copied {input.manifest:q} --record {input.record:q} --manifest {output.manifest:q}"
+        "entry sort_validation --log {log:q} --provenance {params.provenance:q} --settings {params.settings:q}"
+        " --copied {input.manifest:q} --record {params.record:q} --manifest {output.manifest:q}"
 
 
 rule validate_images:
@@ -77,7 +78,6 @@ rule validate_images:
         train_labels=temp("resources/{dataset}/decoded/train_labels.npy"),
         test_images=temp("resources/{dataset}/decoded/test_images.npy"),
         test_labels=temp("resources/{dataset}/decoded/test_labels.npy"),
-        provenance="resources/{dataset}/provenance/validate_images.json",
     log:
         "logs/{dataset}/validate.log",
     priority: 10
@@ -87,11 +87,13 @@ rule validate_images:
     resources:
         training_slots=ALL_TRAINING_SLOTS,
     params:
+        provenance=record_of("validate_images"),
         settings=settings_of("validate_images"),
+        record=input_record_of("validate_images"),
         decoded=subpath(output.train_images, parent=True),
     shell:
-        "entry validate_images --log {log:q} --provenance {output.provenance:q} --settings {params.settings:q}"
-        " --tree {input.manifest:q} --record {input.record:q} --decoded {params.decoded:q}"
+        "entry validate_images --log {log:q} --provenance {params.provenance:q} --settings {params.settings:q}"
+        " --tree {input.manifest:q} --record {params.record:q} --decoded {params.decoded:q}"
         " --report {output.report:q} --workers {threads}"
 
 
@@ -114,7 +116,6 @@ checkpoint pack_dataset:
             "test_labels.npy",
             "hold_out.npy",
         ),
-        provenance="resources/{dataset}/provenance/pack_dataset.json",
     log:
         "logs/{dataset}/pack.log",
     priority: 10
@@ -123,9 +124,11 @@ checkpoint pack_dataset:
     resources:
         training_slots=ALL_TRAINING_SLOTS,
     params:
+        provenance=record_of("pack_dataset"),
         settings=settings_of("pack_dataset"),
+        record=input_record_of("pack_dataset"),
         decoded=subpath(input.train_images, parent=True),
         packed=subpath(output.manifest, parent=True),
     shell:
-        "entry pack_dataset --log {log:q} --provenance {output.provenance:q} --settings {params.settings:q}"
-        " --report {input.manifest:q} --record {input.record:q} --decoded {params.decoded:q} --packed {params.packed:q}"
+        "entry pack_dataset --log {log:q} --provenance {params.provenance:q} --settings {params.settings:q}"
+        " --report {input.manifest:q} --record {params.record:q} --decoded {params.decoded:q} --packed {params.packed:q}"

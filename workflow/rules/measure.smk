@@ -11,13 +11,13 @@ rule describe_model:
             category="Models",
             labels={"dataset": "{dataset}", "model": "{model}"},
         ),
-        provenance="results/models/{dataset}/{model}.provenance.json",
     log:
         "logs/models/{dataset}/{model}.log",
     conda:
         "../../envs/train.yaml"
     params:
+        provenance=record_of("describe_model"),
         settings=settings_of("describe_model"),
     shell:
-        "entry describe_model --log {log:q} --provenance {output.provenance:q} --settings {params.settings:q}"
+        "entry describe_model --log {log:q} --provenance {params.provenance:q} --settings {params.settings:q}"
         " --out {output.text:q}"

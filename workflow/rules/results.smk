@@ -8,16 +8,16 @@ rule collect_runs:
     output:
         runs="results/collected/{experiment}/runs.csv",
         epochs="results/collected/{experiment}/epochs.csv",
-        provenance="results/collected/{experiment}/provenance.json",
     log:
         "logs/collect/{experiment}.log",
     localrule: True
     conda:
         "../../envs/results.yaml"
     params:
+        provenance=record_of("collect_runs"),
         settings=settings_of("collect_runs"),
     shell:
-        "entry collect_runs --log {log:q} --provenance {output.provenance:q} --settings {params.settings:q}"
+        "entry collect_runs --log {log:q} --provenance {params.provenance:q} --settings {params.settings:q}"
         " --runs {output.runs:q} --epochs {output.epochs:q}"
 
 
@@ -27,16 +27,16 @@ rule collect_partial:
     output:
         runs="results/partial/collected/{experiment}/runs.csv",
         epochs="results/partial/collected/{experiment}/epochs.csv",
-        provenance="results/partial/collected/{experiment}/provenance.json",
     log:
         "logs/partial/collect/{experiment}.log",
     localrule: True
     conda:
         "../../envs/results.yaml"
     params:
+        provenance=record_of("collect_partial"),
         settings=settings_of("collect_partial"),
     shell:
-        "entry collect_runs --partial --log {log:q} --provenance {output.provenance:q} --settings {params.settings:q}"
+        "entry collect_runs --partial --log {log:q} --provenance {params.provenance:q} --settings {params.settings:q}"
         " --runs {output.runs:q} --epochs {output.epochs:q}"
 
 
@@ -53,16 +53,16 @@ rule tabulate_comparison:
             labels={"result": "comparison", "kind": "table"},
         ),
         tex="results/{part}tables/comparison.tex",
-        provenance="results/{part}tables/comparison.provenance.json",
     log:
         "logs/{part}tabulate_comparison.log",
     localrule: True
     conda:
         "../../envs/results.yaml"
     params:
+        provenance=record_of("tabulate_comparison"),
         settings=settings_of("tabulate_comparison"),
     shell:
-        "entry tabulate_comparison --log {log:q} --provenance {output.provenance:q} --settings {params.settings:q}"
+        "entry tabulate_comparison --log {log:q} --provenance {params.provenance:q} --settings {params.settings:q}"
         " --runs {input.runs:q} --csv {output.csv:q} --md {output.md:q} --html {output.html:q} --tex {output.tex:q}"
 
 
@@ -78,16 +78,16 @@ rule draw_figure:
         ),
         png="results/{part}figures/{figure}.png",
         pdf="results/{part}figures/{figure}.pdf",
-        provenance="results/{part}figures/{figure}.provenance.json",
     log:
         "logs/{part}figures/{figure}.log",
     localrule: True
     conda:
         "../../envs/results.yaml"
     params:
+        provenance=record_of("draw_figure"),
         settings=settings_of("draw_figure"),
     shell:
-        "entry draw_figure --log {log:q} --provenance {output.provenance:q} --settings {params.settings:q}"
+        "entry draw_figure --log {log:q} --provenance {params.provenance:q} --settings {params.settings:q}"
         " --runs {input.runs:q} --epochs {input.epochs:q} --out {output.svg:q} {output.png:q} {output.pdf:q}"
 
 
@@ -101,14 +101,14 @@ rule write_findings:
             category="Results",
             labels={"result": "findings", "kind": "text"},
         ),
-        provenance="results/{part}findings.provenance.json",
     log:
         "logs/{part}write_findings.log",
     localrule: True
     conda:
         "../../envs/results.yaml"
     params:
+        provenance=record_of("write_findings"),
         settings=settings_of("write_findings"),
     shell:
-        "entry write_findings --log {log:q} --provenance {output.provenance:q} --settings {params.settings:q}"
+        "entry write_findings --log {log:q} --provenance {params.provenance:q} --settings {params.settings:q}"
         " --runs {input.runs:q} --out {output.text:q}"

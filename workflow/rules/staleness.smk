@@ -5,6 +5,7 @@
 import atexit
 
 from vitcnn.files import canonical_json, write_json
+from vitcnn.provenance.environment import not_as_locked
 from vitcnn.provenance.freshness import Freshness, in_words
 from vitcnn.steps import Steps
 
@@ -27,6 +28,14 @@ class Judge:
             rules = {rule.name for rule in workflow.dag.forcerules}
             cls.forced = rules | set(workflow.dag.forcefiles)
         if len(checkpoints.created_output) != cls.packed:
+            if cls.packed > 0:  # what was asked for of the data has been done
+                cls.forced -= {
+                    "fetch_dataset",
+                    "copy_dataset",
+                    "sort_validation",
+                    "validate_images",
+                    "pack_dataset",
+                }
             cls.packed = len(checkpoints.created_output)
             cls.freshness = Freshness(STUDY["accept_environment"], cls.forced)
             plan.refuse_oversized(STUDY, Path("resources"))
@@ -57,9 +66,12 @@ def inputs_of(rule):
             made_again = {*verdict.stale_inputs, *pending}
         files = {
             name: [
-                made.path if made.path in made_again else ancient(made.path) for made in made_files
+                made.path if made.path in made_again else ancient(made.path)
+                for made in made_files
+                if not made.is_optional or made.path in made_again or Path(made.path).exists()
             ]
             for name, made_files in step.inputs.items()
+            if name != "record"  # no output of Snakemake's, which would delete it when a job fails
         }
         return files | {"pending": list(pending)}
 
@@ -71,6 +83,16 @@ def settings_of(rule):
     return lambda wildcards: canonical_json(getattr(STEPS, rule)(**wildcards).settings)
 
 
+def record_of(rule):
+    """Return a params function for a rule: where the record of its step is."""
+    return lambda wildcards: getattr(STEPS, rule)(**wildcards).provenance
+
+
+def input_record_of(rule):
+    """Return a params function for a rule: the record of the step that it reads from."""
+    return lambda wildcards: getattr(STEPS, rule)(**wildcards).inputs["record"][0].path
+
+
 def write_config():
     """Leave the resolved configuration where audit finds it, and whoever runs a script by hand."""
     if workflow.is_main_process:
@@ -78,7 +100,12 @@ def write_config():
 
 
 def say_why():
-    """Say what is made again and why, in words."""
+    """Say what is made again and why, in words, and what speaks against this environment."""
+    if workflow.is_main_process and not workflow.deployment_settings.deployment_method:
+        for difference in not_as_locked():
+            print(
+                f"\n{difference}; install it, or results will be recorded wrongly", file=sys.stderr
+            )
     if workflow.is_main_process and (words := in_words(VERDICTS)):
         print(f"\n{words}", file=sys.stderr)
 

@@ -9,7 +9,6 @@ rule train:
         runtime="results/runs/{dataset}/{model}/{recipe}/n{train_size}/seed{seed}/runtime.json",
         weights="results/runs/{dataset}/{model}/{recipe}/n{train_size}/seed{seed}/model.safetensors",
         predictions="results/runs/{dataset}/{model}/{recipe}/n{train_size}/seed{seed}/predictions.npz",
-        provenance="results/runs/{dataset}/{model}/{recipe}/n{train_size}/seed{seed}/provenance.json",
     log:
         "logs/runs/{dataset}/{model}/{recipe}/n{train_size}/seed{seed}.log",
     conda:
@@ -23,10 +22,11 @@ rule train:
         device=STUDY["device"],
         torch_threads=STUDY["threads"],
     params:
+        provenance=record_of("train"),
         settings=settings_of("train"),
         data="resources/{dataset}/packed",
         folder=subpath(output.metrics, parent=True),
     shell:
-        "entry train --log {log:q} --provenance {output.provenance:q} --settings {params.settings:q}"
+        "entry train --log {log:q} --provenance {params.provenance:q} --settings {params.settings:q}"
         " --data {params.data:q} --out {params.folder:q} --device {resources.device}"
         " --threads {resources.torch_threads}"

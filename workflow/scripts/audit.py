@@ -22,7 +22,7 @@ parser = argument_parser(__doc__)
 parser.add_argument(
     "--configfile", type=Path, nargs="*", default=[], help="configuration that extends config.yaml"
 )
-parser.add_argument("--remove", nargs="+", metavar="NAME", help="delete these orphaned runs")
+parser.add_argument("--remove", nargs="+", metavar="NAME", help="delete these orphaned runs or outputs")
 
 
 def main(args):

@@ -20,6 +20,7 @@ from vitcnn import plan
 from vitcnn.config import load_config
 from vitcnn.entry import argument_parser, run
 from vitcnn.errors import StudyError
+from vitcnn.files import file_digest, read_json
 from vitcnn.provenance.record import Made, differences, made_of, read_record
 
 parser = argument_parser(__doc__)
@@ -42,14 +43,13 @@ parser.add_argument(
 
 
 def prepare(args):
-    """Complete what the command line leaves open: the spec, and where things are."""
-    config = load_config(args.config) if args.run else {"device": "auto", "threads": 1}
+    """Complete what the command line leaves open: the spec, where things are, and what may be used."""
+    defaults = {"device": "auto", "threads": 1}
     if args.run:
-        args.settings = {"spec": plan.run_spec(config, plan.Run.parse(args.run))}
+        defaults = load_config(args.config)
+        args.settings = {"spec": plan.run_spec(defaults, plan.Run.parse(args.run))}
     elif args.repeat:
-        args.settings = recorded_settings(args.repeat)
-        if not args.out:
-            raise StudyError("--repeat: say with --out where to; the run that is there is left alone")
+        defaults |= repeat(args)
     try:
         asked = plan.spec_run(args.settings["spec"])
     except (KeyError, TypeError) as error:
@@ -59,18 +59,35 @@ def prepare(args):
     args.data = args.data or Path("resources", asked.dataset, "packed")
     args.out = args.out or asked.folder
     args.provenance = args.provenance or args.out / "provenance.json"
-    args.device = args.device or config["device"]
-    args.threads = args.threads or config["threads"]
+    args.device = args.device or defaults["device"]
+    args.threads = args.threads or defaults["threads"]
+    if (args.out / "metrics.json").exists() and not read_record(args.provenance):
+        raise StudyError(
+            f"{args.out}: holds what is not known to be a run of ours; move it away, or use --out"
+        )
 
 
-def recorded_settings(path):
-    """Return the settings of a run's record, after saying what is not as it was then."""
-    record = read_record(path)
-    if record is None:
-        raise StudyError(f"{path}: there is no such record")
-    for difference in differences(record, made_of("train", record["settings"])):
+def repeat(args):
+    """Take the settings of a run's record, say what is not as it was then, return device and threads."""
+    record = read_record(args.repeat)
+    if record is None or record["script"] != "train" or not record["inputs"]:
+        raise StudyError(f"{args.repeat}: there is no record of a finished run")
+    if not args.out or args.out.resolve() == args.repeat.resolve().parent:
+        raise StudyError("--repeat: say with --out where to; the run that is there is left alone")
+    args.settings = record["settings"]
+    differing = list(differences(record, made_of("train", args.settings)))
+    packed = (
+        args.data or Path("resources", args.settings["spec"]["dataset"]["name"], "packed")
+    ) / "manifest.json"
+    if packed.exists() and file_digest(packed) not in record["inputs"].values():
+        differing.append(f"{packed} has other content")
+    for difference in differing:
         logging.getLogger("vitcnn").warning("not as it was: %s", difference)
-    return record["settings"]
+    runtime = args.repeat.with_name("runtime.json")
+    if not runtime.exists():
+        return {}
+    measured = read_json(runtime, "runtime.schema.json")
+    return {"device": measured["device"]["type"], "threads": measured["threads"]}
 
 
 def main(args):

@@ -1,6 +1,5 @@
 """Everything that a study has on disk, held against what it would be now; `.snakemake` is not asked."""
 
-import shutil
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -12,7 +11,7 @@ from vitcnn.provenance.freshness import Freshness, Step, own_record
 from vitcnn.provenance.record import read_record
 from vitcnn.steps import Steps
 
-RUNS = Path("results/runs")
+RESULTS = Path("results")
 MEANINGS = {
     "missing": "not made yet",
     "stale": "would come out otherwise now",
@@ -29,7 +28,8 @@ def audit(study: Mapping[str, Any]) -> dict[str, dict[str, str]]:
     """
     found: dict[str, dict[str, str]] = {state: {} for state in MEANINGS}
     freshness = Freshness(study["accept_environment"], thorough=True)
-    for step in Steps(study).all_steps():
+    steps = list(Steps(study).all_steps())
+    for step in steps:
         try:
             verdict = freshness.judge(step)
         except StudyError as error:
@@ -48,36 +48,47 @@ def audit(study: Mapping[str, Any]) -> dict[str, dict[str, str]]:
             )
         else:
             found["fresh"][step.output] = ""
-    asked = {run.folder for run in plan.all_runs(study)}
-    for folder in run_folders():
-        if folder not in asked:
-            reason = _foreign(folder)
-            found["foreign" if reason else "orphaned"][str(folder)] = reason
+    known = {Path(step.provenance) for step in steps}
+    for path in (*sorted(RESULTS.rglob("*provenance.json")), *(f / "provenance.json" for f in run_folders())):
+        if path in known or path.is_relative_to(RESULTS / "partial"):
+            continue
+        known.add(path)
+        place, reason = _orphan(path)
+        found["foreign" if reason else "orphaned"][place] = reason
     return found
 
 
 def run_folders() -> Iterator[Path]:
     """Yield each folder of `results/runs` that holds files, in order."""
-    files = (path for path in RUNS.rglob("*") if path.is_file())
+    files = (path for path in (RESULTS / "runs").rglob("*") if path.is_file())
     yield from sorted({path.parent for path in files})
 
 
 def remove_orphans(study: Mapping[str, Any], names: list[str]) -> None:
-    """Delete the folders of runs that nobody asks for any more.
+    """Delete runs, or other outputs, that nobody asks for any more, with their records.
 
-    Raises StudyError, before anything is deleted, for one that an experiment asks for or that is none.
+    Raises StudyError, before anything is deleted, for one that is asked for or that is none.
     """
-    folders = [plan.Run.parse(name).folder for name in names]
     orphans = audit(study)["orphaned"]
-    for folder in folders:
-        if str(folder) not in orphans:
-            raise StudyError(f"{folder}: is no orphaned run, and stays. Nothing was removed")
-    for folder in folders:
-        shutil.rmtree(folder)
-        for parent in folder.parents:
-            if parent == RUNS or any(parent.iterdir()):
+    places = [name if name in orphans else str(plan.Run.parse(name).folder) for name in names]
+    for place in places:
+        if place not in orphans:
+            raise StudyError(f"{place}: is not orphaned, and stays. Nothing was removed")
+    for place in places:
+        path = Path(place)
+        record = path / "provenance.json" if path.is_dir() else record_beside(path)
+        for file in (*map(Path, read_record(record)["outputs"] or ()), record):
+            file.unlink(missing_ok=True)
+        for folder in record.parents:
+            if folder == RESULTS or any(folder.iterdir()):
                 break
-            parent.rmdir()
+            folder.rmdir()
+
+
+def record_beside(output: Path) -> Path:
+    """Return where the record of an output in `results` is: of its name, or of its folder."""
+    own = output.with_name(f"{output.stem}.provenance.json")
+    return own if own.exists() else output.with_name("provenance.json")
 
 
 def in_words(found: Mapping[str, Mapping[str, str]]) -> str:
@@ -105,14 +116,18 @@ def _error_of(step: Step) -> str:
     return ""
 
 
-def _foreign(folder: Path) -> str:
-    """Return why a folder that no experiment asks for is not known to be a run of ours; "" if it is."""
+def _orphan(path: Path) -> tuple[str, str]:
+    """Return what an unasked record is of, and "" or why it is not known to be ours."""
+    folder = path.parent
+    is_run = folder.is_relative_to(RESULTS / "runs")
+    place = str(folder) if is_run else str(path)
     try:
-        record = read_record(folder / "provenance.json")
+        record = read_record(path)
     except StudyError as error:
-        return str(error)
+        return place, str(error)
     if record is None:
-        return "it has no provenance.json"
-    if record["outputs"] and str(folder / "metrics.json") not in record["outputs"]:
-        return f"its provenance.json is that of {next(iter(record['outputs']))}"
-    return ""
+        return place, "it has no provenance.json"
+    outputs = list(record["outputs"] or ())
+    if is_run and outputs and str(folder / "metrics.json") not in outputs:
+        return place, f"its provenance.json is that of {outputs[0]}"
+    return (place if is_run or not outputs else outputs[0]), ""

@@ -110,11 +110,12 @@ def part_of_study(config: Mapping[str, Any], experiment: str) -> dict[str, Any]:
     """
     asked = config["experiments"][experiment]
     datasets = {name: config["datasets"][name] for name in asked["datasets"]}
+    recipe = config["recipes"][asked["recipe"]]
     return {
         "precision": config["precision"],
         "datasets": {n: {k: v for k, v in d.items() if k != "source"} for n, d in datasets.items()},
         "models": {name: config["models"][name] for name in asked["models"]},
-        "recipes": {asked["recipe"]: config["recipes"][asked["recipe"]]},
+        "recipes": {asked["recipe"]: {k: v for k, v in recipe.items() if k != "title"}},
         "experiments": {experiment: {"seeds": config.get("seeds"), **asked}},
     }
 
@@ -154,8 +155,13 @@ def refuse_oversized(config: Mapping[str, Any], resources: Path) -> None:
         fetched = resources / dataset / "fetched_from.json"
         if not manifest.exists() or not fetched.exists():
             continue
-        if read_json(fetched).get("source") in config["datasets"][dataset]["source"]:
-            check_sizes(read_json(manifest), largest_sizes(config, dataset), manifest)
+        try:
+            source, found = read_json(fetched)["source"], read_json(manifest)
+            found["counts"]["hold_out"]["images"]
+        except (StudyError, KeyError, TypeError):
+            continue  # damaged; whatever needs it has it made again
+        if source in config["datasets"][dataset]["source"]:
+            check_sizes(found, largest_sizes(config, dataset), manifest)
 
 
 def datasets_of(runs: list[Run]) -> Iterator[str]:

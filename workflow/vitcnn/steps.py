@@ -11,7 +11,7 @@ from typing import Any
 
 from vitcnn import plan
 from vitcnn.config import builder_family
-from vitcnn.files import digest
+from vitcnn.files import digest, file_digest
 from vitcnn.provenance.freshness import Input, Step
 from vitcnn.provenance.record import made_of
 from vitcnn.results.figures import FIGURES
@@ -146,7 +146,7 @@ class Steps:
             {
                 "metrics": [Input(step.output, step) for step in runs],
                 "runtime": [Input(str(Path(step.output).with_name("runtime.json")), step) for step in runs],
-                "packed": [Input(step.output, step) for step in packed],
+                "packed": [Input(step.output, step, is_optional=True) for step in packed],
             },
         )
 
@@ -154,23 +154,31 @@ class Steps:
         """Collect those of an experiment's runs that are there."""
         step = self.collect_runs(experiment)
         paths = [Path(made.path) for made in (*step.inputs["metrics"], *step.inputs["packed"])]
-        there = digest([[str(path), path.stat().st_mtime_ns] for path in paths if path.exists()])
+        there = digest([[str(path), file_digest(path)] for path in paths if path.exists()])
         return Step(
             "collect_runs",
             f"results/partial/collected/{experiment}/runs.csv",
             f"results/partial/collected/{experiment}/provenance.json",
-            step.settings | {"there": there},
+            step.settings | {"code": self._training_code(experiment), "finished": there},
             {},
         )
+
+    def _training_code(self, experiment: str) -> dict[str, str]:
+        """Return, by model, a digest of the code that trains it now."""
+        first = {run.model: run for run in plan.experiment_runs(self.study, experiment)}
+        steps = {model: self.train(*run) for model, run in sorted(first.items())}
+        return {model: digest(made_of(step.script, step.settings)["code"]) for model, step in steps.items()}
 
     def _collecting(self, experiment: str) -> dict[str, Any]:
         study = plan.part_of_study(self.study, experiment)
         families = {name: builder_family(model["builder"]) for name, model in study["models"].items()}
-        first = self.train(*plan.experiment_runs(self.study, experiment)[0])
+        first = {run.model: run for run in plan.experiment_runs(self.study, experiment)}
+        steps = {model: self.train(*run) for model, run in sorted(first.items())}
+        trained = {model: made_of(step.script, step.settings) for model, step in steps.items()}
         return {
             "study": study,
             "families": families,
-            "environment": made_of(first.script, first.settings)["environment"],
+            "environments": {model: made["environment"] for model, made in trained.items()},
         }
 
     def _collected(self, part: str, experiment: str, table: str = "runs") -> Input:

@@ -5,13 +5,14 @@ from pathlib import Path
 from typing import Any
 
 from vitcnn.data.sources import Source
+from vitcnn.data.trees import list_files
 from vitcnn.files import digest, file_digest, read_json
 
 
 def content_of(path: Path) -> dict[str, Any]:
     """Return kind, number of files, bytes and SHA-256 of an archive, or of all files of a folder."""
     if path.is_dir():
-        names = sorted(file.relative_to(path).as_posix() for file in path.rglob("*") if file.is_file())
+        names = sorted(list_files(path))
         with ThreadPoolExecutor(max_workers=8) as pool:
             digests = list(pool.map(lambda name: file_digest(path / name), names))
         size = sum((path / name).stat().st_size for name in names)
@@ -22,7 +23,7 @@ def content_of(path: Path) -> dict[str, Any]:
 
 def signature_of(path: Path) -> str:
     """Return a digest of names, sizes and times: as long as it is the same, so is the content."""
-    files = sorted(path.rglob("*")) if path.is_dir() else [path]
+    files = [path / name for name in sorted(list_files(path))] if path.is_dir() else [path]
     facts = ((str(file), file.stat()) for file in files)
     return digest([[name, s.st_size, s.st_mtime_ns, s.st_ctime_ns, s.st_ino] for name, s in facts])
 

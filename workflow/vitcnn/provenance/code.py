@@ -8,16 +8,27 @@ reached by a computed name (`import_module`) is not seen: `record.chosen` names 
 import ast
 import hashlib
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from vitcnn.errors import StudyError
 
 PACKAGE = Path(__file__).parents[1]
 SCRIPTS = PACKAGE.parent / "scripts"
 _DIGITS = 16
 _UNSEEN = {"ctx", "kind", "type_comment", "type_ignores"}  # fields that change nothing when run
-_DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Assign, ast.AnnAssign)
+# Any other may put what it decorates into a table that something else reads.
+_HARMLESS_DECORATORS = {
+    "cache",
+    "contextmanager",
+    "dataclass",
+    "inference_mode",
+    "lru_cache",
+    "no_grad",
+    "wraps",
+}
 
 
 class Code(NamedTuple):
@@ -28,10 +39,9 @@ class Code(NamedTuple):
 
 
 class _Module(NamedTuple):
-    folder: Path
     label: str  # the path from the package: training/loop.py
     definitions: dict[str, list[ast.stmt]]
-    effects: list[ast.stmt]  # what runs on import beside definitions
+    effects: list[ast.stmt]  # what does something when the module is imported
     imports: dict[str, tuple[str, str | None]]  # a name here → the module, and the name in it
 
 
@@ -40,7 +50,7 @@ def code_of(script: str, chosen: tuple[tuple[str, str], ...] = ()) -> Code:
     """Return the code that `main` of `workflow/scripts/{script}.py` reaches, and that `chosen` reaches.
 
     `chosen` are modules of the package and a name in each. The script's own command line is no part
-    of it. Files are read once per process.
+    of it. Files are read once per process. Raises StudyError for an import that cannot be followed.
     """
     reached: dict[tuple[str, str | None], str] = {}
     seen: set[tuple[str, str | None]] = set()
@@ -61,12 +71,15 @@ def code_of(script: str, chosen: tuple[tuple[str, str], ...] = ()) -> Code:
             continue
         nodes = here.effects if name is None else here.definitions[name]
         for part, inner in _parts(name, nodes):
-            reached[module, part] = _digest(inner)
+            reached[module, part] = _digest(inner, module)
         for node in nodes:
             queue += _uses(node, module)
-            for file in _files_named(node, here.folder):
+            for file in _data_files_named(node):
                 reached[str(file), ""] = hashlib.sha256(file.read_bytes()).hexdigest()[:_DIGITS]
-        if name is not None and name != "main":  # importing a module runs it, and its packages'
+        if name is None:  # importing a module imports those it names
+            queue += [(target, None) for target, _ in here.imports.values() if _file(target)]
+            queue += [(module, "__getattr__")] if "__getattr__" in here.definitions else []
+        elif not module.endswith(".py"):  # using a name imports its module, and the packages around it
             parts = module.split(".")
             queue += [(".".join(parts[: i + 1]), None) for i in range(len(parts))]
     return Code(
@@ -106,59 +119,99 @@ def _file(module: str) -> Path | None:
 @cache
 def _read(module: str) -> _Module:
     path = _file(module)
-    assert path, f"{module}: is no module of this package"
+    if path is None:
+        raise StudyError(f"{module}: is no module of the package")
     label = path.relative_to(PACKAGE if path.is_relative_to(PACKAGE) else SCRIPTS.parent).as_posix()
-    definitions: dict[str, list[ast.stmt]] = {}
-    effects: list[ast.stmt] = []
-    imports: dict[str, tuple[str, str | None]] = {}
+    read = _Module(label, {}, [], {})
     for node in ast.parse(path.read_text(encoding="utf-8")).body:
-        if isinstance(node, ast.Import | ast.ImportFrom):
-            imports |= _imported(node)
-        elif isinstance(node, _DEFINITIONS):
-            for name in _defined(node):
-                definitions.setdefault(name, []).append(node)
-        elif not _is_text(node) and not (
-            isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
-        ):
-            effects.append(node)
-    return _Module(path.parent, label, definitions, effects, imports)
+        _sort(node, module, read)
+    return read
 
 
-def _defined(node: ast.stmt) -> Iterator[str]:
-    """Yield the names that a definition binds; `a.b = c` counts as one of `a`."""
+def _sort(node: ast.stmt, module: str, read: _Module) -> None:
+    """Add a statement of a module to its definitions, its imports, or what it does when imported."""
+    if _is_text(node):
+        return
+    if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+        for inner in node.orelse:
+            _sort(inner, module, read)
+        return
+    if isinstance(node, ast.Import | ast.ImportFrom):
+        read.imports.update(_imported(node, module))
+        return
+    plain = isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
+    if plain and not all(_is_harmless(decorator) for decorator in node.decorator_list):
+        read.effects.append(node)
     if isinstance(node, ast.Assign | ast.AnnAssign):
         targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-        yield from {n.id for target in targets for n in ast.walk(target) if isinstance(n, ast.Name)}
-    else:
+        plain = not any(isinstance(n, ast.Attribute | ast.Subscript) for t in targets for n in ast.walk(t))
+    if not plain:  # conditions, loops, assignments to what is elsewhere: they act, and they may define
+        read.effects.append(node)
+        for inner in ast.walk(node):
+            read.imports.update(_imported(inner, module))
+    for name in _bound(node):
+        read.definitions.setdefault(name, []).append(node)
+
+
+def _bound(node: ast.stmt) -> Iterator[str]:
+    """Yield the names that a statement at the top of a module binds, wherever in it, once each."""
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
         yield node.name
+        return
+    inner = list(ast.walk(node))
+    names = {n.id for n in inner if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
+    yield from names | {n.name for n in inner if isinstance(n, ast.FunctionDef | ast.ClassDef)}
 
 
-def _imported(node: ast.AST) -> dict[str, tuple[str, str | None]]:
+def _is_harmless(decorator: ast.expr) -> bool:
+    """Return whether a decorator is known to keep what it decorates to itself."""
+    function = decorator.func if isinstance(decorator, ast.Call) else decorator
+    return ast.unparse(function).rpartition(".")[2] in _HARMLESS_DECORATORS
+
+
+def _imported(node: ast.AST, module: str) -> dict[str, tuple[str, str | None]]:
     if isinstance(node, ast.Import):
+        for alias in node.names:
+            if alias.name.startswith(f"{PACKAGE.name}.") and not alias.asname:
+                _refuse(node, module, "name what you use: from … import …")
         return {
             a.asname or a.name.partition(".")[0]: (a.name if a.asname else a.name.partition(".")[0], None)
             for a in node.names
         }
     if isinstance(node, ast.ImportFrom):
-        assert not node.level, "relative imports are not followed"
-        module = node.module or ""
-        inner = {a: f"{module}.{a.name}" for a in node.names}
+        source = _absolute(node, module)
+        if _file(source) and any(alias.name == "*" for alias in node.names):
+            _refuse(node, module, "name what you use in place of *")
+        inner = {a: f"{source}.{a.name}" for a in node.names}
         return {
-            a.asname or a.name: (inner[a], None)
-            if _file(inner[a]) and module.startswith(PACKAGE.name)
-            else (module, a.name)
-            for a in node.names
+            a.asname or a.name: (inner[a], None) if _file(inner[a]) else (source, a.name) for a in node.names
         }
     return {}
+
+
+def _absolute(node: ast.ImportFrom, module: str) -> str:
+    """Return the module that a `from … import` names, also a relative one."""
+    if not node.level:
+        return node.module or ""
+    file = _file(module)
+    parts = module.split(".")
+    above = node.level - (file is not None and file.name == "__init__.py")
+    return ".".join([*parts[: len(parts) - above], *([node.module] if node.module else [])])
+
+
+def _refuse(node: ast.stmt, module: str, advice: str) -> None:
+    raise StudyError(
+        f"{_file(module)}: line {node.lineno}: `{ast.unparse(node)}` hides which code is used, and so when "
+        f"results are stale; {advice}"
+    )
 
 
 def _follow(module: str, name: str) -> list[tuple[str, str | None]]:
     """Return where a name leads that a module imports; nowhere for a built-in or a local one."""
     if name in _read(module).imports:
-        target, inner = _read(module).imports[name]
-        return _reach(target, inner)
-    inner_module = f"{module}.{name}"
-    return _reach(inner_module, None) if _file(inner_module) else []
+        return _reach(*_read(module).imports[name])
+    inner = f"{module}.{name}"
+    return _reach(inner, None) if _file(inner) else []
 
 
 def _reach(module: str, name: str | None) -> list[tuple[str, str | None]]:
@@ -169,12 +222,17 @@ def _reach(module: str, name: str | None) -> list[tuple[str, str | None]]:
     return [(module, name)]
 
 
+def _imports_within(node: ast.AST, module: str) -> dict[str, tuple[str, str | None]]:
+    found: dict[str, tuple[str, str | None]] = {}
+    for inner in ast.walk(node):
+        found |= _imported(inner, module)
+    return found
+
+
 def _uses(node: ast.AST, module: str) -> Iterator[tuple[str, str | None]]:
     """Yield the definitions that the names in a statement lead to."""
     here = _read(module)
-    imports = dict(here.imports)
-    for inner in ast.walk(node):
-        imports |= _imported(inner)
+    imports = here.imports | _imports_within(node, module)
     stack = [node]
     while stack:
         inner = stack.pop()
@@ -186,22 +244,32 @@ def _uses(node: ast.AST, module: str) -> Iterator[tuple[str, str | None]]:
         if isinstance(inner, ast.Name):
             if inner.id in here.definitions:
                 yield module, inner.id
-            elif inner.id in imports:
+            if inner.id in imports:
                 yield from _reach(*imports[inner.id])
         stack.extend(ast.iter_child_nodes(inner))
 
 
-def _files_named(node: ast.AST, folder: Path) -> Iterator[Path]:
-    """Yield the data files beside a module that a text in `node` names, such as a table it reads."""
+def _data_files_named(node: ast.AST) -> Iterator[Path]:
+    """Yield the data files of the package that a text in `node` names, such as a table it reads."""
     for inner in ast.walk(node):
-        if isinstance(inner, ast.Constant) and isinstance(inner.value, str) and "." in inner.value[1:]:
-            file = folder / inner.value
-            if len(inner.value) < 100 and file.suffix != ".py" and file.is_file():
-                yield file
+        if isinstance(inner, ast.Constant) and inner.value in _data_files(PACKAGE):
+            yield _data_files(PACKAGE)[inner.value]
 
 
-def _digest(nodes: Iterable[ast.AST]) -> str:
-    return hashlib.sha256(repr([_plain(node) for node in nodes]).encode()).hexdigest()[:_DIGITS]
+@cache
+def _data_files(package: Path) -> dict[Any, Path]:
+    files = (path for path in package.rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc"))
+    return {path.name: path for path in files}
+
+
+def _digest(nodes: list[ast.stmt], module: str) -> str:
+    """Return a digest of statements, and of what the names in them stand for that are imported."""
+    meant = set()
+    for node in nodes:
+        imports = _read(module).imports | _imports_within(node, module)
+        names = {inner.id for inner in ast.walk(node) if isinstance(inner, ast.Name)}
+        meant |= {(name, *map(str, imports[name])) for name in names & imports.keys()}
+    return hashlib.sha256(repr([*map(_plain, nodes), *sorted(meant)]).encode()).hexdigest()[:_DIGITS]
 
 
 def _plain(value: Any) -> Any:

@@ -3,7 +3,9 @@
 import re
 from collections import defaultdict
 from collections.abc import Iterable
+from contextlib import suppress
 from functools import cache
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 LOCK = Path(__file__).parents[3] / "envs" / "lock.txt"
@@ -12,6 +14,20 @@ LOCK = Path(__file__).parents[3] / "envs" / "lock.txt"
 NOT_COMPUTING = frozenset({"jsonschema", "kagglehub", "requests", "tqdm", "yaml"})
 _WITHOUT_IMPORT = {"pandas": {"jinja2", "tabulate"}}  # pandas loads them for to_latex and to_markdown
 _DISTRIBUTIONS = {"PIL": "pillow"}  # imports whose package has another name
+
+
+def not_as_locked(
+    names: Iterable[str] = ("torch", "numpy", "pandas", "matplotlib", "pillow", "scipy"),
+) -> list[str]:
+    """Return which packages are installed at another version than the lock file's, in words."""
+    pins, _ = _read_lock(LOCK.stat().st_mtime_ns)
+    found = []
+    for name in names:
+        with suppress(PackageNotFoundError):
+            installed = version(name).partition("+")[0]
+            if installed not in pins.get(name, installed).split(", "):
+                found.append(f"{name} {installed} is installed, envs/lock.txt has {pins[name]}")
+    return found
 
 
 def locked_versions(imports: Iterable[str]) -> dict[str, str]:
@@ -35,8 +51,8 @@ def _read_lock(_time: int) -> tuple[dict[str, str], dict[str, set[str]]]:
     package = ""
     for line in LOCK.read_text(encoding="utf-8").splitlines():
         if pin := re.match(r"([\w.-]+)(?:\[[^]]*\])?==([^\s;\\]+)", line):
-            package, version = pin[1], pin[2]
-            pins[package] = f"{pins[package]}, {version}" if package in pins else version
+            package = pin[1]
+            pins[package] = f"{pins[package]}, {pin[2]}" if package in pins else pin[2]
         elif needed_by := re.match(r"\s+#\s+(?:via\s+)?([\w.-]+)$", line):
             needs[needed_by[1]].add(package)
     return pins, needs

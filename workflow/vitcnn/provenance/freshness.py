@@ -24,10 +24,11 @@ _HASHED = 1 << 20  # bytes; of larger outputs the size is compared, unless all i
 
 
 class Input(NamedTuple):
-    """A file that a step reads, and the step that makes it."""
+    """A file that a step reads, and the step that makes it; without an optional one it makes do."""
 
     path: str
     producer: "Step"
+    is_optional: bool = False
 
 
 class Step(NamedTuple):
@@ -76,6 +77,7 @@ class Freshness:
         self.forced = forced
         self.thorough = thorough
         self._verdicts: dict[str, Verdict] = {}
+        self._checked: set[str] = set()
 
     def judge(self, step: Step) -> Verdict:
         """Return what is to be thought of a step.
@@ -100,10 +102,11 @@ class Freshness:
         if record["outputs"] is None:
             yield "it was begun and not finished"
             return
-        yield from self._changed_outputs(record["outputs"])
-        if not Path(step.output).exists() and not _may_be_gone(step):
-            yield f"{step.output} is missing"
-        if step.script == FETCH and Path(step.output).exists():
+        changed = list(self._changed_outputs(record["outputs"], self.thorough))
+        yield from changed
+        if not _may_be_gone(step):
+            yield from (f"{path} is missing" for path in record["outputs"] if not Path(path).exists())
+        if step.script == FETCH and Path(step.output).exists() and not changed:
             content = content_now(step.settings["source"], Path(step.output))
             if content == read_json(Path(step.output))["sha256"]:
                 return  # from wherever it came, and however: fetching would bring the same
@@ -119,7 +122,7 @@ class Freshness:
         inputs = [made for files in step.inputs.values() for made in files]
         recorded = (verdict.record or {}).get("inputs") or {}
         expected, stale, pending = {}, [], []
-        for path, producer in inputs:
+        for path, producer, _ in inputs:
             made = self.judge(producer)
             expected[path] = recorded.get(path, "")
             pending += made.pending
@@ -132,29 +135,39 @@ class Freshness:
             words = ("{} has other content", "{} is a new input", "{} is no input any more")
             reasons += tuple(changed_entries(recorded, expected, *words))
         if reasons or stale:
-            for path, producer in inputs:
-                if self._is_needed_again(producer):
+            for path, producer, is_optional in inputs:
+                if not is_optional and self._is_needed_again(producer):
                     (pending if producer.script == BORDER else stale).append(path)
         return Verdict(verdict.record, reasons, tuple(dict.fromkeys(stale)), tuple(dict.fromkeys(pending)))
 
     def _is_needed_again(self, step: Step) -> bool:
-        """Return whether an input of a stale step was deleted after use; it is stale then."""
+        """Return whether an input of a stale step was deleted after use, or damaged; it is stale then."""
         verdict = self.judge(step)
-        gone = not all(Path(path).exists() for path in (step.output, *step.temporary))
-        if step.script == FETCH and not gone:  # the archive itself is read where it was left
-            gone = not Path(read_json(Path(step.output).with_name("fetched_from.json"))["path"]).exists()
-        if gone and not verdict.is_stale:
-            again = verdict._replace(reasons=("what it makes was deleted after use, and is needed again",))
+        if verdict.is_stale or step.output in self._checked:
+            return verdict.is_stale
+        self._checked.add(step.output)
+        outputs = (verdict.record or {}).get("outputs") or {}
+        reasons = []
+        needed = [step.output, *outputs, *step.temporary]
+        if step.script == FETCH and Path(step.output).exists():  # the archive is read where it was left
+            needed.append(read_json(Path(step.output).with_name("fetched_from.json"))["path"])
+        if not all(Path(path).exists() for path in needed):
+            reasons.append("what it makes was deleted after use, and is needed again")
+        if step.script == BORDER:  # before anything is trained on them, the arrays are read
+            reasons += self._changed_outputs(outputs, thorough=True)
+        if reasons:
+            again = verdict._replace(reasons=tuple(reasons))
             self._verdicts[step.output] = self._with_inputs(step, again)
-        return gone
+        return bool(reasons)
 
-    def _changed_outputs(self, outputs: Mapping[str, Any]) -> Iterator[str]:
-        """Yield what is no longer as it was made; what is missing, Snakemake makes again when needed."""
+    @staticmethod
+    def _changed_outputs(outputs: Mapping[str, Any], thorough: bool) -> Iterator[str]:
+        """Yield what is there and no longer as it was made."""
         for path, made in outputs.items():
             file = Path(path)
             if not file.exists():
                 continue
-            small = made["bytes"] <= _HASHED or self.thorough
+            small = made["bytes"] <= _HASHED or thorough
             if file.stat().st_size != made["bytes"] or (small and file_digest(file) != made["sha256"]):
                 yield f"{path} is not as it was made: edited, cut short or replaced"
 

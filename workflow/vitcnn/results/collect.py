@@ -32,8 +32,8 @@ class Collected(NamedTuple):
 def collect_runs(settings: Mapping[str, Any], root: Path, partial: bool = False) -> Collected:
     """Return the figures of every run that an experiment of the settings' `study` asks for, in that order.
 
-    `families` of the settings says which family a model is of, `environment` the versions that runs
-    are computed with today. `root` is the folder above `results`. Raises StudyError, with a line for each run that is missing,
+    `families` of the settings says which family a model is of, `environments` the versions that its
+    runs are computed with today, and `code`, if given, the digest of the code that trains it today. `root` is the folder above `results`. Raises StudyError, with a line for each run that is missing,
     damaged, not a number, listed twice, of another spec than asked or trained on other data; with
     `partial` such a run is a row with its reason in the column `gap`.
     """
@@ -51,7 +51,11 @@ def collect_runs(settings: Mapping[str, Any], root: Path, partial: bool = False)
             seen.add((experiment, run.name))
             try:
                 metrics, runtime = read_run(root / run.folder, plan.run_spec(study, run))
-                other_versions = _other_versions(root / run.folder, settings["environment"])
+                other_versions = _other_versions(
+                    root / run.folder,
+                    settings["environments"][run.model],
+                    settings.get("code", {}).get(run.model),
+                )
                 # Where the packed data are gone, the first run says which they were.
                 data[run.dataset] = data[run.dataset] or metrics["data_digest"]
                 if metrics["data_digest"] != data[run.dataset]:
@@ -131,11 +135,16 @@ def _packed_digest(root: Path, dataset: str) -> str | None:
     return file_digest(manifest) if manifest.exists() else None
 
 
-def _other_versions(folder: Path, environment: Mapping[str, str]) -> str | None:
-    """Return which packages a run was computed with at another version than today's, in words."""
+def _other_versions(folder: Path, environment: Mapping[str, str], code: str | None) -> str | None:
+    """Return which packages a run was computed with at another version than today's, in words.
+
+    Raises StudyError if the run has no record, or was trained by other code than that of the digest `code`.
+    """
     record = read_record(folder / "provenance.json")
     if record is None:
         raise StudyError(f"{folder}: has no provenance.json; delete the folder to train the run again")
+    if code is not None and digest(record["code"]) != code:
+        raise StudyError(f"{folder}: was trained by other code than there is now")
     used = record["environment"]
     other = [
         f"{n} {v} instead of {environment.get(n, 'none')}" for n, v in used.items() if environment.get(n) != v
