@@ -290,6 +290,7 @@ def test_audit(copied):
         script = [sys.executable, str(ROOT / "workflow/scripts/audit.py"), "--configfile", "config.yaml"]
         return subprocess.run([*script, *arguments], cwd=copied, capture_output=True, text=True, timeout=300)
 
+    snakemake(copied, "--dry-run")  # writes config.yaml
     shutil.rmtree(copied / ".snakemake")
     done = audit()
     assert done.returncode == 0, done.stderr

@@ -122,8 +122,10 @@ class Freshness:
         inputs = [made for files in step.inputs.values() for made in files]
         recorded = (verdict.record or {}).get("inputs") or {}
         expected, stale, pending = {}, [], []
-        for path, producer, _ in inputs:
+        for path, producer, is_optional in inputs:
             made = self.judge(producer)
+            if is_optional and not made.record and path not in recorded:
+                continue
             expected[path] = recorded.get(path, "")
             pending += made.pending
             if made.is_stale:
