@@ -285,9 +285,7 @@ def test_profiles(study, profile):
 
 
 def test_a_constant_of_a_model_file(study):
-    study.edit(
-        "workflow/vitcnn/models/vit.py", "dropout_p=self.dropout if", "dropout_p=0.5 * self.dropout if"
-    )
+    study.edit("workflow/vitcnn/models/vit.py", "p = self.drop.p if", "p = 0.5 * self.drop.p if")
     vits = runs_with("vit")
     study.rebuilds(and_what_shows(vits) | {f"model {pair}" for pair in MODELS if "vit" in pair})
 
