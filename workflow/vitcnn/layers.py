@@ -41,19 +41,27 @@ class Dropout(nn.Module):
         self.masks: Masks | None = None
 
     def forward(self, x: Tensor) -> Tensor:
+        x, scale = self.unscaled(x)
+        return x * scale
+
+    def unscaled(self, x: Tensor) -> tuple[Tensor, float]:
+        """Return `x` with some elements dropped, and the scale that the caller owes it.
+
+        A linear step that follows can take the scale where it has fewer numbers.
+        """
         if not self.training or not self.p:
-            return x
+            return x, 1.0
         if self.masks is None:
-            return F.dropout(x, self.p)
+            return F.dropout(x, self.p), 1.0
         mask, scale = self.masks.draw(x.shape, self.p, x.dtype)
-        return x * mask * scale
+        return x * mask, scale
 
     def extra_repr(self) -> str:
         return f"p={self.p}"
 
 
 def use_masks(model: nn.Module, seed: int) -> None:
-    """Let every Dropout of a model draw from one stream of words; for a model on a CPU."""
+    """Let every Dropout of a model draw from one source of masks; for a model on a CPU."""
     masks = Masks(seed)
     for module in model.modules():
         if isinstance(module, Dropout):

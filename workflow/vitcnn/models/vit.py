@@ -34,7 +34,8 @@ class Attention(nn.Module):
     def forward(self, x: Tensor, queries: int | None = None) -> Tensor:  # (N, L, D) -> (N, queries or L, D)
         q, k, v = self._split(x, queries)
         if self.training and self.drop.masks is not None:
-            x = self.drop(self._weights(q, k)) @ v
+            weights, scale = self.drop.unscaled(self._weights(q, k))
+            x = weights @ (v * scale)
         else:
             p = self.drop.p if self.training else 0.0
             x = F.scaled_dot_product_attention(q, k, v, dropout_p=p)
@@ -68,7 +69,8 @@ class Mlp(nn.Module):
         self.fc2 = nn.Linear(hidden, embed_dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.fc2(self.drop(self.act(self.fc1(x))))
+        x, scale = self.drop.unscaled(self.act(self.fc1(x)))
+        return F.linear(x, self.fc2.weight * scale, self.fc2.bias)
 
 
 class Block(nn.Module):
@@ -85,8 +87,12 @@ class Block(nn.Module):
         self.drop = Dropout(dropout)
 
     def forward(self, x: Tensor, queries: int | None = None) -> Tensor:  # (N, L, D) -> (N, queries or L, D)
-        x = x[:, :queries] + self.drop(self.attn(self.norm1(x), queries))
-        return x + self.drop(self.mlp(self.norm2(x)))
+        x = self._add(x[:, :queries], self.attn(self.norm1(x), queries))
+        return self._add(x, self.mlp(self.norm2(x)))
+
+    def _add(self, x: Tensor, branch: Tensor) -> Tensor:
+        branch, scale = self.drop.unscaled(branch)
+        return torch.add(x, branch, alpha=scale)
 
 
 class VisionTransformer(nn.Module):

@@ -48,13 +48,19 @@ def select_device(name: str) -> "torch.device":
 def select_precision(name: str, device: "torch.device") -> str:
     """Return `fp32` or `bf16` for `auto`, `fp32` or `bf16`.
 
-    "auto" is fp32, the notebooks' own precision. Raises StudyError where bf16 is not supported.
+    "auto" is bf16 where the hardware multiplies it at a higher rate than fp32: GPUs that support it,
+    CPUs with AVX512-BF16 or AMX. Raises StudyError where a GPU does not support the bf16 asked for.
     """
     import torch
 
-    if name == "bf16" and device.type == "cuda" and not torch.cuda.is_bf16_supported():
+    if device.type == "cuda":
+        fast = possible = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        fast = device.type == "cpu" and not {"avx512_bf16", "amx_bf16"}.isdisjoint(_cpu("flags").split())
+        possible = True
+    if name == "bf16" and not possible:
         raise StudyError("precision: bf16 is not supported by this GPU. Set precision: auto")
-    return "fp32" if name == "auto" else name
+    return ("bf16" if fast else "fp32") if name == "auto" else name
 
 
 def use_deterministic_algorithms(device: "torch.device") -> None:
@@ -78,9 +84,16 @@ def device_name(device: "torch.device") -> str:
 
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
+    name = _cpu("model name") if device.type == "cpu" else ""
+    return name or platform.processor() or platform.machine()
+
+
+def _cpu(field: str) -> str:
+    """Return what Linux says of the first CPU, or nothing."""
     cpuinfo = Path("/proc/cpuinfo")
-    if device.type == "cpu" and cpuinfo.exists():
+    if cpuinfo.exists():
         for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
+            key, _, value = line.partition(":")
+            if key.strip() == field:
+                return value.strip()
+    return ""
