@@ -116,7 +116,7 @@ class Ours:
 
         self.trainer = Trainer(
             spec,
-            Images.load(pixels, labels, np.arange(count), device),
+            {"train": Images.load(pixels, labels, np.arange(count), device)},
             device,
             select_precision(spec["precision"], device),
         )

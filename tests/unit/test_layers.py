@@ -12,6 +12,7 @@ from vitcnn.layers import Dropout, Masks, use_masks
 from vitcnn.models import create_model
 from vitcnn.plan import Run, run_spec
 
+CPU = torch.device("cpu")
 CONFIG = load_config(ROOT / "config.yaml")
 
 
@@ -19,7 +20,7 @@ CONFIG = load_config(ROOT / "config.yaml")
 def test_the_probability_is_exact(p):
     """10 million draws against the binomial law; the scale is that of the probability used, 1e-5 from p."""
     count = 10_000_000
-    mask, scale = Masks(1).draw(torch.Size([count]), p, torch.float32)
+    mask, scale = Masks(1, CPU).draw(torch.empty(count), p)
     assert set(mask.unique().tolist()) == {0.0, 1.0}
     used = 1 - 1 / scale
     assert abs(used - p) < 1e-5
@@ -30,16 +31,16 @@ def test_the_probability_is_exact(p):
 def test_elements_draws_and_seeds_are_independent():
     """Correlations between neighbours at many distances, between draws and between seeds: none over 5 sd."""
     count = 1 << 21
-    masks = Masks(3)
-    first, second = (masks.draw(torch.Size([count]), 0.1, torch.float32)[0].numpy() - 0.9 for _ in "ab")
-    other = Masks(4).draw(torch.Size([count]), 0.1, torch.float32)[0].numpy() - 0.9
+    masks = Masks(3, CPU)
+    first, second = (masks.draw(torch.empty(count), 0.1)[0].numpy() - 0.9 for _ in "ab")
+    other = Masks(4, CPU).draw(torch.empty(count), 0.1)[0].numpy() - 0.9
     pairs = [(first[:-lag], first[lag:]) for lag in (1, 2, 3, 4, 8, 64, 65, 512, 8320)]
     for a, b in [*pairs, (first, second), (first, other)]:
         assert abs(np.mean(a * b) / 0.09) < 5 / len(a) ** 0.5
 
 
 def test_rows_drop_as_often_as_the_binomial_law_says():
-    mask, _ = Masks(5).draw(torch.Size([20_000, 100]), 0.1, torch.float32)
+    mask, _ = Masks(5, CPU).draw(torch.empty(20_000, 100), 0.1)
     dropped = (100 - mask.sum(1)).long()
     seen = torch.bincount(dropped, minlength=101)[:25].numpy()
     expected = 20_000 * scipy.stats.binom.pmf(np.arange(25), 100, 6554 / 65536)
@@ -53,16 +54,16 @@ def test_it_is_a_dropout():
     x = torch.randn(64, 65, 16, requires_grad=True)
     assert torch.equal(drop.eval()(x), x)
     drop.train()
-    use_masks(drop, 7)
+    use_masks(drop, Masks(7, CPU))
     out = drop(x)
     kept = out != 0
     assert torch.allclose(out[kept], (x / 0.75)[kept])
     out.sum().backward()
     assert torch.allclose(x.grad, kept / 0.75)
     assert not torch.equal(drop(x), out)
-    use_masks(drop, 7)
+    use_masks(drop, Masks(7, CPU))
     assert torch.equal(drop(x), out)  # a seed repeats its stream
-    use_masks(silent := Dropout(1.0), 7)
+    use_masks(silent := Dropout(1.0), Masks(7, CPU))
     assert not silent.train()(x).any()
     assert torch.equal(Dropout(0.0).train()(x), x)
 
@@ -85,7 +86,7 @@ def test_a_model_trains_through_it_on_average_as_through_torchs(dtype):
     logits = []
     for words in (True, False):
         if words:
-            use_masks(model, 11)
+            use_masks(model, Masks(11, CPU))
         else:
             for module in model.modules():
                 if isinstance(module, Dropout):

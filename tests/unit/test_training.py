@@ -39,7 +39,7 @@ def data(tmp_path_factory) -> Path:
 
 
 def spec_of(name="cifar10/vit/adam10/n200/seed0", **recipe):
-    spec = copy.deepcopy(plan.run_spec(CONFIG, plan.Run.parse(name)))
+    spec = copy.deepcopy(plan.run_spec(CONFIG | {"precision": "fp32"}, plan.Run.parse(name)))
     spec["recipe"] |= recipe
     return spec
 

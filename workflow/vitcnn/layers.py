@@ -4,8 +4,6 @@ torch draws a mask there with one double per element. 16 random bits decide as w
 then a multiple of 1/65536, which is exact to 1e-5, and the scale is that of the probability used.
 """
 
-import math
-
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -15,20 +13,26 @@ _WORDS = 1 << 16
 
 
 class Masks:
-    """Dropout masks from 16-bit words of SFC64, numpy's fastest generator, with a seed of their own."""
+    """Dropout masks from a stream of random numbers of their own.
 
-    def __init__(self, seed: int) -> None:
+    On a CPU 16-bit words of SFC64, numpy's fastest generator; elsewhere torch's generator of the device.
+    """
+
+    def __init__(self, seed: int, device: torch.device) -> None:
         self.bits = np.random.SFC64(seed)
+        self.generator = None if device.type == "cpu" else torch.Generator(device).manual_seed(seed)
 
-    def draw(self, shape: torch.Size, p: float, dtype: torch.dtype) -> tuple[Tensor, float]:
-        """Return a mask, 1 where an element is kept and 0 with probability `p`, and what scales the kept."""
-        dropped = round(p * _WORDS)
-        if dropped == _WORDS:
-            return torch.zeros(shape, dtype=dtype), 0.0
-        words = self.bits.random_raw(-(-math.prod(shape) // 4)).view(np.int16)[: math.prod(shape)]
-        mask = torch.empty(shape, dtype=dtype)
+    def draw(self, x: Tensor, p: float) -> tuple[Tensor, float]:
+        """Return a mask like `x`, 0 with probability `p` and else 1, and what scales the kept elements."""
+        mask = torch.empty(x.shape, dtype=x.dtype, device=x.device)
+        if p == 1:
+            return mask.zero_(), 0.0
+        if self.generator is not None:
+            return mask.bernoulli_(1 - p, generator=self.generator), 1 / (1 - p)
+        dropped = min(round(p * _WORDS), _WORDS - 1)
+        words = self.bits.random_raw(-(-x.numel() // 4)).view(np.int16)[: x.numel()]
         # Written as numbers at once: a product with a bool tensor is twenty times slower.
-        torch.ge(torch.from_numpy(words).view(shape), dropped - _WORDS // 2, out=mask)
+        torch.ge(torch.from_numpy(words).view(x.shape), dropped - _WORDS // 2, out=mask)
         return mask, _WORDS / (_WORDS - dropped)
 
 
@@ -53,16 +57,15 @@ class Dropout(nn.Module):
             return x, 1.0
         if self.masks is None:
             return F.dropout(x, self.p), 1.0
-        mask, scale = self.masks.draw(x.shape, self.p, x.dtype)
+        mask, scale = self.masks.draw(x, self.p)
         return x * mask, scale
 
     def extra_repr(self) -> str:
         return f"p={self.p}"
 
 
-def use_masks(model: nn.Module, seed: int) -> None:
-    """Let every Dropout of a model draw from one source of masks; for a model on a CPU."""
-    masks = Masks(seed)
+def use_masks(model: nn.Module, masks: Masks) -> None:
+    """Let every Dropout of a model draw from `masks`."""
     for module in model.modules():
         if isinstance(module, Dropout):
             module.masks = masks

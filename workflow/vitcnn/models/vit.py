@@ -69,8 +69,7 @@ class Mlp(nn.Module):
         self.fc2 = nn.Linear(hidden, embed_dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        x, scale = self.drop.unscaled(self.act(self.fc1(x)))
-        return F.linear(x, self.fc2.weight * scale, self.fc2.bias)
+        return self.fc2(self.drop(self.act(self.fc1(x))))
 
 
 class Block(nn.Module):

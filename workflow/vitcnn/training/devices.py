@@ -75,6 +75,7 @@ def use_deterministic_algorithms(device: "torch.device") -> None:
         return
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what cuBLAS needs to be deterministic
     torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # nothing reads it, and it costs a pass
     torch.backends.cudnn.benchmark = False
 
 

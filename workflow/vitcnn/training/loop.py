@@ -1,10 +1,12 @@
 """The training loop: images stay packed uint8 on the device and are augmented there in batches."""
 
+import contextlib
 import logging
 import time
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from functools import partial
 from hashlib import sha256
 from typing import Any
 
@@ -14,13 +16,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from vitcnn.data.augmentation import augment, draw_parameters, normalize
+from vitcnn.data.augmentation import Parameters, augment, draw_parameters, normalize
 from vitcnn.data.packed import Packed
 from vitcnn.data.subsets import choose_subset
 from vitcnn.errors import StudyError
-from vitcnn.layers import use_masks
+from vitcnn.layers import Masks, use_masks
 from vitcnn.models import create_model
 from vitcnn.plan import spec_run
+from vitcnn.training.graphs import Graphed, Step
 from vitcnn.training.optimizers import create_optimizer
 
 log = logging.getLogger(__name__)
@@ -63,67 +66,104 @@ class Trained:
     history: list[dict[str, Any]] = field(default_factory=list)
     logits: Tensor | None = None
     setup_seconds: float = 0.0
+    capture_seconds: float = 0.0
     epoch_seconds: list[float] = field(default_factory=list)
     evaluation_seconds: list[float] = field(default_factory=list)
 
 
 class Trainer:
-    """A model in training: its optimizer, its images, and the random streams that belong to its seed."""
+    """A model in training: its optimizer, its images, and the random streams that belong to its seed.
+
+    `images` are the `train` images and those to predict, by name.
+    """
 
     def __init__(
-        self, spec: Mapping[str, Any], training: Images, device: torch.device, precision: str
+        self, spec: Mapping[str, Any], images: Mapping[str, Images], device: torch.device, precision: str
     ) -> None:
         self.recipe = spec["recipe"]
-        self.training = training
+        self.images = images
         self.device = device
         self.precision = precision
-        torch.manual_seed(spec["seed"])  # initial weights, and dropout on a GPU
+        torch.manual_seed(spec["seed"])  # initial weights
         self.generator = torch.Generator().manual_seed(stream_seed(spec["seed"], "order and augmentation"))
+        masks = Masks(stream_seed(spec["seed"], "dropout"), device)
         model = create_model(spec).to(device)
         self.model = model.to(memory_format=safe_memory_format(model))
-        if device.type == "cpu":
-            use_masks(self.model, stream_seed(spec["seed"], "dropout"))
+        use_masks(self.model, masks)
         self.optimizer = create_optimizer(self.model.parameters(), self.recipe)
         self.scale = {
             key: torch.tensor(self.recipe["normalization"][key], device=device).view(3, 1, 1)
             for key in ("mean", "std")
         }
+        self.order: Tensor | None = None
+        self.parameters: Parameters | None = None
+        self.steps: dict[str, Step] = {
+            "train": self._train_step,
+            **{name: partial(self._predict_step, images[name]) for name in images if name != "train"},
+        }
+        self.stream = contextlib.nullcontext()
+        if device.type == "cuda":
+            self.steps = {name: Graphed(step, [masks.generator]) for name, step in self.steps.items()}
+            # Nothing can be captured on the default stream.
+            stream = torch.cuda.Stream(device)
+            stream.wait_stream(torch.cuda.current_stream(device))
+            self.stream = torch.cuda.stream(stream)
 
     def train_epoch(self) -> tuple[float, int]:
         """Train on every image once; return the mean of the batches' losses and the number of hits."""
         self.model.train()
-        count, augmentation = len(self.training), self.recipe["augmentation"]
-        # Drawn on the CPU, so that a seed means the same order and the same images on every device.
-        order = torch.randperm(count, generator=self.generator).to(self.device)
-        size = self.training.pixels.shape[-1]
-        parameters = draw_parameters(count, size, augmentation, self.generator).to(self.device)
-        padding = int(augmentation["crop_padding"])
-        losses, correct = [], torch.zeros((), dtype=torch.int64, device=self.device)
-        for start in range(0, count, self.recipe["batch_size"]):
-            stop = start + self.recipe["batch_size"]
-            pixels, labels = self.training.take(order[start:stop])
-            pixels = augment(pixels, parameters.take(slice(start, stop)), padding)
-            with mixed_precision(self.precision, self.device):
-                logits = self.model(normalize(pixels, **self.scale))
-            loss = F.cross_entropy(logits.float(), labels)
-            self.optimizer.zero_grad()
-            loss.backward()
-            self.optimizer.step()
-            # Kept on the device: fetching a number here would make every step wait for the GPU.
-            losses.append(loss.detach())
-            correct += (logits.argmax(1) == labels).sum()
-        return torch.stack(losses).cpu().double().mean().item(), int(correct)
+        with self.stream:
+            self._draw_epoch()
+            # Kept on the device: fetching a number at each step would make it wait for the GPU.
+            figures = torch.stack([self.steps["train"](batch) for batch in self._batches("train")])
+            loss, correct = figures.cpu().double().unbind(1)
+        return loss.mean().item(), int(correct.sum())
 
     @torch.inference_mode()
-    def predict(self, images: Images) -> Tensor:
-        """Return the logits `(N, classes) float32`, on the CPU, of images as they are."""
+    def predict(self, name: str) -> Tensor:
+        """Return the logits `(N, classes) float32`, on the CPU, of the images of that name as they are."""
         self.model.eval()
-        logits = []
-        for index in torch.arange(len(images), device=self.device).split(self.recipe["batch_size"]):
-            pixels, _ = images.take(index)
-            with mixed_precision(self.precision, self.device):
-                logits.append(self.model(normalize(pixels, **self.scale)).float())
-        return torch.cat(logits).cpu()
+        with self.stream:
+            return torch.cat([self.steps[name](batch) for batch in self._batches(name)]).cpu()
+
+    @property
+    def capture_seconds(self) -> float:
+        """Return the time spent so far on capturing graphs."""
+        return sum(step.capture_seconds for step in self.steps.values() if isinstance(step, Graphed))
+
+    def _train_step(self, batch: Tensor) -> Tensor:
+        pixels, labels = self.images["train"].take(self.order[batch])
+        pixels = augment(
+            pixels, self.parameters.take(batch), int(self.recipe["augmentation"]["crop_padding"])
+        )
+        with mixed_precision(self.precision, self.device):
+            logits = self.model(normalize(pixels, **self.scale))
+        loss = F.cross_entropy(logits.float(), labels)
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+        return torch.stack([loss.detach(), (logits.argmax(1) == labels).sum()])
+
+    def _predict_step(self, images: Images, batch: Tensor) -> Tensor:
+        pixels, _ = images.take(batch)
+        with mixed_precision(self.precision, self.device):
+            return self.model(normalize(pixels, **self.scale)).float()
+
+    def _batches(self, name: str) -> tuple[Tensor, ...]:
+        return torch.arange(len(self.images[name]), device=self.device).split(self.recipe["batch_size"])
+
+    def _draw_epoch(self) -> None:
+        # On the CPU, so that a seed means the same order and the same images on every device.
+        count, size = len(self.images["train"]), self.images["train"].pixels.shape[-1]
+        order = torch.randperm(count, generator=self.generator)
+        parameters = draw_parameters(count, size, self.recipe["augmentation"], self.generator)
+        if self.order is None or self.parameters is None:
+            self.order, self.parameters = order.to(self.device), parameters.to(self.device)
+            return
+        # Into the same memory, from which a graph reads.
+        for kept, drawn in zip((self.order, *self.parameters), (order, *parameters), strict=True):
+            if kept is not None:
+                kept.copy_(drawn)
 
 
 def train(spec: Mapping[str, Any], packed: Packed, device: torch.device, precision: str) -> Trained:
@@ -134,37 +174,37 @@ def train(spec: Mapping[str, Any], packed: Packed, device: torch.device, precisi
     started = time.perf_counter()
     recipe = spec["recipe"]
     train_rows, val_rows = split_rows(spec, packed)
-    training = Images.load(packed.train.images, packed.train.labels, train_rows, device)
-    validation = Images.load(packed.train.images, packed.train.labels, val_rows, device)
-    test = Images.load(*packed.test, np.arange(len(packed.test.labels)), device)
-
-    trainer = Trainer(spec, training, device, precision)
-    trained = Trained(trainer.model, train_images=len(training), val_images=len(validation))
+    images = {
+        "train": Images.load(*packed.train, train_rows, device),
+        "validation": Images.load(*packed.train, val_rows, device),
+        "test": Images.load(*packed.test, np.arange(len(packed.test.labels)), device),
+    }
+    trainer = Trainer(spec, images, device, precision)
+    trained = Trained(trainer.model, train_images=len(train_rows), val_images=len(val_rows))
     trained.setup_seconds = time.perf_counter() - started
 
     epochs = tqdm(
         range(1, recipe["epochs"] + 1), desc=spec_run(spec).name, unit="epoch", leave=False, disable=None
     )
     for epoch in epochs:
-        before = time.perf_counter()
+        before = time.perf_counter() - trainer.capture_seconds
         loss, correct = trainer.train_epoch()
-        trained.epoch_seconds.append(time.perf_counter() - before)
+        trained.epoch_seconds.append(time.perf_counter() - trainer.capture_seconds - before)
         if not np.isfinite(loss):
             raise StudyError(f"the training loss became {loss} in epoch {epoch}; a lower lr may help")
-        before = time.perf_counter()
-        trained.logits = trainer.predict(test)
-        test_accuracy = accuracy(trained.logits, test)
-        trained.evaluation_seconds.append(time.perf_counter() - before)
+        before = time.perf_counter() - trainer.capture_seconds
+        trained.logits = trainer.predict("test")
+        test_accuracy = accuracy(trained.logits, images["test"])
+        trained.evaluation_seconds.append(time.perf_counter() - trainer.capture_seconds - before)
         figures = {
             "epoch": epoch,
             "train_loss": loss,
-            "train_accuracy": 100 * correct / len(training),
+            "train_accuracy": 100 * correct / len(train_rows),
             "val_accuracy": None,
             "test_accuracy": test_accuracy,
         }
-        if len(validation):
-            logits = trainer.predict(validation)
-            figures["val_accuracy"] = accuracy(logits, validation)
+        if len(val_rows):
+            figures["val_accuracy"] = accuracy(trainer.predict("validation"), images["validation"])
         trained.history.append(figures)
         epochs.set_postfix(loss=f"{loss:.3f}", test=f"{test_accuracy:.1f} %")
         log.info(
@@ -175,6 +215,7 @@ def train(spec: Mapping[str, Any], packed: Packed, device: torch.device, precisi
             test_accuracy,
             trained.epoch_seconds[-1],
         )
+    trained.capture_seconds = trainer.capture_seconds
     return trained
 
 

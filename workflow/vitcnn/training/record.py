@@ -106,7 +106,7 @@ def describe_runtime(
         "epoch_seconds": trained.epoch_seconds,
         "evaluation_seconds": trained.evaluation_seconds,
         "setup_seconds": trained.setup_seconds,
-        "compile_seconds": 0.0,
+        "compile_seconds": trained.capture_seconds,
         "images_per_second": images / train_seconds,
         "inference_ms_per_image": 1000 * trained.evaluation_seconds[-1] / len(trained.logits),
         "peak_memory_bytes": peak if platform.system() == "Darwin" else 1024 * peak,

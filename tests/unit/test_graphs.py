@@ -1,0 +1,75 @@
+"""The step that a GPU replays, with a stand-in for the capture: which calls compute what, and how often."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT
+
+from vitcnn.config import load_config
+from vitcnn.plan import Run, run_spec
+from vitcnn.training.graphs import WARM_UP, Graphed
+from vitcnn.training.loop import Images, Trainer
+
+
+class Capture:
+    """Captures as CUDA does: nothing is computed then, later replays read and write the same tensors."""
+
+    def __init__(self):
+        self.captured = 0
+
+    def __call__(self, step, batch, generators):
+        self.captured += 1
+        output = torch.empty(0)
+
+        def replay():
+            result = step(batch)
+            output.resize_(result.shape).copy_(result)
+
+        return replay, output
+
+
+def test_each_call_computes_once_and_results_are_their_own():
+    seen, capture = [], Capture()
+
+    def step(batch):
+        seen.append(batch.tolist())
+        return batch.float() * 2
+
+    graphed = Graphed(step, capture=capture)
+    batches = [torch.tensor([i, i + 1]) for i in range(8)] + [torch.tensor([9])] + [torch.tensor([3, 4])]
+    results = [graphed(batch) for batch in batches]
+    assert seen == [batch.tolist() for batch in batches]
+    assert [result.tolist() for result in results] == [(2 * batch).tolist() for batch in batches]
+    assert capture.captured == 1
+    assert graphed.calls == 9 > WARM_UP  # the short batch is no call of the graph's
+
+
+@pytest.mark.parametrize("model", ["vit", "cnn"])
+def test_a_replayed_training_is_the_eager_one(model):
+    """Three epochs with a last batch that is short: the same losses, hits, predictions and weights."""
+    config = load_config(ROOT / "config.yaml") | {"precision": "fp32"}
+    spec = copy.deepcopy(run_spec(config, Run("cifar10", model, "adam10", "all", 0)))
+    spec["recipe"]["batch_size"] = 16
+    spec["model"] |= {"vit": {"embed_dim": 16, "depth": 2}, "cnn": {"channels": [16, 16, 16]}}[model]
+    random = np.random.default_rng(0)
+    pixels, labels = random.integers(0, 256, (90, 3, 32, 32), np.uint8), random.integers(0, 10, 90)
+    left = []
+    for graphs in (False, True):
+        device = torch.device("cpu")
+        images = {name: Images.load(pixels, labels, np.arange(90), device) for name in ("train", "test")}
+        trainer = Trainer(spec, images, device, "fp32")
+        captures = []
+        if graphs:
+            for name, step in trainer.steps.items():
+                captures.append(Capture())
+                trainer.steps[name] = Graphed(step, capture=captures[-1])
+        left.append([(trainer.train_epoch(), trainer.predict("test")) for _ in range(3)])
+        left[-1].append(copy.deepcopy(trainer.model.state_dict()))
+        assert all(capture.captured == 1 for capture in captures)
+    eager, replayed = left
+    for (figures, logits), (again, logits_again) in zip(eager[:3], replayed[:3], strict=True):
+        assert figures == again
+        assert torch.equal(logits, logits_again)
+    assert all(torch.equal(eager[3][name], value) for name, value in replayed[3].items())
