@@ -43,6 +43,7 @@ onstart:
     refuse_absent_device()
     write_config()
     say_why()
+    say_how_long()
 
 
 onsuccess:

@@ -1,5 +1,6 @@
 # What the rules share: the checked configuration, the plan, and how entry points are called.
 import shlex
+import subprocess
 import sys
 
 from snakemake.exceptions import WorkflowError
@@ -75,6 +76,29 @@ def refuse_absent_device():
     device = STUDY["device"]
     if workflow.local_exec and device in ("cuda", "mps") and not has_gpu(device):
         raise WorkflowError(f"device: {device} is not available on this machine. Set device: auto")
+
+
+def say_how_long():
+    """Say before the first job how many runs are to be trained, and about how long that takes here."""
+    names = [
+        str(Path(job.output.metrics).parent)
+        for job in workflow.dag.needrun_jobs()
+        if job.rule.name == "train"
+    ]
+    if not names or not workflow.is_main_process:
+        return
+    if not workflow.local_exec:
+        logger.info(f"\nTo be trained: {len(names)} run(s), each a job of its own on the cluster.")
+        return
+    # In a process of its own: torch stays out of this one, and what fails there stops nothing here.
+    jobs = 1 if has_gpu(STUDY["device"]) else max(1, workflow.cores // STUDY["threads"])
+    command = [
+        sys.executable,
+        f"{workflow.basedir}/workflow/scripts/estimate_time.py",
+        *("--config", RESOLVED_CONFIG, "--jobs", str(jobs), "--runs", "-"),
+    ]
+    said = subprocess.run(command, input="\n".join(names), capture_output=True, text=True)
+    logger.info(f"\n{said.stdout or f'To be trained: {len(names)} run(s). {said.stderr}'}")
 
 
 def say_where_to_look():

@@ -1,0 +1,88 @@
+"""How long it will take: the sums, the words, and that a machine's pace is near what training shows."""
+
+import re
+import subprocess
+import sys
+
+import pytest
+import torch
+import yaml
+from conftest import ROOT, SMALL, merge
+
+from vitcnn import plan
+from vitcnn.config import check_config
+from vitcnn.files import write_json
+from vitcnn.training import estimate
+
+CONFIG = check_config(merge(yaml.safe_load((ROOT / "config.yaml").read_text()), SMALL))
+FULL = check_config(yaml.safe_load((ROOT / "config.yaml").read_text()))
+RUN = plan.Run("imagenet200", "vit", "adam10", "all", 0)
+
+
+def test_images_of_a_run(tmp_path):
+    assert plan.image_passes(FULL, RUN, tmp_path) == (1_000_000, 100_000)
+    assert plan.image_passes(FULL, RUN._replace(dataset="cifar100", train_size=500), tmp_path) == (
+        5000,
+        100_000,
+    )
+    counts = {split: {"images": images} for split, images in (("train", 90), ("hold_out", 10), ("test", 40))}
+    write_json(tmp_path / "imagenet200/packed/manifest.json", {"counts": counts})
+    assert plan.image_passes(FULL, RUN, tmp_path) == (900, 400)
+    held = FULL | {"recipes": {"adam10": FULL["recipes"]["adam10"] | {"hold_out": True}}}
+    assert plan.image_passes(held, RUN, tmp_path) == (800, 500)
+
+
+def test_models_are_timed_once_and_seconds_follow_the_images(monkeypatch, tmp_path):
+    timed = []
+
+    def pace(spec, device):
+        timed.append(spec["model"]["name"])
+        return estimate.Pace(train=0.01, predict=0.001)
+
+    monkeypatch.setattr(estimate, "measure_pace", pace)
+    runs = [
+        RUN._replace(dataset=dataset, model=model, seed=seed)
+        for dataset in ("cifar10", "cifar100")
+        for model in ("vit", "cnn")
+        for seed in (0, 1)
+    ]
+    seconds = estimate.estimate_seconds(FULL, runs, tmp_path, torch.device("cpu"))
+    assert set(seconds.values()) == {500_000 * 0.01 + 100_000 * 0.001}
+    assert timed == ["vit", "cnn"]
+
+
+def test_the_words_name_what_takes_less():
+    seconds = dict.fromkeys(plan.all_runs(FULL), 600.0)
+    words = estimate.in_words(FULL, seconds, torch.device("cpu"), jobs=2, spent=9)
+    assert words.startswith("To be trained: 90 run(s), about 7 h 30 min on ")
+    assert "--config 'seeds=[0]', 90 min" in words or "--config 'seeds=[0]', 1 h 30 min" in words
+    for experiment in ("comparison", "curves", "data_efficiency"):
+        assert f"snakemake results/collected/{experiment}/runs.csv" in words
+    assert "profiles/demo" in words
+    short = estimate.in_words(FULL, dict.fromkeys(seconds, 1.0), torch.device("cpu"), jobs=2, spent=9)
+    assert "too long" not in short
+    one = estimate.in_words(FULL, {RUN: 100.0}, torch.device("cpu"), jobs=2, spent=9)
+    assert "about 2 min" in one  # a single run is not halved by a second place
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"), [(3, "3 s"), (600, "10 min"), (5399, "1 h 30 min"), (12_000, "3 h 20 min")]
+)
+def test_durations(seconds, words):
+    assert estimate.duration(seconds) == words
+
+
+def test_the_script_by_hand(tmp_path):
+    write_json(tmp_path / "config.json", CONFIG | {"seeds": list(range(20))})
+    command = [sys.executable, ROOT / "workflow/scripts/estimate_time.py", "--config", "config.json"]
+    said = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+    assert re.search(r"To be trained: \d+ run\(s\), about .* on .*, (fp32|bf16)", said)
+    few = subprocess.run(
+        [*command, "--runs", "-"],
+        input="cifar10/cnn/adam10/n100/seed0",
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert few.startswith("To be trained: 1 run(s), ")

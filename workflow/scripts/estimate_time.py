@@ -1,0 +1,55 @@
+"""Say about how long training takes on this device, from a few steps of each model timed on the spot.
+
+python workflow/scripts/estimate_time.py              every run of config.yaml
+python workflow/scripts/estimate_time.py --runs cifar10/vit/adam10/nall/seed0
+"""
+
+import os
+import sys
+import time
+from pathlib import Path
+
+sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from vitcnn import plan
+from vitcnn.config import load_config
+from vitcnn.entry import argument_parser, run
+
+RESOURCES = Path("resources")
+WORTH_MEASURING = 100_000  # images, trained on and predicted
+
+parser = argument_parser(__doc__)
+parser.add_argument("--config", type=Path, default=Path("config.yaml"), help="default: config.yaml")
+parser.add_argument(
+    "--runs", nargs="+", metavar="NAME", help="default: all; - reads names from standard input"
+)
+parser.add_argument(
+    "--jobs", type=int, help="how many are trained at a time (default: as many as cores allow)"
+)
+
+
+def main(args):
+    started = time.perf_counter()
+    config = load_config(args.config)
+    names = sys.stdin.read().split() if args.runs == ["-"] else args.runs
+    runs = [plan.Run.parse(name) for name in names] if names else plan.all_runs(config)
+    images = sum(sum(plan.image_passes(config, run, RESOURCES)) for run in runs)
+    if images < WORTH_MEASURING:
+        print(f"To be trained: {len(runs)} run(s), {images:,} images in all; that is a matter of minutes.")
+        return
+    import torch  # and no sooner: it takes longer than the sum above
+
+    from vitcnn.training import devices, estimate
+
+    device = devices.select_device(config["device"])
+    torch.set_num_threads(config["threads"])
+    jobs = args.jobs or (max(1, os.cpu_count() // config["threads"]) if device.type == "cpu" else 1)
+    seconds = estimate.estimate_seconds(config, runs, RESOURCES, device)
+    absent = [name for name in plan.datasets_of(runs) if not plan.known_images(config, name, RESOURCES)]
+    if absent:
+        print(f"Not there yet, and taken to be of the published size: {', '.join(absent)}.")
+    print(estimate.in_words(config, seconds, device, jobs, time.perf_counter() - started))
+
+
+if __name__ == "__main__":
+    run(main, parser)

@@ -1,0 +1,108 @@
+"""How long training will take on this device, from a few steps of each model timed on the spot."""
+
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from vitcnn import plan
+from vitcnn.files import canonical_json
+from vitcnn.training import devices
+from vitcnn.training.loop import Images, Trainer
+
+SECONDS = 0.3  # the least that a model is timed
+
+
+class Pace(NamedTuple):
+    """Seconds of one image, trained on and predicted."""
+
+    train: float
+    predict: float
+
+
+def measure_pace(spec: Mapping[str, Any], device: torch.device) -> Pace:
+    """Return the pace of a run's model in its batches, on noise, after a first epoch that is not counted."""
+    size, classes = spec["dataset"]["image_size"], spec["dataset"]["num_classes"]
+    # On a GPU as many steps as bring it past the capture of its graph.
+    count = spec["recipe"]["batch_size"] * (1 if device.type == "cpu" else 16)
+    noise = np.random.default_rng(0)
+    pixels = noise.integers(0, 256, (count, 3, size, size), dtype=np.uint8)
+    images = Images.load(pixels, noise.integers(0, classes, count), np.arange(count), device)
+    precision = devices.select_precision(spec["precision"], device)
+    trainer = Trainer(spec, {"train": images, "test": images}, device, precision)
+
+    def seconds(epoch) -> float:
+        epoch()
+        passes, started = 0, time.perf_counter()
+        while time.perf_counter() - started < SECONDS or not passes:
+            epoch()
+            passes += 1
+        return (time.perf_counter() - started) / (passes * count)
+
+    return Pace(seconds(trainer.train_epoch), seconds(lambda: trainer.predict("test")))
+
+
+def estimate_seconds(
+    config: Mapping[str, Any], runs: Iterable[plan.Run], resources: Path, device: torch.device
+) -> dict[plan.Run, float]:
+    """Return the seconds that each run takes on `device`, training and evaluation.
+
+    Models are timed once for all runs that differ in the number of images, in classes or in their seed.
+    """
+    paces: dict[str, Pace] = {}
+    seconds = {}
+    for run in runs:
+        spec = plan.run_spec(config, run)
+        recipe = {key: spec["recipe"][key] for key in ("batch_size", "augmentation")}
+        alike = canonical_json([spec["dataset"]["image_size"], spec["model"], recipe])
+        if alike not in paces:
+            paces[alike] = measure_pace(spec, device)
+        trained, predicted = plan.image_passes(config, run, resources)
+        seconds[run] = trained * paces[alike].train + predicted * paces[alike].predict
+    return seconds
+
+
+def in_words(
+    config: Mapping[str, Any],
+    seconds: Mapping[plan.Run, float],
+    device: torch.device,
+    jobs: int,
+    spent: float,
+) -> str:
+    """Return the estimate as it is said to a user, with ways to less where it is more than half an hour."""
+
+    def together(runs: Iterable[plan.Run]) -> float:
+        times = [seconds[run] for run in runs if run in seconds]
+        return max([sum(times) / jobs, *times], default=0.0)
+
+    whole = together(seconds)
+    precision = devices.select_precision(config["precision"], device)
+    beside = f", {jobs} beside each other" if jobs > 1 else ""
+    text = (
+        f"To be trained: {len(seconds)} run(s), about {duration(whole)} on {devices.device_name(device)}, "
+        f"{precision}{beside} (from {spent:.0f} s of calibration)."
+    )
+    if whole < 1800:
+        return text
+    one_seed = {run for run in seconds if run.seed == min(other.seed for other in seconds)}
+    ways = [
+        f"one seed: --config 'seeds=[{min(run.seed for run in seconds)}]', {duration(together(one_seed))}"
+    ]
+    for experiment in plan.active_experiments(config):
+        runs = plan.experiment_runs(config, experiment)
+        if not set(seconds) <= set(runs):
+            target = f"results/collected/{experiment}/runs.csv"
+            ways.append(f"one experiment: snakemake {target}, {duration(together(runs))}")
+    ways.append("the same in small: snakemake --workflow-profile profiles/demo, 2 minutes")
+    return "\n".join([text, "If that is too long:", *(f"  {way}" for way in ways)])
+
+
+def duration(seconds: float) -> str:
+    """Return seconds as people say them: `40 s`, `12 min`, `3 h 20 min`."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
