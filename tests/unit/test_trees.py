@@ -71,24 +71,25 @@ def test_an_existing_tree_is_replaced_whole(tiny, tmp_path):
 def test_an_interrupted_copy_leaves_nothing(tiny, tmp_path, monkeypatch):
     calls = []
 
-    def stop_at_the_tenth(source, target):
+    def stop_at_the_tenth(source, target, length):
         calls.append(source)
         if len(calls) == 10:
             raise OSError(28, "No space left on device")
-        Path(target).write_bytes(Path(source).read_bytes())
+        target.write(source.read())
 
-    monkeypatch.setattr(trees.shutil, "copyfile", stop_at_the_tenth)
+    monkeypatch.setattr(trees.shutil, "copyfileobj", stop_at_the_tenth)
     with pytest.raises(OSError, match="No space left"):
         copy_tree(tiny, "tiny_imagenet", tmp_path / "out" / "tree")
     assert list((tmp_path / "out").iterdir()) == []
 
 
 def test_a_copy_that_lost_a_file_does_not_exist(tiny, tmp_path, monkeypatch):
-    def lose_one(source, target):
-        if not str(source).endswith("val_3.JPEG"):
-            Path(target).write_bytes(Path(source).read_bytes())
+    def lose_one(source, target, length):
+        if source.name.endswith("val_3.JPEG"):
+            Path(target.name).unlink()
+        target.write(source.read())
 
-    monkeypatch.setattr(trees.shutil, "copyfile", lose_one)
+    monkeypatch.setattr(trees.shutil, "copyfileobj", lose_one)
     with pytest.raises(StudyError, match=r"not complete.*val_3\.JPEG"):
         copy_tree(tiny, "tiny_imagenet", tmp_path / "tree")
     assert not (tmp_path / "tree").exists()

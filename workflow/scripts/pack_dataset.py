@@ -17,9 +17,9 @@ parser.add_argument("--packed", required=True, type=Path, help="folder to write"
 
 
 def main(args):
-    pack_dataset(args.report, args.decoded, args.packed, **args.settings)
-    arrays = sorted(args.packed.glob("*.npy"))
-    return Made(read=[args.report, args.record], wrote=[args.packed / "manifest.json", *arrays])
+    digests = pack_dataset(args.report, args.decoded, args.packed, **args.settings)
+    wrote = [args.packed / "manifest.json", *digests]
+    return Made(read=[args.report, args.record], wrote=wrote, digests=digests)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,5 @@
 """What every layout's reader delivers: arrays of pixels and labels on disk, and what was wrong."""
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -53,11 +52,10 @@ def array_writer(path: Path, shape: tuple[int, ...]) -> Iterator[ArrayFile]:
     process with SIGBUS.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)  # a packed array may be the same file
     with writing(path), path.open("wb") as file:
         header = {"descr": "|u1", "fortran_order": False, "shape": shape}
         np.lib.format.write_array_header_1_0(file, header)
         offset = file.tell()
         file.truncate(offset + int(np.prod(shape)))
     yield ArrayFile(path, offset)
-    with writing(path), path.open("rb+") as file:
-        os.fsync(file.fileno())  # a full disk may only show now

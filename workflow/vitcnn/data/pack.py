@@ -1,8 +1,11 @@
 """The packed form that all datasets end in: memory-mapped uint8 arrays and a manifest of digests."""
 
 import logging
+import os
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +14,7 @@ from vitcnn.data.decoded import SPLITS
 from vitcnn.data.packed import MANIFEST_VERSION
 from vitcnn.data.subsets import stratified_order
 from vitcnn.errors import StudyError
-from vitcnn.files import file_digest, read_json, save_array, write_json
+from vitcnn.files import file_digest, read_json, replacing, save_array, write_json, writing
 
 log = logging.getLogger(__name__)
 
@@ -21,8 +24,10 @@ _LISTED = 20  # damaged images that an error message names; the report has them 
 
 def pack_dataset(
     report: Path, decoded: Path, target: Path, *, on_damaged: str, image_size: int, num_classes: int
-) -> None:
+) -> dict[Path, str]:
     """Write a dataset's packed arrays and, last of all, `manifest.json` with their digests to `target`.
+
+    Returns the digests, SHA-256 by file.
 
     `report` is what validate.validate_images() returned. Damaged images stop it (`on_damaged` "error") or are
     left out ("skip"). `image_size` and `num_classes` are those that there must be. Raises StudyError for
@@ -42,10 +47,8 @@ def pack_dataset(
         raise StudyError(
             f"{dataset}: has {len(classes)} classes, but datasets.{dataset}.num_classes is {num_classes}"
         )
-    _require_space(decoded, target)
-
     target.mkdir(parents=True, exist_ok=True)
-    counts, files = {}, {}
+    counts = {}
     for split in SPLITS:
         images = np.load(decoded / f"{split}_images.npy", mmap_mode="r")
         labels = np.load(decoded / f"{split}_labels.npy")
@@ -65,10 +68,18 @@ def pack_dataset(
             "damaged": len(unusable),
             "greyscale": found["splits"][split]["greyscale"],
         }
-        files |= _save(target, f"{split}_images.npy", images) | _save(target, f"{split}_labels.npy", labels)
+        if unusable:
+            _require_space(images.nbytes, target)
+            save_array(target / f"{split}_images.npy", images)
+        else:
+            _take_over(decoded / f"{split}_images.npy", target / f"{split}_images.npy")
+        save_array(target / f"{split}_labels.npy", labels)
         if split == "train":
-            files |= _save(target, "hold_out.npy", choose_hold_out(images, labels))
+            save_array(target / "hold_out.npy", choose_hold_out(images, labels))
             counts["hold_out"] = {"images": int(np.load(target / "hold_out.npy").sum())}
+    files = sorted(target.glob("*.npy"))
+    with ThreadPoolExecutor() as pool:
+        digests = dict(zip(files, pool.map(file_digest, files), strict=True))
     write_json(
         target / "manifest.json",
         {
@@ -77,10 +88,11 @@ def pack_dataset(
             "image_size": image_size,
             "classes": classes,
             "counts": counts,
-            "sha256": files,
+            "sha256": {path.name: digest for path, digest in digests.items()},
         },
     )
     log.info("%s: packed %s", dataset, counts)
+    return digests
 
 
 def choose_hold_out(images: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -89,25 +101,31 @@ def choose_hold_out(images: np.ndarray, labels: np.ndarray) -> np.ndarray:
     Within a class they are those whose bytes hash lowest (SHA-256), so that everybody who has the
     same images holds out the same, in whatever order they come.
     """
-    keys = np.array(
-        [int.from_bytes(sha256(image.tobytes()).digest()[:8], "big") for image in images], np.uint64
-    )
+
+    def key(image: np.ndarray) -> int:
+        return int.from_bytes(sha256(image).digest()[:8], "big")
+
+    with ThreadPoolExecutor() as pool:  # hashing needs no lock of Python's
+        parts = pool.map(lambda part: [key(image) for image in part], np.array_split(images, 64))
+    keys = np.array(list(chain.from_iterable(parts)), np.uint64)
     held = np.zeros(len(labels), dtype=bool)
     held[stratified_order(labels, keys)[: round(len(labels) * HOLD_OUT_SHARE)]] = True
     return held
 
 
-def _save(target: Path, name: str, array: np.ndarray) -> dict[str, str]:
-    """Save an array atomically; return its file's digest by its name."""
-    save_array(target / name, array)
-    return {name: file_digest(target / name)}
+def _take_over(source: Path, target: Path) -> None:
+    """Make `target` the file that `source` is, which is temporary; where there are no hard links, a copy."""
+    with writing(target), replacing(target) as temporary:
+        try:
+            os.link(source, temporary)
+        except OSError:
+            _require_space(source.stat().st_size, target.parent)
+            shutil.copyfile(source, temporary)
 
 
-def _require_space(decoded: Path, target: Path) -> None:
-    """Stop before the first byte where the disk cannot take the packed arrays."""
-    needed = sum(path.stat().st_size for path in decoded.glob("*.npy"))
-    existing = next(path for path in (target, *target.absolute().parents) if path.exists())
-    free = shutil.disk_usage(existing).free
+def _require_space(needed: int, target: Path) -> None:
+    """Stop before the first of `needed` bytes where the disk of the folder `target` cannot take them."""
+    free = shutil.disk_usage(target).free
     if free < needed:
         raise StudyError(
             f"{target}: no space left: packing takes {needed / 1e6:.1f} MB, the disk has {free / 1e6:.1f} MB free"

@@ -168,33 +168,34 @@ def decode(tree: Path, target: Path, layout: str, workers: int) -> Decoded:
     return decoded
 
 
-def _images(folder: Path) -> list[Path]:
+def _images(folder: Path) -> list[str]:
     """Return every file of a class's folder, whatever its name: one that is no image will be reported."""
     if not folder.is_dir():
         raise StudyError(f"{folder}: the folder of a class's images is missing")
-    paths = sorted(folder.iterdir(), key=_by_number)
-    for path in paths:
-        if not path.is_file():
-            raise StudyError(f"{path}: is no file; a class's folder holds images alone")
-    return paths
+    with os.scandir(folder) as entries:
+        images = sorted(entries, key=_by_number)
+    for entry in images:
+        if not entry.is_file():
+            raise StudyError(f"{entry.path}: is no file; a class's folder holds images alone")
+    return [entry.path for entry in images]
 
 
-def _by_number(path: Path) -> tuple[int, str]:
+def _by_number(entry: os.DirEntry) -> tuple[int, str]:
     """Sort n01_2 before n01_10."""
-    number = path.stem.rpartition("_")[2]
-    return (int(number) if number.isdecimal() else -1, path.name)
+    number = Path(entry.name).stem.rpartition("_")[2]
+    return (int(number) if number.isdecimal() else -1, entry.name)
 
 
-def _decode_chunk(paths: list[Path], start: int, file: Path, offset: int) -> tuple[list[Damage], int]:
+def _decode_chunk(paths: list[str], start: int, file: Path, offset: int) -> tuple[list[Damage], int]:
     """Decode images and write them at their place in `file`: what comes back is small."""
     pixels = np.zeros((len(paths), 3, IMAGE_SIZE, IMAGE_SIZE), dtype=np.uint8)
     damaged, grey = [], 0
     for i, path in enumerate(paths):
         try:
-            pixels[i], is_grey = decode_image(path.read_bytes())
+            pixels[i], is_grey = decode_image(Path(path).read_bytes())
             grey += is_grey
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            damaged.append(Damage(start + i, str(path), str(error).replace(str(path), path.name)))
+            damaged.append(Damage(start + i, path, str(error).replace(path, Path(path).name)))
     place, view = offset + start * pixels[0].nbytes, memoryview(pixels).cast("B")
     with writing(file), file.open("r+b") as out:
         while view:
@@ -216,4 +217,5 @@ def decode_image(data: bytes) -> tuple[np.ndarray, bool]:
         if image.size != (IMAGE_SIZE, IMAGE_SIZE):
             raise ValueError(f"is {image.width} by {image.height} pixels, not {IMAGE_SIZE} by {IMAGE_SIZE}")
         grey = image.mode in ("L", "1", "LA", "I", "I;16")
-        return np.asarray(image.convert("RGB")).transpose(2, 0, 1), grey
+        colour = image if image.mode == "RGB" else image.convert("RGB")
+        return np.asarray(colour).transpose(2, 0, 1), grey

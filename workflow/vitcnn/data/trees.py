@@ -95,10 +95,16 @@ def find_root(folder: Path, layout: str, origin: Path | None = None) -> Path:
 def list_files(folder: Path) -> dict[str, int]:
     """Return the size of each file below `folder`, by its path from there."""
     sizes = {}
-    for parent, _, names in os.walk(folder, followlinks=True):
-        for name in names:
-            path = Path(parent, name)
-            sizes[path.relative_to(folder).as_posix()] = path.stat().st_size
+
+    def visit(path: str, prefix: str) -> None:
+        with os.scandir(path) as entries:
+            for entry in entries:
+                if entry.is_dir():
+                    visit(entry.path, f"{prefix}{entry.name}/")
+                else:
+                    sizes[prefix + entry.name] = entry.stat().st_size
+
+    visit(str(folder), "")
     return sizes
 
 
@@ -117,10 +123,17 @@ def _copy_folder(source: Path, target: Path) -> dict[str, int]:
     expected = list_files(source)
     for folder in sorted({(target / name).parent for name in expected}):
         folder.mkdir(parents=True, exist_ok=True)
-    with ThreadPoolExecutor(max_workers=8) as pool:
-        for _ in pool.map(
-            lambda name: shutil.copyfile(source / name, target / name), expected, chunksize=256
-        ):
+    names = list(expected)
+    parts = [names[start : start + 500] for start in range(0, len(names), 500)]
+
+    def copy(part: list[str]) -> None:
+        for name in part:
+            # Half the calls that shutil.copyfile makes, which a hundred thousand small files feel.
+            with (source / name).open("rb", 0) as original, (target / name).open("wb") as copied:
+                shutil.copyfileobj(original, copied, 1 << 20)
+
+    with ThreadPoolExecutor() as pool:
+        for _ in pool.map(copy, parts):
             pass
     return expected
 

@@ -8,6 +8,7 @@ is unfinished, so that nothing half-made passes for whole; at its end it names t
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from vitcnn.data.sources import READERS
@@ -24,6 +25,7 @@ class Made(NamedTuple):
 
     read: list[Path]
     wrote: list[Path]
+    digests: Mapping[Path, str] = MappingProxyType({})  # of large files, where the job knows them
 
 
 def chosen(script: str, settings: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
@@ -70,7 +72,8 @@ def recording(path: Path, script: str, settings: Mapping[str, Any]) -> Iterator[
         raise
     inputs = {str(file): file_digest(file) for file in made[0].read}
     outputs = {
-        str(file): {"bytes": file.stat().st_size, "sha256": file_digest(file)} for file in made[0].wrote
+        str(file): {"bytes": file.stat().st_size, "sha256": made[0].digests.get(file) or file_digest(file)}
+        for file in made[0].wrote
     }
     _write(path, record | {"inputs": inputs, "outputs": outputs})
 
