@@ -53,7 +53,7 @@ def changed(package, script, path, old, new):
 def test_the_definition_that_changed_is_named(package):
     assert changed(
         package, "train", "vitcnn/training/loop.py", "loss.backward()", "(2 * loss).backward()"
-    ) == {"training/loop.py: Trainer.train_epoch"}
+    ) == {"training/loop.py: Trainer._train_step"}
 
 
 def test_a_constant_is_followed_through_the_modules_that_use_it(package):
