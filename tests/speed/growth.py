@@ -85,7 +85,11 @@ def measure_growth(data, folder, model, sizes):
     """Yield figures of one run after another: (images, epochs) in turn."""
     for i, (train_size, epochs) in enumerate(sizes):
         out = folder / f"{model}{i}"
-        subprocess.run([sys.executable, TRAIN, *arguments(data, out, model, train_size, epochs)], check=True, capture_output=True)
+        subprocess.run(
+            [sys.executable, TRAIN, *arguments(data, out, model, train_size, epochs)],
+            check=True,
+            capture_output=True,
+        )
         runtime = read_json(out / "runtime.json")
         trained = runtime["train_seconds"]
         yield {

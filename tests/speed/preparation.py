@@ -107,9 +107,10 @@ def main():
     parser.add_argument("--out", type=Path, help="JSON file to write")
     args = parser.parse_args()
     turns = []
-    for _ in range(args.repetitions):
+    for repetition in range(args.repetitions):
         turn = {}
-        for name, way in (("plain", plain), ("ours", ours)):
+        ways = [("plain", plain), ("ours", ours)]
+        for name, way in reversed(ways) if repetition % 2 else ways:
             with tempfile.TemporaryDirectory(dir=args.folder.parent) as work:
                 os.sync()  # what the other left to be written is no part of this one's time
                 turn[name] = way(args.folder.absolute(), Path(work))

@@ -1,0 +1,90 @@
+"""Make `tests/speed/figures.md`, one table, from the JSON files that the benchmarks beside it wrote.
+
+python tests/speed/write_table.py
+"""
+
+import json
+import statistics
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE.parents[1] / "workflow"))
+
+from vitcnn.files import write_text
+
+
+def spread(ratio):
+    """Return a ratio with the smallest and the largest of its repetitions."""
+    return f"{ratio['median']:.2f} ({ratio['min']:.2f}–{ratio['max']:.2f})"
+
+
+def training(figures):
+    """Yield a row for each model and precision."""
+    for row in figures["results"]:
+        plain, ours = (
+            f"{statistics.median(row['images_per_second'][side]):,.0f} images/s" for side in ("plain", "ours")
+        )
+        floor = f"{100 * row['fraction_of_floor']:.0f} % of the matrix floor"
+        yield f"training `{row['model']}`, {row['precision']}", plain, ours, spread(row["ratio"]), floor
+
+
+def preparation(figures):
+    """Yield the row of Tiny ImageNet's preparation."""
+    plain, ours = (
+        f"{statistics.median(sum(turn[side].values()) for turn in figures['seconds']):.0f} s"
+        for side in ("plain", "ours")
+    )
+    note = f"{figures['files']:,} files; time over time"
+    yield "preparing Tiny ImageNet", plain, ours, spread(figures["ours_over_plain"]), note
+
+
+def growth(figures):
+    """Yield the rows of start-up, of time by images and of memory by epochs."""
+    torch, first = (
+        f"{statistics.median(pair[what] for pair in figures['start_seconds']):.1f} s"
+        for what in ("import torch", "first step")
+    )
+    yield "start to first step, beside `import torch`", torch, first, spread(figures["start_ratio"]), ""
+    rows = [row for row in figures["growth"] if row["epochs"] == 1]
+    each = [f"{row['milliseconds_per_image']:.2f}" for row in rows]
+    images = ", ".join(f"{row['images']:,}" for row in rows)
+    yield "ms an image, `cnn` on one thread", "", ", ".join(each), "", f"{images} images"
+    rows = [row for row in figures["growth"] if row["images"] == figures["growth"][0]["images"]]
+    peaks = ", ".join(f"{row['peak_bytes'] / 2**20:.0f}" for row in rows)
+    yield "peak MiB", "", peaks, "", ", ".join(str(row["epochs"]) for row in rows) + " epochs"
+
+
+def equivalence(figures):
+    """Yield a row for each model."""
+    for row in figures["results"]:
+        means = (f"{statistics.mean(row[precision]):.2f} %" for precision in ("fp32", "bf16"))
+        low, high = row["interval_90"]
+        verdict = f"{'' if row['equivalent'] else 'not '}equivalent within ±1 point, p = {row['p']:.4f}"
+        difference = f"{row['difference']:+.2f} ({low:+.2f}–{high:+.2f}) points"
+        yield f"accuracy of `{row['model']}`, fp32 and bf16", *means, difference, verdict
+
+
+def dry_run(figures):
+    """Yield a row for each number of runs."""
+    for runs in sorted({row["runs"] for row in figures["results"]}):
+        slowest = max(statistics.median(r["seconds"]) for r in figures["results"] if r["runs"] == runs)
+        yield f"dry run of a study of {runs:,} runs", "", f"{slowest:.1f} s", "", "slowest of its states"
+
+
+def table():
+    """Return the table, with the hardware's name, as Markdown."""
+    text = "| | plain | here | ratio (smallest–largest) | |\n|---|---|---|---|---|\n"
+    devices = []
+    for rows in (training, equivalence, preparation, growth, dry_run):
+        path = HERE / f"{rows.__name__}.json"
+        if path.exists():
+            figures = json.loads(path.read_text(encoding="utf-8"))
+            hardware = figures["hardware"]
+            devices.append(f"{hardware.get('device') or hardware.get('cpu')}, {hardware['cores']} cores")
+            text += "".join(f"| {' | '.join(row)} |\n" for row in rows(figures))
+    return f"Measured on {' and '.join(dict.fromkeys(devices))}.\n\n{text}"
+
+
+if __name__ == "__main__":
+    write_text(HERE / "figures.md", table())
