@@ -313,8 +313,8 @@ def test_a_reader_that_reads_the_same(study):
 def test_a_reader_that_reads_otherwise(study):
     study.edit(
         "workflow/vitcnn/data/tiny_imagenet.py",
-        'np.asarray(image.convert("RGB"))',
-        '(255 - np.asarray(image.convert("RGB")))',
+        "np.asarray(colour)",
+        "(255 - np.asarray(colour))",
     )
     study.rebuilds(
         chain("imagenet200", "validate_images", "pack_dataset") | and_what_shows(runs_with("imagenet200"))
@@ -491,9 +491,7 @@ def test_a_file_of_a_run_that_is_missing(study, name):
 def test_a_failed_step_does_not_hide_what_changed(study):
     """Snakemake deletes the outputs of a failed job; its record stays."""
     reader = "workflow/vitcnn/data/tiny_imagenet.py"
-    study.edit(
-        reader, 'np.asarray(image.convert("RGB"))', '(254 + nothing - np.asarray(image.convert("RGB")))'
-    )
+    study.edit(reader, "np.asarray(colour)", "(254 + nothing - np.asarray(colour))")
     assert study.snakemake().returncode != 0
     study.edit(reader, "254 + nothing", "255")
     study.rebuilds(
