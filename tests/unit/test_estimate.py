@@ -13,6 +13,7 @@ from vitcnn import plan
 from vitcnn.config import check_config
 from vitcnn.files import write_json
 from vitcnn.training import estimate
+from vitcnn.training.workload import image_passes
 
 CONFIG = check_config(merge(yaml.safe_load((ROOT / "config.yaml").read_text()), SMALL))
 FULL = check_config(yaml.safe_load((ROOT / "config.yaml").read_text()))
@@ -20,16 +21,16 @@ RUN = plan.Run("imagenet200", "vit", "adam10", "all", 0)
 
 
 def test_images_of_a_run(tmp_path):
-    assert plan.image_passes(FULL, RUN, tmp_path) == (1_000_000, 100_000)
-    assert plan.image_passes(FULL, RUN._replace(dataset="cifar100", train_size=500), tmp_path) == (
+    assert image_passes(FULL, RUN, tmp_path) == (1_000_000, 100_000)
+    assert image_passes(FULL, RUN._replace(dataset="cifar100", train_size=500), tmp_path) == (
         5000,
         100_000,
     )
     counts = {split: {"images": images} for split, images in (("train", 90), ("hold_out", 10), ("test", 40))}
     write_json(tmp_path / "imagenet200/packed/manifest.json", {"counts": counts})
-    assert plan.image_passes(FULL, RUN, tmp_path) == (900, 400)
+    assert image_passes(FULL, RUN, tmp_path) == (900, 400)
     held = FULL | {"recipes": {"adam10": FULL["recipes"]["adam10"] | {"hold_out": True}}}
-    assert plan.image_passes(held, RUN, tmp_path) == (800, 500)
+    assert image_passes(held, RUN, tmp_path) == (800, 500)
 
 
 def test_models_are_timed_once_and_seconds_follow_the_images(monkeypatch, tmp_path):

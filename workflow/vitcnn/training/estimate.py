@@ -12,6 +12,7 @@ from vitcnn import plan
 from vitcnn.files import canonical_json
 from vitcnn.training import devices
 from vitcnn.training.loop import Images, Trainer
+from vitcnn.training.workload import image_passes
 
 SECONDS = 0.3  # the least that a model is timed
 
@@ -60,7 +61,7 @@ def estimate_seconds(
         alike = canonical_json([spec["dataset"]["image_size"], spec["model"], recipe])
         if alike not in paces:
             paces[alike] = measure_pace(spec, device)
-        trained, predicted = plan.image_passes(config, run, resources)
+        trained, predicted = image_passes(config, run, resources)
         seconds[run] = trained * paces[alike].train + predicted * paces[alike].predict
     return seconds
 
