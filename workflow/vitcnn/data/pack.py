@@ -1,7 +1,6 @@
 """The packed form that all datasets end in: memory-mapped uint8 arrays and a manifest of digests."""
 
 import logging
-import os
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
@@ -14,7 +13,7 @@ from vitcnn.data.decoded import SPLITS
 from vitcnn.data.packed import MANIFEST_VERSION
 from vitcnn.data.subsets import stratified_order
 from vitcnn.errors import StudyError
-from vitcnn.files import file_digest, read_json, replacing, save_array, write_json, writing
+from vitcnn.files import file_digest, read_json, save_array, write_json
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +46,8 @@ def pack_dataset(
         raise StudyError(
             f"{dataset}: has {len(classes)} classes, but datasets.{dataset}.num_classes is {num_classes}"
         )
+    _require_space(decoded, target)
+
     target.mkdir(parents=True, exist_ok=True)
     counts = {}
     for split in SPLITS:
@@ -68,11 +69,7 @@ def pack_dataset(
             "damaged": len(unusable),
             "greyscale": found["splits"][split]["greyscale"],
         }
-        if unusable:
-            _require_space(images.nbytes, target)
-            save_array(target / f"{split}_images.npy", images)
-        else:
-            _take_over(decoded / f"{split}_images.npy", target / f"{split}_images.npy")
+        save_array(target / f"{split}_images.npy", images)
         save_array(target / f"{split}_labels.npy", labels)
         if split == "train":
             save_array(target / "hold_out.npy", choose_hold_out(images, labels))
@@ -113,19 +110,11 @@ def choose_hold_out(images: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return held
 
 
-def _take_over(source: Path, target: Path) -> None:
-    """Make `target` the file that `source` is, which is temporary; where there are no hard links, a copy."""
-    with writing(target), replacing(target) as temporary:
-        try:
-            os.link(source, temporary)
-        except OSError:
-            _require_space(source.stat().st_size, target.parent)
-            shutil.copyfile(source, temporary)
-
-
-def _require_space(needed: int, target: Path) -> None:
-    """Stop before the first of `needed` bytes where the disk of the folder `target` cannot take them."""
-    free = shutil.disk_usage(target).free
+def _require_space(decoded: Path, target: Path) -> None:
+    """Stop before the first byte where the disk cannot take the packed arrays."""
+    needed = sum(path.stat().st_size for path in decoded.glob("*.npy"))
+    existing = next(path for path in (target, *target.absolute().parents) if path.exists())
+    free = shutil.disk_usage(existing).free
     if free < needed:
         raise StudyError(
             f"{target}: no space left: packing takes {needed / 1e6:.1f} MB, the disk has {free / 1e6:.1f} MB free"
