@@ -60,6 +60,8 @@ def test_the_words_name_what_takes_less():
     for experiment in ("comparison", "curves", "data_efficiency"):
         assert f"snakemake results/collected/{experiment}/runs.csv" in words
     assert "profiles/demo" in words
+    one_seed = {run: 600.0 for run in seconds if run.seed == 0}
+    assert "one seed" not in estimate.in_words(FULL, one_seed, torch.device("cpu"), jobs=2, spent=9)
     short = estimate.in_words(FULL, dict.fromkeys(seconds, 1.0), torch.device("cpu"), jobs=2, spent=9)
     assert "too long" not in short
     one = estimate.in_words(FULL, {RUN: 100.0}, torch.device("cpu"), jobs=2, spent=9)

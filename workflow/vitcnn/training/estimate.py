@@ -88,10 +88,11 @@ def in_words(
     )
     if whole < 1800:
         return text
-    one_seed = {run for run in seconds if run.seed == min(other.seed for other in seconds)}
-    ways = [
-        f"one seed: --config 'seeds=[{min(run.seed for run in seconds)}]', {duration(together(one_seed))}"
-    ]
+    seeds = {run.seed for run in seconds}
+    ways = []
+    if len(seeds) > 1:
+        one_seed = together(run for run in seconds if run.seed == min(seeds))
+        ways.append(f"one seed: --config 'seeds=[{min(seeds)}]', {duration(one_seed)}")
     for experiment in plan.active_experiments(config):
         runs = plan.experiment_runs(config, experiment)
         if not set(seconds) <= set(runs):
