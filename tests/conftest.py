@@ -14,6 +14,10 @@ import yaml
 from PIL import Image
 
 from vitcnn.config import check_config
+from vitcnn.data import embedded, trees
+from vitcnn.data.pack import pack_dataset
+from vitcnn.data.validate import validate_images
+from vitcnn.files import write_json
 
 ROOT = Path(__file__).parents[1]
 WNIDS = ("n00000003", "n00000001", "n00000002")
@@ -74,6 +78,18 @@ SMALL = {
         "data_efficiency": {"train_sizes": [100, 500]},
     },
 }
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory) -> Path:
+    """The embedded CIFAR-10, packed: 1,000 training and 400 test images."""
+    folder = tmp_path_factory.mktemp("data")
+    trees.copy_tree(embedded.generate("cifar10", folder), "cifar10", folder / "tree")
+    report = validate_images("cifar10", "cifar10", folder / "tree", folder / "decoded", 1)
+    write_json(folder / "validation.json", report)
+    paths = (folder / name for name in ("validation.json", "decoded", "packed"))
+    pack_dataset(*paths, on_damaged="error", image_size=32, num_classes=10)
+    return folder / "packed"
 
 
 def snakemake(

@@ -2,7 +2,6 @@
 
 import copy
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,10 +12,7 @@ from safetensors.torch import load_file
 
 from vitcnn import plan
 from vitcnn.config import check_config
-from vitcnn.data import embedded, trees
-from vitcnn.data.pack import pack_dataset
 from vitcnn.data.packed import load_packed
-from vitcnn.data.validate import validate_images
 from vitcnn.errors import StudyError
 from vitcnn.files import digest, write_json
 from vitcnn.models import create_model
@@ -25,17 +21,6 @@ from vitcnn.training.optimizers import create_optimizer
 from vitcnn.training.record import train_run
 
 CONFIG = check_config(merge(yaml.safe_load((ROOT / "config.yaml").read_text()), SMALL))
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("data")
-    trees.copy_tree(embedded.generate("cifar10", folder), "cifar10", folder / "tree")
-    report = validate_images("cifar10", "cifar10", folder / "tree", folder / "decoded", 1)
-    write_json(folder / "validation.json", report)
-    paths = (folder / name for name in ("validation.json", "decoded", "packed"))
-    pack_dataset(*paths, on_damaged="error", image_size=32, num_classes=10)
-    return folder / "packed"
 
 
 def spec_of(name="cifar10/vit/adam10/n200/seed0", **recipe):

@@ -5,6 +5,7 @@
 import atexit
 
 from vitcnn.files import canonical_json, write_json
+from vitcnn.locks import hold, holder
 from vitcnn.provenance.environment import not_as_locked
 from vitcnn.provenance.freshness import Freshness, in_words
 from vitcnn.steps import Steps
@@ -14,9 +15,31 @@ RESOLVED_CONFIG = "logs/config.json"  # of the last invocation, for audit and fo
 VERDICTS = {}  # by output: why each stale job of this invocation is one
 
 
+def claim_folder():
+    """Let one invocation at a time work in a folder, and none be stopped by what a killed one left there.
+
+    The lock is the kernel's. Where it is held, Snakemake's own locks are nobody's, and what it noted as
+    incomplete the records know better.
+    """
+    if workflow.dryrun or workflow.execution_settings is None:
+        return
+    path = Path(".snakemake/working.lock")
+    Judge.lock = hold(path)  # until this process ends
+    if Judge.lock is None:
+        print(
+            f"\n{holder(path)} works in this folder; wait for its end, or stop it\n",
+            file=sys.stderr,
+        )
+        sys.exit(1)
+    workflow.persistence.cleanup_locks()
+    Path(".snakemake/locks").mkdir()  # which it removes too, and Snakemake needs
+    workflow.dag.ignore_incomplete = True
+
+
 class Judge:
     """Judges all steps, and anew when data have been packed in this invocation."""
 
+    lock = None
     packed = -1
     forced = ()
     freshness = None
@@ -25,6 +48,7 @@ class Judge:
     def judge(cls, step):
         if cls.freshness is None:  # the graph has just been begun
             workflow.dag_settings.rerun_triggers = frozenset()  # what .snakemake remembers
+            claim_folder()
             rules = {rule.name for rule in workflow.dag.forcerules}
             cls.forced = rules | set(workflow.dag.forcefiles)
         if len(checkpoints.created_output) != cls.packed:

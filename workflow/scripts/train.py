@@ -40,6 +40,13 @@ parser.add_argument(
     choices=range(1, 1025),
     help="CPU threads (default: as configured, or 1)",
 )
+parser.add_argument(
+    "--checkpoint-seconds",
+    type=float,
+    default=30,
+    metavar="S",
+    help="the most work that a kill may cost (default: 30)",
+)
 
 
 def prepare(args):
@@ -93,8 +100,16 @@ def repeat(args):
 def main(args):
     from vitcnn.training.record import train_run  # torch: after the cheap mistakes
 
-    wrote = train_run(args.settings["spec"], args.data, args.out, args.device, args.threads)
-    return Made(read=[args.data / "manifest.json"], wrote=wrote)
+    wrote = train_run(
+        args.settings["spec"],
+        args.data,
+        args.out,
+        args.device,
+        args.threads,
+        made_of=read_json(args.provenance)["digest"],
+        checkpoint_seconds=args.checkpoint_seconds,
+    )
+    return Made(read=[args.data / "manifest.json"], wrote=wrote, scratch=args.out / "checkpoint")
 
 
 if __name__ == "__main__":

@@ -8,7 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from vitcnn.errors import StudyError
-from vitcnn.provenance.record import Made, recording
+from vitcnn.interrupts import Interrupted, raise_on_signals
+from vitcnn.locks import one_at_a_time
+from vitcnn.provenance.record import Made, is_made, recording
 
 
 def argument_parser(description: str | None) -> argparse.ArgumentParser:
@@ -34,9 +36,10 @@ def run(
     """Parse the command line, call `main`, write the record of what it made, and end the process.
 
     `prepare` may complete the arguments first. What `main` reaches is the code that the record digests.
+    Where another process makes the same, its end is waited for, and what it made is taken.
 
-    What the user can mend ends with its message and status 1. Anything else keeps its traceback,
-    which is in the log too.
+    What the user can mend, and a signal, end with a message and status 1. Anything else keeps its
+    traceback, which is in the log too.
     """
     args = parser.parse_args()
     if args.log:
@@ -45,15 +48,21 @@ def run(
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", handlers=[handler])
     log = logging.getLogger("vitcnn")
     log.setLevel(logging.DEBUG if args.log else logging.INFO)
+    raise_on_signals()
     try:
         prepare(args)
-        if args.provenance:
-            with recording(args.provenance, Path(sys.argv[0]).stem, args.settings) as made:
-                made.append(main(args))
-        else:
+        if not args.provenance:
             main(args)
+            return
+        what = (args.provenance, Path(sys.argv[0]).stem, args.settings)
+        with one_at_a_time(args.provenance.with_suffix(".lock")) as waited:
+            if waited and is_made(*what):
+                log.info("made meanwhile by that process")
+                return
+            with recording(*what) as made:
+                made.append(main(args))
         return
-    except StudyError as error:
+    except (StudyError, Interrupted) as error:
         message = str(error)
     except OSError as error:  # a full disk, a folder that may not be written to
         log.debug("traceback", exc_info=True)

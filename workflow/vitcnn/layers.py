@@ -35,6 +35,21 @@ class Masks:
         torch.ge(torch.from_numpy(words).view(x.shape), dropped - _WORDS // 2, out=mask)
         return mask, _WORDS / (_WORDS - dropped)
 
+    def get_state(self) -> Tensor:
+        """Return where the stream is."""
+        if self.generator is not None:
+            return self.generator.get_state()
+        return torch.from_numpy(self.bits.state["state"]["state"].view(np.int64))
+
+    def set_state(self, state: Tensor) -> None:
+        """Go on from where a stream of the same device was."""
+        if self.generator is not None:
+            self.generator.set_state(state)
+        else:
+            whole = self.bits.state
+            whole["state"]["state"] = state.numpy().view(np.uint64)
+            self.bits.state = whole
+
 
 class Dropout(nn.Module):
     """torch.nn.Dropout, from `masks` where use_masks() has given it some."""

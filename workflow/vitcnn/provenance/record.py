@@ -5,6 +5,7 @@ the machine or the time, so the same work leaves the same record. A job writes i
 is unfinished, so that nothing half-made passes for whole; at its end it names the outputs.
 """
 
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any, NamedTuple
 from vitcnn.data.sources import READERS
 from vitcnn.errors import StudyError
 from vitcnn.files import digest, file_digest, read_json, write_json, write_text
+from vitcnn.interrupts import held_back
 from vitcnn.provenance.code import code_of
 from vitcnn.provenance.environment import locked_versions
 
@@ -21,11 +23,16 @@ VERSION = 1
 
 
 class Made(NamedTuple):
-    """What a job read and what it wrote; a script's main() returns it."""
+    """What a job read and what it wrote; a script's main() returns it.
+
+    `digests` are those of large files, where the job knows them; `scratch` is a folder that is removed
+    once the job is on record as finished.
+    """
 
     read: list[Path]
     wrote: list[Path]
-    digests: Mapping[Path, str] = MappingProxyType({})  # of large files, where the job knows them
+    digests: Mapping[Path, str] = MappingProxyType({})
+    scratch: Path | None = None
 
 
 def chosen(script: str, settings: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
@@ -70,12 +77,27 @@ def recording(path: Path, script: str, settings: Mapping[str, Any]) -> Iterator[
             for folder in new_folders:
                 folder.rmdir()
         raise
-    inputs = {str(file): file_digest(file) for file in made[0].read}
-    outputs = {
-        str(file): {"bytes": file.stat().st_size, "sha256": made[0].digests.get(file) or file_digest(file)}
-        for file in made[0].wrote
-    }
-    _write(path, record | {"inputs": inputs, "outputs": outputs})
+    with held_back():  # what is made now is finished
+        inputs = {str(file): file_digest(file) for file in made[0].read}
+        outputs = {
+            str(file): {
+                "bytes": file.stat().st_size,
+                "sha256": made[0].digests.get(file) or file_digest(file),
+            }
+            for file in made[0].wrote
+        }
+        _write(path, record | {"inputs": inputs, "outputs": outputs})
+        if made[0].scratch:
+            shutil.rmtree(made[0].scratch, ignore_errors=True)
+
+
+def is_made(path: Path, script: str, settings: Mapping[str, Any]) -> bool:
+    """Return whether the record at `path` is of this work, finished, and of files as they are now."""
+    record = read_record(path)
+    if record is None or record["outputs"] is None or any(differences(record, made_of(script, settings))):
+        return False
+    digests = record["inputs"] | {file: made["sha256"] for file, made in record["outputs"].items()}
+    return all(Path(file).exists() and file_digest(Path(file)) == sha256 for file, sha256 in digests.items())
 
 
 def read_record(path: Path) -> dict[str, Any] | None:

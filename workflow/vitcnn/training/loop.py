@@ -3,7 +3,7 @@
 import contextlib
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import partial
@@ -23,6 +23,7 @@ from vitcnn.errors import StudyError
 from vitcnn.layers import Masks, use_masks
 from vitcnn.models import create_model
 from vitcnn.plan import spec_run
+from vitcnn.training.checkpoints import Checkpoints
 from vitcnn.training.graphs import Graphed, Step
 from vitcnn.training.optimizers import create_optimizer
 
@@ -58,17 +59,36 @@ class Images:
 
 @dataclass
 class Trained:
-    """What a training leaves: the model, each epoch's figures, the last test logits, the seconds."""
+    """What a training leaves: the model, each epoch's figures, the last test logits, the seconds.
+
+    `unevaluated` are the figures of an epoch that was trained and has not been evaluated yet, and
+    `resumed_epochs` those that former attempts finished.
+    """
 
     model: nn.Module
     train_images: int
     val_images: int
     history: list[dict[str, Any]] = field(default_factory=list)
+    unevaluated: dict[str, float] | None = None
+    resumed_epochs: int = 0
     logits: Tensor | None = None
     setup_seconds: float = 0.0
     capture_seconds: float = 0.0
     epoch_seconds: list[float] = field(default_factory=list)
     evaluation_seconds: list[float] = field(default_factory=list)
+
+    def get_state(self) -> dict[str, Any]:
+        """Return what a checkpoint keeps of this."""
+        return {name: getattr(self, name) for name in _KEPT}
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Go on from what a checkpoint kept."""
+        for name in _KEPT:
+            setattr(self, name, state[name])
+        self.resumed_epochs = len(self.history)
+
+
+_KEPT = ("history", "unevaluated", "epoch_seconds", "evaluation_seconds")
 
 
 class Trainer:
@@ -86,15 +106,17 @@ class Trainer:
         self.precision = precision
         torch.manual_seed(spec["seed"])  # initial weights
         self.generator = torch.Generator().manual_seed(stream_seed(spec["seed"], "order and augmentation"))
-        masks = Masks(stream_seed(spec["seed"], "dropout"), device)
+        self.masks = Masks(stream_seed(spec["seed"], "dropout"), device)
         model = create_model(spec).to(device)
         self.model = model.to(memory_format=safe_memory_format(model))
-        use_masks(self.model, masks)
+        use_masks(self.model, self.masks)
         self.optimizer = create_optimizer(self.model.parameters(), self.recipe)
         self.scale = {
             key: torch.tensor(self.recipe["normalization"][key], device=device).view(3, 1, 1)
             for key in ("mean", "std")
         }
+        self.epoch_began_with = self.generator.get_state()
+        self.figures: list[Tensor] = []  # loss and hits of each step so far of an epoch under way
         self.order: Tensor | None = None
         self.parameters: Parameters | None = None
         self.steps: dict[str, Step] = {
@@ -103,28 +125,59 @@ class Trainer:
         }
         self.stream = contextlib.nullcontext()
         if device.type == "cuda":
-            self.steps = {name: Graphed(step, [masks.generator]) for name, step in self.steps.items()}
+            self.steps = {name: Graphed(step, [self.masks.generator]) for name, step in self.steps.items()}
             # Nothing can be captured on the default stream.
             stream = torch.cuda.Stream(device)
             stream.wait_stream(torch.cuda.current_stream(device))
             self.stream = torch.cuda.stream(stream)
 
-    def train_epoch(self) -> tuple[float, int]:
-        """Train on every image once; return the mean of the batches' losses and the number of hits."""
+    def train_epoch(self, between: Callable[[], None] = lambda: None) -> tuple[float, int]:
+        """Train on every image once; return the mean of the batches' losses and the number of hits.
+
+        An epoch under way, from a checkpoint, is gone on with. `between` is called after every step.
+        """
         self.model.train()
         with self.stream:
-            self._draw_epoch()
-            # Kept on the device: fetching a number at each step would make it wait for the GPU.
-            figures = torch.stack([self.steps["train"](batch) for batch in self._batches("train")])
-            loss, correct = figures.cpu().double().unbind(1)
+            if not self.figures:
+                self._draw_epoch()
+            for batch in self._batches("train")[len(self.figures) :]:
+                # Kept on the device: fetching a number at each step would make it wait for the GPU.
+                self.figures.append(self.steps["train"](batch))
+                between()
+            loss, correct = torch.stack(self.figures).cpu().double().unbind(1)
+        self.figures = []
         return loss.mean().item(), int(correct.sum())
 
     @torch.inference_mode()
-    def predict(self, name: str) -> Tensor:
+    def predict(self, name: str, between: Callable[[], None] = lambda: None) -> Tensor:
         """Return the logits `(N, classes) float32`, on the CPU, of the images of that name as they are."""
         self.model.eval()
+        logits = []
         with self.stream:
-            return torch.cat([self.steps[name](batch) for batch in self._batches(name)]).cpu()
+            for batch in self._batches(name):
+                logits.append(self.steps[name](batch))
+                between()
+            return torch.cat(logits).cpu()
+
+    def get_state(self) -> dict[str, Any]:
+        """Return all that decides how the training goes on from here."""
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.get_state(),
+            "dropout": self.masks.get_state(),
+            "order": self.epoch_began_with if self.figures else self.generator.get_state(),
+            "figures": torch.stack(self.figures) if self.figures else None,
+        }
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Go on from a state of the same run on the same kind of device."""
+        self.model.load_state_dict(state["model"])
+        self.optimizer.set_state(state["optimizer"])
+        self.masks.set_state(state["dropout"])
+        self.generator.set_state(state["order"])
+        if state["figures"] is not None:
+            self._draw_epoch()
+            self.figures = list(state["figures"].to(self.device))
 
     @property
     def capture_seconds(self) -> float:
@@ -154,6 +207,7 @@ class Trainer:
 
     def _draw_epoch(self) -> None:
         # On the CPU, so that a seed means the same order and the same images on every device.
+        self.epoch_began_with = self.generator.get_state()
         count, size = len(self.images["train"]), self.images["train"].pixels.shape[-1]
         order = torch.randperm(count, generator=self.generator)
         parameters = draw_parameters(count, size, self.recipe["augmentation"], self.generator)
@@ -166,10 +220,17 @@ class Trainer:
                 kept.copy_(drawn)
 
 
-def train(spec: Mapping[str, Any], packed: Packed, device: torch.device, precision: str) -> Trained:
+def train(
+    spec: Mapping[str, Any],
+    packed: Packed,
+    device: torch.device,
+    precision: str,
+    checkpoints: Checkpoints | None = None,
+) -> Trained:
     """Train the run that `spec` describes and evaluate it on the test images after every epoch.
 
-    Raises StudyError if the spec does not fit the data, or the loss is no longer a number.
+    With `checkpoints` it goes on from the newest that fits. Raises StudyError if the spec does not fit
+    the data, or the loss is no longer a number; Interrupted, after a checkpoint, if it is to stop.
     """
     started = time.perf_counter()
     recipe = spec["recipe"]
@@ -181,31 +242,66 @@ def train(spec: Mapping[str, Any], packed: Packed, device: torch.device, precisi
     }
     trainer = Trainer(spec, images, device, precision)
     trained = Trained(trainer.model, train_images=len(train_rows), val_images=len(val_rows))
-    trained.setup_seconds = time.perf_counter() - started
+    if checkpoints and (state := checkpoints.load()):
+        trainer.set_state(state["trainer"])
+        trained.set_state(state["trained"])
+        log.info("goes on in epoch %d, after %d steps of it", len(trained.history) + 1, len(trainer.figures))
+    at = time.perf_counter()
+    trained.setup_seconds = at - started
+
+    def lap() -> float:
+        """Return the seconds since the last call, but for those in which graphs were captured."""
+        nonlocal at
+        before, at = at, time.perf_counter() - trainer.capture_seconds
+        return at - before
+
+    def count_time() -> None:
+        if trained.unevaluated is None:
+            trained.epoch_seconds[-1] += lap()
+
+    def state() -> dict[str, Any]:
+        count_time()
+        return {"trainer": trainer.get_state(), "trained": trained.get_state()}
+
+    def between() -> None:
+        if checkpoints:
+            checkpoints.offer(state)
 
     epochs = tqdm(
-        range(1, recipe["epochs"] + 1), desc=spec_run(spec).name, unit="epoch", leave=False, disable=None
+        range(len(trained.history) + 1, recipe["epochs"] + 1),
+        desc=spec_run(spec).name,
+        unit="epoch",
+        leave=False,
+        disable=None,
     )
     for epoch in epochs:
-        before = time.perf_counter() - trainer.capture_seconds
-        loss, correct = trainer.train_epoch()
-        trained.epoch_seconds.append(time.perf_counter() - trainer.capture_seconds - before)
-        if not np.isfinite(loss):
-            raise StudyError(f"the training loss became {loss} in epoch {epoch}; a lower lr may help")
-        before = time.perf_counter() - trainer.capture_seconds
-        trained.logits = trainer.predict("test")
+        if trained.unevaluated is None:
+            if len(trained.epoch_seconds) < epoch:
+                trained.epoch_seconds.append(0.0)
+            lap()
+            loss, correct = trainer.train_epoch(between)
+            count_time()
+            if not np.isfinite(loss):
+                raise StudyError(f"the training loss became {loss} in epoch {epoch}; a lower lr may help")
+            trained.unevaluated = {"train_loss": loss, "train_accuracy": 100 * correct / len(train_rows)}
+        lap()
+        trained.logits = trainer.predict("test", between)
         test_accuracy = accuracy(trained.logits, images["test"])
-        trained.evaluation_seconds.append(time.perf_counter() - trainer.capture_seconds - before)
-        figures = {
-            "epoch": epoch,
-            "train_loss": loss,
-            "train_accuracy": 100 * correct / len(train_rows),
-            "val_accuracy": None,
-            "test_accuracy": test_accuracy,
-        }
+        evaluation_seconds = lap()
+        val_accuracy = None
         if len(val_rows):
-            figures["val_accuracy"] = accuracy(trainer.predict("validation"), images["validation"])
-        trained.history.append(figures)
+            val_accuracy = accuracy(trainer.predict("validation", between), images["validation"])
+        loss = trained.unevaluated["train_loss"]
+        trained.history.append(
+            {
+                "epoch": epoch,
+                **trained.unevaluated,
+                "val_accuracy": val_accuracy,
+                "test_accuracy": test_accuracy,
+            }
+        )
+        trained.evaluation_seconds.append(evaluation_seconds)
+        trained.unevaluated = None
         epochs.set_postfix(loss=f"{loss:.3f}", test=f"{test_accuracy:.1f} %")
         log.info(
             "epoch %d of %d: loss %.4f, test accuracy %.2f %%, %.2f s",

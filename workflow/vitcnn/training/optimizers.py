@@ -52,6 +52,17 @@ class Adam:
         for parameter in self.parameters:
             parameter.grad = None
 
+    def get_state(self) -> dict[str, list[Tensor]]:
+        """Return what the steps so far have left."""
+        return {name: getattr(self, name) for name in ("exp_avgs", "exp_avg_sqs", "steps")}
+
+    @torch.no_grad()
+    def set_state(self, state: Mapping[str, list[Tensor]]) -> None:
+        """Go on from the state of an optimizer of the same parameters."""
+        for name, kept in self.get_state().items():
+            for tensor, value in zip(kept, state[name], strict=True):
+                tensor.copy_(value)
+
 
 def create_optimizer(parameters: Iterable[Tensor], recipe: Mapping[str, Any]) -> Adam:
     """Return the optimizer that a recipe names: adam or adamw."""

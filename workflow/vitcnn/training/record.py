@@ -19,8 +19,10 @@ from safetensors.torch import save_file
 from vitcnn import plan
 from vitcnn.data.packed import Packed, load_packed
 from vitcnn.files import canonical_json, digest, file_digest, replacing, write_json
+from vitcnn.interrupts import held_back
 from vitcnn.models import count_parameters
 from vitcnn.training import devices
+from vitcnn.training.checkpoints import EVERY, Checkpoints
 from vitcnn.training.loop import Trained, train
 
 log = logging.getLogger(__name__)
@@ -29,33 +31,55 @@ VERSION = 1
 FILES = ("metrics.json", "runtime.json", "model.safetensors", "predictions.npz")
 
 
-def train_run(spec: dict[str, Any], data: Path, folder: Path, device_name: str, threads: int) -> list[Path]:
+def train_run(
+    spec: dict[str, Any],
+    data: Path,
+    folder: Path,
+    device_name: str,
+    threads: int,
+    made_of: str = "",
+    checkpoint_seconds: float = EVERY,
+) -> list[Path]:
     """Train the run of `spec` on the packed dataset in `data` and write its four files to `folder`.
 
-    Returns their paths. `metrics.json`, which says that the run is finished, is written last. Raises StudyError if the
-    device is absent, the spec does not fit the data, or the training diverges.
+    An interrupted run goes on from its checkpoint in `folder`/checkpoint, if that is of the same spec,
+    data, device, threads and `made_of`: a digest of what else decides the result, code and packages. The
+    caller removes that folder.
+
+    Returns the paths. `metrics.json`, which says that the run is finished, is written last. Raises StudyError if the
+    device is absent, the spec does not fit the data, or the training diverges; Interrupted after a signal.
     """
-    started = datetime.now(UTC)
     spec = json.loads(canonical_json(spec))  # in one order of keys, wherever it came from
     device = devices.select_device(device_name)
     precision = devices.select_precision(spec["precision"], device)
     devices.use_deterministic_algorithms(device)
     torch.set_num_threads(threads)
-    log.info("%s on %s, %s, %d threads", plan.spec_run(spec).name, device, precision, threads)
     packed = load_packed(data)
-    trained = train(spec, packed, device, precision)
+    data_digest = file_digest(data / "manifest.json")
+    identity = digest([spec, data_digest, made_of, precision, device.type, threads])
+    with held_back() as signals:
+        checkpoints = Checkpoints(folder / "checkpoint", identity, checkpoint_seconds, signals)
+        attempt, started = checkpoints.count_attempt()
+        log.info(
+            "%s on %s, %s, %d threads, attempt %d",
+            plan.spec_run(spec).name,
+            device,
+            precision,
+            threads,
+            attempt,
+        )
+        trained = train(spec, packed, device, precision, checkpoints)
 
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "metrics.json").unlink(missing_ok=True)
-    with replacing(folder / "model.safetensors") as temporary:
-        state = {name: value.cpu().contiguous() for name, value in trained.model.state_dict().items()}
-        save_file(state, temporary)
-    with replacing(folder / "predictions.npz") as temporary:
-        np.savez(temporary, logits=trained.logits.numpy(), labels=packed.test.labels)
-    runtime = describe_runtime(trained, device, threads, started)
-    write_json(folder / "runtime.json", runtime, "runtime.schema.json")
-    metrics = describe_metrics(spec, packed, file_digest(data / "manifest.json"), trained, precision)
-    write_json(folder / "metrics.json", metrics, "metrics.schema.json")
+        (folder / "metrics.json").unlink(missing_ok=True)
+        with replacing(folder / "model.safetensors") as temporary:
+            state = {name: value.cpu().contiguous() for name, value in trained.model.state_dict().items()}
+            save_file(state, temporary)
+        with replacing(folder / "predictions.npz") as temporary:
+            np.savez(temporary, logits=trained.logits.numpy(), labels=packed.test.labels)
+        runtime = describe_runtime(trained, device, threads, attempt, started)
+        write_json(folder / "runtime.json", runtime, "runtime.schema.json")
+        metrics = describe_metrics(spec, packed, data_digest, trained, precision)
+        write_json(folder / "metrics.json", metrics, "metrics.schema.json")
     return [folder / name for name in FILES]
 
 
@@ -88,11 +112,13 @@ def describe_metrics(
 
 
 def describe_runtime(
-    trained: Trained, device: torch.device, threads: int, started: datetime
+    trained: Trained, device: torch.device, threads: int, attempts: int, started: str
 ) -> dict[str, Any]:
     """Return what goes into runtime.json: all that the machine determines, in seconds and bytes.
 
-    `train_seconds` is the training of all epochs, without evaluation and set-up.
+    `train_seconds` is the training of all epochs, without evaluation and set-up; where the run was
+    interrupted, of the work that is in the result, each step once. `started` is when the first of the
+    `attempts` began.
     `inference_ms_per_image` is the first notebook's: the wall time of the last pass over the test
     images in batches of the recipe's size, divided by their number.
     """
@@ -123,10 +149,10 @@ def describe_runtime(
         },
         "git": git_state(),
         "command": [sys.executable, *sys.argv],
-        "started_at": started.isoformat(timespec="seconds"),
+        "started_at": started,
         "ended_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "attempts": 1,
-        "resumed_epochs": 0,
+        "attempts": attempts,
+        "resumed_epochs": trained.resumed_epochs,
     }
 
 

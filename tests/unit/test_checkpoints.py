@@ -1,0 +1,315 @@
+"""Interrupted trainings: nothing is lost, nothing is done twice, nothing wrong is gone on with."""
+
+import copy
+import os
+import random
+import re
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from conftest import ROOT, SMALL, merge, read
+
+from vitcnn import plan
+from vitcnn.config import check_config
+from vitcnn.errors import StudyError
+from vitcnn.files import canonical_json
+from vitcnn.interrupts import Interrupted
+from vitcnn.training import checkpoints
+from vitcnn.training.checkpoints import ATTEMPTS, DAMAGED, NAME, PREVIOUS, Checkpoints
+from vitcnn.training.record import train_run
+
+CONFIG = check_config(merge(yaml.safe_load((ROOT / "config.yaml").read_text()), SMALL))
+SEEDED = ("metrics.json", "model.safetensors", "predictions.npz")
+
+
+def spec_of(name="cifar10/vit/adam10/n300/seed1", precision="fp32", **recipe):
+    spec = copy.deepcopy(plan.run_spec(CONFIG | {"precision": precision}, plan.Run.parse(name)))
+    spec["recipe"] |= {"batch_size": 128, "epochs": 2} | recipe
+    return spec
+
+
+def train(spec, data, folder, **options):
+    """Train in this process; return whether it came to its end."""
+    try:
+        train_run(spec, data, folder, "cpu", 1, **options)
+    except Interrupted:
+        return False
+    return True
+
+
+def same(one: Path, other: Path) -> bool:
+    return all((one / name).read_bytes() == (other / name).read_bytes() for name in SEEDED)
+
+
+@pytest.fixture
+def stop_at(monkeypatch):
+    """Let a signal come when a training offers a checkpoint for the nth time."""
+    offer = Checkpoints.offer
+
+    def set_stop(count):
+        offers = 0
+
+        def counting(self, state):
+            nonlocal offers
+            offers += 1
+            if offers == count:
+                self.signals.append("SIGTERM")
+            offer(self, state)
+
+        monkeypatch.setattr(Checkpoints, "offer", counting)
+        return lambda: offers
+
+    return set_stop
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("model", ["vit", "cnn", "simple_vit", "simple_cnn"])
+def test_stopped_anywhere_it_ends_with_the_same_bytes(model, precision, data, tmp_path, stop_at):
+    spec = spec_of(f"cifar10/{model}/adamw10/n300/seed1", precision, hold_out=True)
+    count = stop_at(0)
+    assert train(spec, data, tmp_path / "whole")
+    assert count() == 2 * (3 + 4 + 1)  # batches of training, of the test and of the held-out images
+    for place in range(1, count() + 1):
+        folder = tmp_path / str(place)
+        stop_at(place)
+        assert not train(spec, data, folder)
+        stop_at(0)
+        assert train(spec, data, folder)
+        assert same(folder, tmp_path / "whole"), place
+        runtime = read(folder / "runtime.json")
+        assert (runtime["attempts"], runtime["resumed_epochs"]) == (2, (place - 1) // 8)
+        assert len(runtime["epoch_seconds"]) == len(runtime["evaluation_seconds"]) == 2
+
+
+def test_stopped_again_and_again(data, tmp_path, stop_at):
+    stop_at(0)
+    spec = spec_of(epochs=3)
+    assert train(spec, data, tmp_path / "whole")
+    attempts = 1
+    stop_at(6)  # an evaluation is 4 batches long and starts anew, so each attempt gets on
+    while not train(spec, data, tmp_path / "pieces"):
+        attempts += 1
+        stop_at(6)
+    assert attempts > 3
+    assert same(tmp_path / "pieces", tmp_path / "whole")
+    assert read(tmp_path / "pieces" / "runtime.json")["attempts"] == attempts
+
+
+def test_time_is_that_of_the_work_in_the_result(data, tmp_path, stop_at, monkeypatch):
+    """An hour passes between two attempts, and counts for nothing."""
+    now = time.perf_counter
+    spec = spec_of(epochs=1)
+    stop_at(2)
+    assert not train(spec, data, tmp_path)
+    monkeypatch.setattr(time, "perf_counter", lambda: now() + 3600)
+    stop_at(0)
+    kept = Checkpoints(tmp_path / "checkpoint", identity_in(tmp_path)).load()["trained"]["epoch_seconds"]
+    assert train(spec, data, tmp_path)
+    assert 0 < kept[0] < read(tmp_path / "runtime.json")["train_seconds"] < 60
+
+
+def identity_in(folder):
+    return read(folder / "checkpoint" / ATTEMPTS)["identity"]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"spec": spec_of(lr=0.1)},
+        {"spec": spec_of("cifar10/vit/adam10/n300/seed2")},
+        {"spec": spec_of(precision="bf16")},
+        {"made_of": "other code"},
+        {"threads": 2},
+    ],
+)
+def test_a_checkpoint_of_something_else_is_not_used(other, data, tmp_path, stop_at, monkeypatch):
+    stop_at(4)
+    assert not train(spec_of(), data, tmp_path / "a")
+    stop_at(0)
+    what = {"spec": spec_of(), "threads": 1, "made_of": ""} | other
+    for folder in ("a", "b"):
+        train_run(what["spec"], data, tmp_path / folder, "cpu", what["threads"], what["made_of"])
+    assert same(tmp_path / "a", tmp_path / "b")
+    runtime = read(tmp_path / "a" / "runtime.json")
+    assert (runtime["attempts"], runtime["resumed_epochs"]) == (1, 0)
+
+
+def damage(path, how):
+    content = bytearray(path.read_bytes())
+    if how == "truncated":
+        path.write_bytes(content[: len(content) // 2])
+    elif how == "empty":
+        path.write_bytes(b"")
+    else:
+        content[len(content) // 2] ^= 1
+        path.write_bytes(content)
+
+
+@pytest.mark.parametrize("how", ["truncated", "empty", "one bit"])
+def test_a_damaged_checkpoint_is_set_aside(how, data, tmp_path, stop_at, caplog):
+    stop_at(0)
+    assert train(spec_of(), data, tmp_path / "whole")
+    folder = tmp_path / "run" / "checkpoint"
+    stop_at(10)
+    assert not train(spec_of(), data, tmp_path / "run", checkpoint_seconds=0)
+    stop_at(0)
+    damage(folder / NAME, how)
+    identity = identity_in(tmp_path / "run")
+    found = Checkpoints(folder, identity).load()
+    assert len(found["trainer"]["figures"]) == 2  # the one before
+    assert "is damaged" in caplog.text
+    assert (folder / DAMAGED).exists()
+    damage(folder / PREVIOUS, how)
+    assert Checkpoints(folder, identity).load() is None
+    assert train(spec_of(), data, tmp_path / "run")
+    assert same(tmp_path / "run", tmp_path / "whole")
+
+
+class Hostile:
+    def __reduce__(self):
+        return os.mkdir, ("pwned",)
+
+
+def test_no_code_of_the_file_is_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    keeper = Checkpoints(tmp_path / "checkpoint", "mine")
+    keeper.save({"trainer": Hostile()})
+    assert keeper.load() is None
+    assert not Path("pwned").exists()
+    assert (tmp_path / "checkpoint" / DAMAGED).exists()
+
+
+def test_a_kill_between_the_two_renames_leaves_the_one_before(tmp_path, monkeypatch):
+    keeper = Checkpoints(tmp_path, "mine")
+    keeper.save({"step": 1})
+    monkeypatch.setattr(checkpoints, "replacing", None)
+    (tmp_path / NAME).replace(tmp_path / PREVIOUS)
+    assert keeper.load() == {"step": 1}
+
+
+def test_a_full_disk_leaves_the_last_one(tmp_path, monkeypatch):
+    keeper = Checkpoints(tmp_path, "mine")
+    keeper.save({"step": 1})
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+    try:
+        with pytest.raises(StudyError, match=r"checkpoint.pt: could not be written \(File too large\)"):
+            keeper.save({"step": 2, "weights": torch.zeros(10_000)})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert keeper.load() == {"step": 1}
+    assert [path.name for path in tmp_path.iterdir()] == [NAME]
+
+
+def test_a_folder_that_cannot_be_written_is_said_at_the_start(data, tmp_path):
+    (tmp_path / "checkpoint").write_text("a file where a folder should be")
+    with pytest.raises(StudyError, match=rf"{re.escape(str(tmp_path))}/checkpoint.*could not be written"):
+        train_run(spec_of(), data, tmp_path, "cpu", 1)
+
+
+# The same through the script, as its processes are really killed.
+
+
+def start(folder, data, *arguments, spec=None):
+    command = [sys.executable, str(ROOT / "workflow/scripts/train.py")]
+    command += ["--settings", canonical_json({"spec": spec or spec_of(epochs=12)}), "--data", str(data)]
+    command += ["--out", str(folder), "--device", "cpu", "--log", str(folder.with_suffix(".log")), *arguments]
+    return subprocess.Popen(
+        command, cwd=folder.parent, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def wait_for(condition, process):
+    while not condition():
+        assert process.poll() is None, process.stderr.read()
+        time.sleep(0.01)
+
+
+def attempts_in(folder):
+    log = folder.with_suffix(".log")
+    return log.read_text().count(", attempt ") if log.exists() else 0
+
+
+def test_killed_ten_times_at_random(data, tmp_path):
+    whole, pieces = tmp_path / "whole", tmp_path / "pieces"
+    assert start(whole, data).wait() == 0
+    length = read(whole / "runtime.json")
+    length = sum(length["epoch_seconds"]) + sum(length["evaluation_seconds"])
+    chance = random.Random(0)
+    for attempt in range(1, 11):
+        began = attempts_in(pieces)
+        process = start(pieces, data, "--checkpoint-seconds", "0.02")
+        if attempt % 4:  # the others are killed wherever they are, be it in the import of torch
+            wait_for(lambda before=began: attempts_in(pieces) > before, process)
+        time.sleep(chance.uniform(0, length / 4))
+        process.kill()
+        process.communicate()
+        assert not (pieces / "metrics.json").exists()
+    assert start(pieces, data).wait() == 0
+    assert same(pieces, whole)
+    runtime = read(pieces / "runtime.json")
+    assert 7 <= runtime["attempts"] <= 11
+    assert [epoch["epoch"] for epoch in read(pieces / "metrics.json")["history"]] == list(range(1, 13))
+    assert sorted(p.name for p in pieces.iterdir()) == sorted(p.name for p in whole.iterdir())
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])
+def test_a_signal_leaves_a_checkpoint_and_a_message(number, data, tmp_path):
+    folder, log = tmp_path / "run", tmp_path / "run.log"
+    spec = spec_of(epochs=200)
+    process = start(folder, data, spec=spec)
+    wait_for(lambda: log.exists() and "epoch 2 of 200" in log.read_text(), process)
+    began = time.monotonic()
+    process.send_signal(number)
+    _, said = process.communicate(timeout=60)
+    assert time.monotonic() - began < 5
+    assert process.returncode == 1
+    assert f"stopped by {number.name}; the next attempt goes on from here" in said
+    assert said.strip() in log.read_text()
+    assert (folder / "checkpoint" / NAME).exists()
+    assert not (folder / "metrics.json").exists()
+    process = start(folder, data, spec=spec)
+    wait_for(lambda: "goes on in epoch" in log.read_text(), process)
+    process.kill()
+    process.communicate()
+    assert "attempt 1" in log.read_text()
+    assert "attempt 2" in log.read_text()
+
+
+def start_two(folder, data):
+    """Return a training that was stopped in its third epoch, and one beside it that waits."""
+    log = folder.with_suffix(".log")
+    first = start(folder, data, "--checkpoint-seconds", "0")
+    wait_for(lambda: log.exists() and "epoch 2 of 12" in log.read_text(), first)
+    first.send_signal(signal.SIGSTOP)
+    second = start(folder, data)
+    wait_for(lambda: f"process {first.pid} on " in log.read_text(), second)
+    return first, second
+
+
+def test_a_duplicate_waits_and_takes_what_was_made(data, tmp_path):
+    first, second = start_two(tmp_path / "run", data)
+    first.send_signal(signal.SIGCONT)
+    assert (first.wait(), second.wait()) == (0, 0)
+    log = (tmp_path / "run.log").read_text()
+    assert "made meanwhile by that process" in log
+    assert log.count("epoch 12 of 12") == 1
+    assert not list((tmp_path / "run").glob("*.lock"))
+
+
+def test_a_duplicate_goes_on_where_the_first_was_killed(data, tmp_path):
+    assert start(tmp_path / "whole", data).wait() == 0
+    first, second = start_two(tmp_path / "run", data)
+    first.kill()
+    assert second.wait() == 0
+    assert same(tmp_path / "run", tmp_path / "whole")
+    assert read(tmp_path / "run" / "runtime.json")["resumed_epochs"] >= 1

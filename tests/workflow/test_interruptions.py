@@ -1,0 +1,154 @@
+"""Snakemake itself killed, and two at once: a plain restart goes on, and nothing finished is done again."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import ROOT, SMALL, merge, read, snakemake
+
+CONFIG = {
+    "recipes": {"adam10": {"epochs": 60}},
+    "experiments": {
+        "comparison": {"datasets": ["cifar10"]},
+        "curves": None,
+        "data_efficiency": None,
+    },
+}
+
+
+STARTED: list[subprocess.Popen] = []
+
+
+@pytest.fixture(autouse=True)
+def nothing_goes_on():
+    yield
+    while STARTED:
+        with suppress(ProcessLookupError):
+            os.killpg(STARTED.pop().pid, signal.SIGKILL)
+
+
+def start(folder: Path, *arguments: str) -> subprocess.Popen:
+    """Start the workflow in `folder`, in a process group of its own."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "config.yaml").write_text(yaml.safe_dump(merge(SMALL, CONFIG)))
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile")]
+    command += ["--workflow-profile", "none", "--cores", "2", "--directory", str(folder), *arguments]
+    command += ["--configfile", str(folder / "config.yaml")]
+    with (folder / "out.txt").open("w") as out:
+        process = subprocess.Popen(command, cwd=folder, stdout=out, stderr=out, start_new_session=True)
+    STARTED.append(process)
+    return process
+
+
+def wait_for(condition, process):
+    while not condition():
+        assert process.poll() is None
+        time.sleep(0.05)
+
+
+def finished(folder: Path) -> dict[Path, tuple]:
+    """Return the finished runs, each with what changes when its files are written again."""
+    runs = (folder / "results").glob("runs/**/metrics.json")
+    return {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in runs}
+
+
+def in_training(folder: Path) -> bool:
+    return any("epoch 3 of" in log.read_text() for log in (folder / "logs").glob("runs/**/*.log"))
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("whole")
+    assert start(folder).wait() == 0, (folder / "out.txt").read_text()
+    return folder
+
+
+def assert_same(folder: Path, whole: Path) -> None:
+    runs = [path.relative_to(whole) for path in finished(whole)]
+    assert len(runs) == len(finished(folder)) == 4
+    for run in runs:
+        for name in ("metrics.json", "model.safetensors", "predictions.npz"):
+            path = run.with_name(name)
+            assert (folder / path).read_bytes() == (whole / path).read_bytes(), path
+    left = [path for kind in ("*.lock", "*.part*", "checkpoint") for path in (folder / "results").rglob(kind)]
+    assert not left
+
+
+def test_all_killed_at_random_a_plain_restart_goes_on(whole, tmp_path):
+    chance = random.Random(1)
+    before = {}
+    for _ in range(5):
+        process = start(tmp_path)
+        time.sleep(chance.uniform(1, 15))
+        assert process.poll() is None, "it came to its end; train longer here"
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        now = finished(tmp_path)
+        assert before.items() <= now.items()
+        before = now
+    done = snakemake(tmp_path, config=CONFIG)
+    assert done.returncode == 0, done.stderr
+    assert before.items() <= finished(tmp_path).items()
+    assert_same(tmp_path, whole)
+
+
+def test_snakemake_alone_is_killed_and_its_jobs_go_on(whole, tmp_path):
+    process = start(tmp_path)
+    wait_for(lambda: in_training(tmp_path), process)
+    process.kill()
+    process.wait()
+    done = snakemake(tmp_path, config=CONFIG)
+    assert done.returncode == 0, done.stderr
+    assert_same(tmp_path, whole)
+    logs = [path.read_text() for path in (tmp_path / "logs/runs").rglob("*.log")]
+    assert [log.count("epoch 60 of 60") for log in logs] == [1, 1, 1, 1]  # waited for, not repeated
+
+
+def test_a_run_that_ends_after_snakemake_was_killed_is_not_repeated(whole, tmp_path):
+    """Snakemake's own note says that it is incomplete; its record says that it is whole."""
+    process = start(tmp_path)
+    wait_for(lambda: in_training(tmp_path), process)
+    process.kill()
+    process.wait()
+    locks = lambda: list((tmp_path / "results").rglob("provenance.lock"))  # noqa: E731
+    while locks():
+        time.sleep(0.1)
+    before = finished(tmp_path)
+    assert before
+    done = snakemake(tmp_path, config=CONFIG)
+    assert done.returncode == 0, done.stderr
+    assert before.items() <= finished(tmp_path).items()
+    assert_same(tmp_path, whole)
+
+
+def test_the_second_of_two_says_so_and_stops(tmp_path):
+    first = start(tmp_path)
+    wait_for(lambda: in_training(tmp_path), first)
+    second = snakemake(tmp_path, config=CONFIG)
+    assert second.returncode == 1
+    assert f"process {first.pid} on" in second.stderr
+    assert "works in this folder; wait for its end, or stop it" in second.stderr
+    dry = snakemake(tmp_path, "--dry-run", config=CONFIG)
+    assert dry.returncode == 0, dry.stderr
+    os.killpg(first.pid, signal.SIGINT)
+    assert first.wait() == 1
+    assert list((tmp_path / "results").rglob("checkpoint.pt"))
+    assert not list((tmp_path / "results").rglob("metrics.json"))
+
+
+def test_the_log_of_every_attempt_is_kept(tmp_path):
+    process = start(tmp_path)
+    wait_for(lambda: in_training(tmp_path), process)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert snakemake(tmp_path, config=CONFIG).returncode == 0
+    logs = [path.read_text() for path in (tmp_path / "logs/runs").rglob("*.log")]
+    assert any("attempt 1" in log and "attempt 2" in log for log in logs)
+    assert any(read(path)["attempts"] == 2 for path in (tmp_path / "results").rglob("runtime.json"))

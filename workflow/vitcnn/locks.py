@@ -1,0 +1,44 @@
+"""Locks that the kernel frees when their process dies, however it dies."""
+
+import logging
+import os
+import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+log = logging.getLogger(__name__)
+
+
+def hold(path: Path, wait: bool = False) -> FileLock | None:
+    """Return the lock `path`, held by this process, or None where another one holds it and `wait` is not set."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path)
+    try:
+        lock.acquire(blocking=wait, poll_interval=0.5)
+    except Timeout:
+        return None
+    path.write_text(f"process {os.getpid()} on {platform.node()}", encoding="utf-8")
+    return lock
+
+
+def holder(path: Path) -> str:
+    """Return who holds the lock `path`, in words."""
+    return (path.exists() and path.read_text(encoding="utf-8")) or "another process"
+
+
+@contextmanager
+def one_at_a_time(path: Path) -> Iterator[bool]:
+    """Hold the lock `path`, which is removed in the end; yield whether another process had to be waited for."""
+    lock = hold(path)
+    waited = lock is None
+    if waited:
+        log.warning("%s does the same work; waits for its end", holder(path))
+        lock = hold(path, wait=True)
+    try:
+        yield waited
+    finally:
+        path.unlink(missing_ok=True)
+        lock.release()
