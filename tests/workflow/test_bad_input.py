@@ -183,7 +183,7 @@ def test_a_full_disk_while_packing(tiny, tmp_path):
     settings = '{"image_size": 64, "num_classes": 3, "on_damaged": "error"}'
     command = f'ulimit -f 64; exec "{sys.executable}" "{script}" --report "{resources}/validation.json"'
     command += f' --record "{resources}/provenance/validate_images.json" --decoded "{resources}/decoded"'
-    command += f" --packed '{tmp_path}/packed' --settings '{settings}' --log /dev/null"
+    command += f" --packed '{tmp_path}/packed' --settings '{settings}' --log '{tmp_path}/log'"
     full = subprocess.run(["bash", "-c", command], capture_output=True, text=True)
     assert full.returncode != 0
     assert "packed/train_images.npy: could not be written" in full.stderr

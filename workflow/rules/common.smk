@@ -14,6 +14,7 @@ from vitcnn.config import check_config
 from vitcnn.errors import StudyError
 from vitcnn.results.figures import FIGURES
 from vitcnn.training.devices import has_gpu
+from vitcnn.training.gpus import visible_gpus
 
 try:
     STUDY = check_config(config)
@@ -42,6 +43,11 @@ shell.prefix(
 # limit a resource means nothing to Snakemake.
 ALL_TRAINING_SLOTS = 100_000
 workflow.register_resource("training_slots", Resource("training_slots", ALL_TRAINING_SLOTS))
+
+# As many training jobs as there are places on GPUs; --resources gpu=N overrides it.
+GPU_JOBS = max(1, len(visible_gpus())) * STUDY["jobs_per_gpu"]
+if "gpu" not in workflow.global_resources:
+    workflow.register_resource("gpu", Resource("gpu", GPU_JOBS))
 
 
 def results_below(folder):
@@ -91,7 +97,7 @@ def say_how_long():
         logger.info(f"\nTo be trained: {len(names)} run(s), each a job of its own on the cluster.")
         return
     # In a process of its own: torch stays out of this one, and what fails there stops nothing here.
-    jobs = 1 if has_gpu(STUDY["device"]) else max(1, workflow.cores // STUDY["threads"])
+    jobs = GPU_JOBS if has_gpu(STUDY["device"]) else max(1, workflow.cores // STUDY["threads"])
     command = [
         sys.executable,
         f"{workflow.basedir}/workflow/scripts/estimate_time.py",

@@ -21,6 +21,7 @@ rule train:
         # to --cores: the last digits would follow.
         device=STUDY["device"],
         torch_threads=STUDY["threads"],
+        jobs_per_gpu=STUDY["jobs_per_gpu"],
     params:
         provenance=record_of("train"),
         settings=settings_of("train"),
@@ -29,4 +30,4 @@ rule train:
     shell:
         "entry train --log {log:q} --provenance {params.provenance:q} --settings {params.settings:q}"
         " --data {params.data:q} --out {params.folder:q} --device {resources.device}"
-        " --threads {resources.torch_threads}"
+        " --threads {resources.torch_threads} --jobs-per-gpu {resources.jobs_per_gpu}"

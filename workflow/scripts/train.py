@@ -22,6 +22,7 @@ from vitcnn.entry import argument_parser, run
 from vitcnn.errors import StudyError
 from vitcnn.files import file_digest, read_json
 from vitcnn.provenance.record import Made, differences, made_of, read_record
+from vitcnn.training.gpus import take_gpu
 
 parser = argument_parser(__doc__)
 what = parser.add_mutually_exclusive_group()
@@ -41,6 +42,13 @@ parser.add_argument(
     help="CPU threads (default: as configured, or 1)",
 )
 parser.add_argument(
+    "--jobs-per-gpu",
+    type=int,
+    metavar="N",
+    choices=range(1, 1025),
+    help="jobs that may share a GPU (default: as configured, or 1)",
+)
+parser.add_argument(
     "--checkpoint-seconds",
     type=float,
     default=30,
@@ -51,7 +59,7 @@ parser.add_argument(
 
 def prepare(args):
     """Complete what the command line leaves open: the spec, where things are, and what may be used."""
-    defaults = {"device": "auto", "threads": 1}
+    defaults = {"device": "auto", "threads": 1, "jobs_per_gpu": 1}
     if args.run:
         defaults = load_config(args.config)
         args.settings = {"spec": plan.run_spec(defaults, plan.Run.parse(args.run))}
@@ -68,6 +76,7 @@ def prepare(args):
     args.provenance = args.provenance or args.out / "provenance.json"
     args.device = args.device or defaults["device"]
     args.threads = args.threads or defaults["threads"]
+    args.jobs_per_gpu = args.jobs_per_gpu or defaults["jobs_per_gpu"]
     if (args.out / "metrics.json").exists() and not read_record(args.provenance):
         raise StudyError(
             f"{args.out}: holds what is not known to be a run of ours; move it away, or use --out"
@@ -98,6 +107,7 @@ def repeat(args):
 
 
 def main(args):
+    gpu = take_gpu(args.jobs_per_gpu) if args.device in ("auto", "cuda") else None
     from vitcnn.training.record import train_run  # torch: after the cheap mistakes
 
     wrote = train_run(
@@ -109,6 +119,8 @@ def main(args):
         made_of=read_json(args.provenance)["digest"],
         checkpoint_seconds=args.checkpoint_seconds,
     )
+    if gpu:
+        gpu.release()
     return Made(read=[args.data / "manifest.json"], wrote=wrote, scratch=args.out / "checkpoint")
 
 

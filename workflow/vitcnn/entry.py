@@ -18,7 +18,12 @@ def argument_parser(description: str | None) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--log", type=Path, metavar="FILE", help="write the log there (default: stderr)")
+    parser.add_argument(
+        "--log",
+        type=Path,
+        metavar="FILE",
+        help="append the log to FILE and to its .history.log, which Snakemake does not empty (default: stderr)",
+    )
     parser.add_argument(
         "--provenance", type=Path, metavar="FILE", help="write the record there (default: none)"
     )
@@ -42,10 +47,12 @@ def run(
     traceback, which is in the log too.
     """
     args = parser.parse_args()
+    handlers: list[logging.Handler] = [logging.StreamHandler()]
     if args.log:
         args.log.parent.mkdir(parents=True, exist_ok=True)
-    handler = logging.FileHandler(args.log, encoding="utf-8") if args.log else logging.StreamHandler()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", handlers=[handler])
+        files = (args.log, args.log.with_suffix(".history.log"))
+        handlers = [logging.FileHandler(file, encoding="utf-8") for file in files]
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", handlers=handlers)
     log = logging.getLogger("vitcnn")
     log.setLevel(logging.DEBUG if args.log else logging.INFO)
     raise_on_signals()

@@ -1,0 +1,119 @@
+"""GPUs for jobs: one of their own each, however the ones before them ended. The devices are names here."""
+
+import os
+import random
+import subprocess
+import sys
+import time
+
+import pytest
+from conftest import ROOT
+
+from vitcnn.training import gpus
+from vitcnn.training.gpus import take_gpu, visible_gpus
+
+# Takes a slot, claims its GPU by a file that must not be there unless its maker is dead, and works.
+JOB = """
+import os, pathlib, sys, time
+sys.path.insert(0, sys.argv[1])
+from vitcnn.training.gpus import take_gpu
+lock = take_gpu(int(sys.argv[2]))
+mine = pathlib.Path(lock.lock_file).name
+assert mine.startswith(os.environ["CUDA_VISIBLE_DEVICES"] + ".")
+claim = pathlib.Path(mine)
+if claim.exists():
+    try:
+        os.kill(int(claim.read_text()), 0)
+        pathlib.Path("violated").write_text(mine)
+    except ProcessLookupError:
+        pass
+claim.write_text(str(os.getpid()))
+with open("taken", "a") as taken:
+    taken.write(f"{mine}\\n")
+time.sleep(float(sys.argv[3]))
+claim.unlink()
+"""
+
+
+@pytest.mark.parametrize("jobs_per_gpu", [1, 2])
+def test_forty_jobs_on_four_gpus_some_of_them_killed(jobs_per_gpu, tmp_path):
+    environment = os.environ | {"CUDA_VISIBLE_DEVICES": "0,1,2,3", "TMPDIR": str(tmp_path)}
+    for name in gpus._JOB_IDS:
+        environment.pop(name, None)
+    chance = random.Random(jobs_per_gpu)
+    jobs = []
+    for _ in range(40):
+        work = str(chance.uniform(0, 0.5))
+        command = [sys.executable, "-c", JOB, str(ROOT / "workflow"), str(jobs_per_gpu), work]
+        jobs.append(subprocess.Popen(command, cwd=tmp_path, env=environment))
+    to_kill = chance.sample(jobs, 10)
+    for job in to_kill:
+        while job.poll() is None and chance.random() < 0.8:
+            time.sleep(0.1)
+        job.kill()
+    for job in jobs:
+        job.wait(timeout=120)
+    assert not (tmp_path / "violated").exists()
+    assert all(job.returncode == 0 for job in jobs if job not in to_kill)
+    taken = (tmp_path / "taken").read_text().split()
+    assert len(taken) >= 30
+    assert set(taken) == {f"{gpu}.{slot}" for gpu in range(4) for slot in range(jobs_per_gpu)}
+
+
+@pytest.fixture
+def alone(monkeypatch, tmp_path):
+    for name in (*gpus._JOB_IDS, "CUDA_VISIBLE_DEVICES"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(gpus.tempfile, "gettempdir", lambda: str(tmp_path))
+    return monkeypatch
+
+
+@pytest.mark.parametrize(
+    ("value", "names"),
+    [
+        ("0", ["0"]),
+        ("2, 5", ["2", "5"]),
+        ("GPU-8932f937-d72c", ["GPU-8932f937-d72c"]),
+        ("", []),
+        ("-1", []),
+        ("1,-1,0", ["1"]),
+    ],
+)
+def test_what_an_outer_setting_leaves_visible(value, names, alone):
+    alone.setenv("CUDA_VISIBLE_DEVICES", value)
+    assert visible_gpus() == names
+
+
+def test_only_gpus_of_the_outer_setting_are_taken(alone):
+    alone.setenv("CUDA_VISIBLE_DEVICES", "5,7")
+    first = take_gpu()
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "5"
+    alone.setenv("CUDA_VISIBLE_DEVICES", "5,7")
+    second = take_gpu()
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "7"
+    first.release()
+    second.release()
+
+
+@pytest.mark.parametrize("job", gpus._JOB_IDS)
+def test_what_a_scheduler_assigned_is_left_alone(job, alone, tmp_path):
+    alone.setenv(job, "17")
+    alone.setenv("CUDA_VISIBLE_DEVICES", "3")
+    assert take_gpu() is None
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "3"
+    assert not list(tmp_path.iterdir())
+
+
+def test_several_gpus_of_one_allocation_are_shared_out_within_it(alone, tmp_path):
+    alone.setenv("SLURM_JOB_ID", "17")
+    alone.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    lock = take_gpu()
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "0"
+    assert "-17/" in lock.lock_file
+    lock.release()
+
+
+def test_without_a_gpu_nothing_is_taken(alone, tmp_path):
+    alone.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert take_gpu() is None
+    assert not list(tmp_path.iterdir())

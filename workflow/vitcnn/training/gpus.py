@@ -1,0 +1,56 @@
+"""A GPU for each job: several jobs of one machine take different ones.
+
+Snakemake counts GPUs but does not say which one a job has. Here a slot of a GPU is a lock that the
+kernel frees when the job is gone, however it went.
+"""
+
+import logging
+import os
+import tempfile
+import time
+from pathlib import Path
+
+from filelock import FileLock
+
+from vitcnn.locks import hold
+
+log = logging.getLogger(__name__)
+
+VISIBLE = "CUDA_VISIBLE_DEVICES"
+_JOB_IDS = ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID", "JOB_ID")
+
+
+def visible_gpus() -> list[str]:
+    """Return the names of the NVIDIA GPUs that this process may use: of CUDA_VISIBLE_DEVICES, or all."""
+    if VISIBLE in os.environ:
+        named = os.environ[VISIBLE].replace(" ", "").split(",")
+        # As CUDA reads it: what follows an invalid entry is invisible too.
+        end = next((place for place, name in enumerate(named) if name in ("", "-1")), len(named))
+        return named[:end]
+    return sorted(path.name.removeprefix("nvidia") for path in Path("/dev").glob("nvidia[0-9]*"))
+
+
+def take_gpu(jobs_per_gpu: int = 1) -> FileLock | None:
+    """Wait for a free slot of a GPU, let this process see that GPU alone, and return the slot's lock.
+
+    The lock is kept until the process ends. None where there is no GPU, or a scheduler has assigned one.
+    To be called before torch looks for CUDA.
+    """
+    gpus = visible_gpus()
+    job = next((os.environ[name] for name in _JOB_IDS if name in os.environ), "")
+    if not gpus or (job and len(gpus) == 1):
+        return None
+    # Under a scheduler the same numbers may be other devices in another job.
+    folder = Path(tempfile.gettempdir(), f"vitcnn-gpus-{os.getuid()}{f'-{job}' if job else ''}")
+    waited = False
+    while True:
+        for slot in range(jobs_per_gpu):
+            for gpu in gpus:
+                if lock := hold(folder / f"{gpu.replace('/', '_')}.{slot}"):
+                    os.environ[VISIBLE] = gpu
+                    log.info("GPU %s", gpu)
+                    return lock
+        if not waited:
+            log.info("waits for one of the GPUs %s", ", ".join(gpus))
+            waited = True
+        time.sleep(0.2)
