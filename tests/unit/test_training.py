@@ -49,6 +49,7 @@ def test_what_a_run_leaves(data, tmp_path):
     metrics = run(spec_of(), data, tmp_path)
     runtime = read(tmp_path / "runtime.json")
     assert sorted(p.name for p in tmp_path.iterdir()) == [
+        "checkpoint",
         "metrics.json",
         "model.safetensors",
         "predictions.npz",
@@ -150,7 +151,7 @@ def test_bfloat16_trains_and_is_recorded(data, tmp_path):
 def test_a_diverging_loss_stops_the_run(data, tmp_path):
     with pytest.raises(StudyError, match="the training loss became nan in epoch"):
         run(spec_of(lr=1e20, epochs=4), data, tmp_path / "run")
-    assert not (tmp_path / "run").exists()
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["checkpoint"]
 
 
 def test_a_subset_larger_than_the_data(data, tmp_path):
