@@ -1,6 +1,8 @@
 """Fetching: the first source that delivers, against a real HTTP server on loopback."""
 
 import os
+import resource
+import signal
 import threading
 from hashlib import md5, sha256
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -24,6 +26,7 @@ class Server(ThreadingHTTPServer):
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Handler)
         self.script, self.requests, self.ranges, self.etag = [], [], True, '"one"'
+        self.stalled = threading.Event()
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -49,6 +52,11 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(body)))
         self.send_header("ETag", server.etag)
         self.end_headers()
+        if step == "stall":
+            self.wfile.write(body[: len(body) // 2])
+            self.wfile.flush()
+            server.stalled.wait(30)
+            return
         if step == "break":
             self.wfile.write(body[: len(body) // 2])
             self.close_connection = True
@@ -66,6 +74,7 @@ def server(monkeypatch):
     thread.start()
     monkeypatch.setattr(fetch_module.time, "sleep", lambda seconds: None)
     yield server
+    server.stalled.set()
     server.shutdown()
     server.server_close()
 
@@ -112,6 +121,31 @@ def test_a_broken_connection_is_resumed(server, tmp_path):
     first, second = (int(asked.removeprefix("bytes=").rstrip("-")) for asked in server.requests[1:])
     assert server.requests[0] is None
     assert 0 < first < second < len(CONTENT)
+
+
+def test_a_stalling_server_is_left_and_asked_again(server, tmp_path, monkeypatch):
+    monkeypatch.setattr(fetch_module, "TIMEOUT", (1, 0.2))
+    server.script = ["stall"]
+    assert Path(fetched([url(server)], tmp_path)["path"]).read_bytes() == CONTENT
+    assert server.requests[1].startswith("bytes=")  # what had come is kept
+    server.script = ["stall"] * fetch_module.ATTEMPTS
+    server.ranges = False
+    with pytest.raises(StudyError, match=r"Read timed out.*, 6 times"):
+        fetched([url(server, checksum="md5=" + "0" * 32)], tmp_path / "other")
+
+
+def test_a_full_disk_while_downloading(server, tmp_path):
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
+    try:
+        with pytest.raises(StudyError, match=r"data\.tar\.gz\.part: could not be written: File too large"):
+            fetched([url(server)], tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert not list(tmp_path.rglob("data.tar.gz"))
+    assert Path(fetched([url(server)], tmp_path)["path"]).read_bytes() == CONTENT
 
 
 def test_a_server_without_ranges_starts_anew(server, tmp_path):
@@ -196,29 +230,6 @@ def test_a_folder(tmp_path):
     assert (manifest["kind"], manifest["files"], manifest["bytes"]) == ("folder", 1, 5)
     with pytest.raises(StudyError, match="a checksum needs an archive"):
         fetched([f"{tmp_path / 'data'}#md5={'0' * 32}"], tmp_path)
-
-
-def test_kaggle_goes_through_kagglehub(tmp_path, monkeypatch):
-    import kagglehub
-
-    monkeypatch.setattr(kagglehub, "dataset_download", lambda handle: str(tmp_path / handle))
-    (tmp_path / "owner" / "set").mkdir(parents=True)
-    assert fetched(["kaggle:owner/set"], tmp_path)["path"] == str(tmp_path / "owner" / "set")
-
-
-def test_kaggle_says_how_to_get_credentials(tmp_path, monkeypatch):
-    import kagglehub
-    import requests
-
-    def refuse(handle):
-        error = requests.HTTPError("403 Client Error")
-        error.response = requests.Response()
-        error.response.status_code = 403
-        raise error
-
-    monkeypatch.setattr(kagglehub, "dataset_download", refuse)
-    with pytest.raises(StudyError, match=r"API token.*kaggle\.json"):
-        fetched(["kaggle:owner/set"], tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -34,12 +34,13 @@ def nothing_goes_on():
             os.killpg(STARTED.pop().pid, signal.SIGKILL)
 
 
-def start(folder: Path, *arguments: str) -> subprocess.Popen:
+def start(folder: Path, epochs: int = 20) -> subprocess.Popen:
     """Start the workflow in `folder`, in a process group of its own."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.yaml").write_text(yaml.safe_dump(merge(SMALL, CONFIG)))
+    config = merge(SMALL, merge(CONFIG, {"recipes": {"adam10": {"epochs": epochs}}}))
+    (folder / "config.yaml").write_text(yaml.safe_dump(config))
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile")]
-    command += ["--workflow-profile", "none", "--cores", "2", "--directory", str(folder), *arguments]
+    command += ["--workflow-profile", "none", "--cores", "2", "--directory", str(folder)]
     command += ["--configfile", str(folder / "config.yaml")]
     with (folder / "out.txt").open("w") as out:
         process = subprocess.Popen(command, cwd=folder, stdout=out, stderr=out, start_new_session=True)
@@ -133,7 +134,7 @@ def test_a_run_that_ends_after_snakemake_was_killed_is_not_repeated(whole, tmp_p
 
 
 def test_the_second_of_two_says_so_and_stops(tmp_path):
-    first = start(tmp_path)
+    first = start(tmp_path, epochs=10_000)
     wait_for(lambda: in_training(tmp_path), first)
     second = snakemake(tmp_path, config=CONFIG)
     assert second.returncode == 1

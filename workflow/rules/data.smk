@@ -38,12 +38,15 @@ rule copy_dataset:
         "../../envs/data.yaml"
     resources:
         training_slots=ALL_TRAINING_SLOTS,
+        # A guard decides no output, so it is no setting.
+        max_unpacked_gb=STUDY["max_unpacked_gb"],
     params:
         provenance=record_of("copy_dataset"),
         settings=settings_of("copy_dataset"),
     shell:
         "entry copy_dataset --log {log:q} --provenance {params.provenance:q} --settings {params.settings:q}"
         " --fetched {input.manifest:q} --origin {input.origin:q} --manifest {output.manifest:q}"
+        " --max-unpacked-gb {resources.max_unpacked_gb}"
 
 
 rule sort_validation:

@@ -19,7 +19,8 @@ def claim_folder():
     """Let one invocation at a time work in a folder, and none be stopped by what a killed one left there.
 
     The lock is the kernel's. Where it is held, Snakemake's own locks are nobody's, and what it noted as
-    incomplete the records know better.
+    incomplete the records know better. Jobs that go on after their Snakemake was killed are waited for: a
+    plan that was made before they end would have them done again.
     """
     if workflow.dryrun or workflow.execution_settings is None:
         return
@@ -31,6 +32,14 @@ def claim_folder():
             file=sys.stderr,
         )
         sys.exit(1)
+    for lock in [*Path("resources").glob("*/provenance/*.lock"), *Path("results").rglob("*.lock")]:
+        if not hold(lock):
+            print(
+                f"\n{holder(lock)} is still at work in {lock.parent}; waits for its end",
+                file=sys.stderr,
+            )
+            hold(lock, wait=True)
+        lock.unlink(missing_ok=True)
     workflow.persistence.cleanup_locks()
     Path(".snakemake/locks").mkdir()  # which it removes too, and Snakemake needs
     workflow.dag.ignore_incomplete = True

@@ -15,9 +15,14 @@ parser.add_argument("--fetched", required=True, type=Path, help="what fetch_data
 parser.add_argument("--origin", required=True, type=Path, help="where fetch_dataset left it")
 parser.add_argument("--manifest", required=True, type=Path, help="JSON file to write in the folder to make")
 
+parser.add_argument(
+    "--max-unpacked-gb", type=float, default=20, metavar="N", help="refuse larger archives (default: 20)"
+)
+
 
 def main(args):
-    copy_tree(Path(read_json(args.origin)["path"]), args.settings["layout"], args.manifest.parent)
+    origin = Path(read_json(args.origin)["path"])
+    copy_tree(origin, args.settings["layout"], args.manifest.parent, args.max_unpacked_gb)
     return Made(read=[args.fetched], wrote=[args.manifest])
 
 

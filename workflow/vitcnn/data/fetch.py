@@ -2,13 +2,14 @@
 
 import json
 import logging
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 from urllib.parse import unquote, urlsplit
 
 from vitcnn.data.content import content_of, signature_of
@@ -21,6 +22,7 @@ log = logging.getLogger(__name__)
 ATTEMPTS = 6
 TIMEOUT = (10, 60)  # seconds to connect, and between two blocks of data
 _BLOCK = 1 << 18
+_T = TypeVar("_T")
 
 
 class Fetched(NamedTuple):
@@ -95,16 +97,57 @@ def _from_embedded(source: Source, downloads: Path) -> Path:
 
 def _from_kaggle(source: Source, downloads: Path) -> Path:
     import kagglehub
+    from kagglehub.config import get_cache_folder
+    from requests import RequestException
 
+    if not _is_writable(Path(get_cache_folder())):
+        os.environ["KAGGLEHUB_CACHE"] = str(downloads.absolute() / "kagglehub")
+
+    def attempt() -> Path:
+        try:
+            with _default_timeout():
+                return Path(kagglehub.dataset_download(source.location))
+        except (RequestException, kagglehub.exceptions.DataCorruptionError) as error:
+            status = getattr(error.response, "status_code", 0) if isinstance(error, RequestException) else 0
+            if status in (401, 403):
+                raise StudyError(
+                    "Kaggle refused. Make an API token in your Kaggle account's settings and put it where "
+                    "kagglehub looks for it: ~/.kaggle/kaggle.json, or KAGGLE_USERNAME and KAGGLE_KEY"
+                ) from error
+            if status and status != 429 and status < 500:
+                raise StudyError(f"Kaggle did not deliver: {error}") from error
+            raise _PassingFault(f"Kaggle did not deliver: {error}") from error
+        except OSError as error:
+            raise StudyError(f"what Kaggle delivered could not be written: {error}") from error
+        except Exception as error:  # of an archive that cannot be read: kagglehub would take it for whole
+            owner, name = source.location.split("/")[:2]
+            for archive in Path(get_cache_folder(), "datasets", owner, name).glob("*.archive"):
+                archive.unlink()
+            raise _PassingFault(f"what Kaggle delivered is damaged: {error}") from error
+
+    return _persist(source.location, attempt)
+
+
+def _is_writable(folder: Path) -> bool:
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    return os.access(existing, os.W_OK)
+
+
+@contextmanager
+def _default_timeout() -> Iterator[None]:
+    """Let no request of a client that sets no timeout, such as Kaggle's, wait for ever."""
+    from requests.adapters import HTTPAdapter
+
+    send = HTTPAdapter.send
+
+    def impatient(self, request, stream=False, timeout=None, **rest):
+        return send(self, request, stream=stream, timeout=timeout or TIMEOUT, **rest)
+
+    HTTPAdapter.send = impatient
     try:
-        return Path(kagglehub.dataset_download(source.location))
-    except Exception as error:  # kagglehub raises its own, requests' and bare ones
-        if getattr(getattr(error, "response", None), "status_code", None) in (401, 403):
-            raise StudyError(
-                "Kaggle refused. Make an API token in your Kaggle account's settings and put it where "
-                "kagglehub looks for it: ~/.kaggle/kaggle.json, or KAGGLE_USERNAME and KAGGLE_KEY"
-            ) from error
-        raise StudyError(f"Kaggle did not deliver: {error}") from error
+        yield
+    finally:
+        HTTPAdapter.send = send
 
 
 def _from_url(source: Source, downloads: Path) -> Path:
@@ -132,37 +175,53 @@ _FETCHERS: dict[str, Callable[[Source, Path], Path]] = {
 }
 
 
-def download(url: str, target: Path, wait: float = 1.0) -> None:
+class _PassingFault(Exception):
+    """What may be gone a moment later."""
+
+
+def _persist(name: str, attempt: Callable[[], _T], wait: float = 1.0) -> _T:
+    """Return what `attempt` returns, tried again after a passing fault, `wait` seconds later and then 2 `wait`…"""
+    for number in range(ATTEMPTS):
+        try:
+            return attempt()
+        except _PassingFault as fault:
+            if number == ATTEMPTS - 1:
+                raise StudyError(f"{fault}, {ATTEMPTS} times") from fault
+            log.warning("%s: %s; again in %g s", name, fault, wait * 2**number)
+            time.sleep(wait * 2**number)
+    raise AssertionError
+
+
+def download(url: str, target: Path) -> None:
     """Download `url` to `target`, going on where a former attempt broke off.
 
-    A broken connection, a stall, 429 and 5xx are tried again, `wait` seconds later and then twice as
-    long each time; a part that the server has since replaced is dropped (If-Range, RFC 9110 13.1.5).
-    Raises StudyError when the attempts are used up or the server refuses.
+    A broken connection, a stall, 429 and 5xx are tried again, later each time; a part that the server has
+    since replaced is dropped (If-Range, RFC 9110 13.1.5). Raises StudyError when the attempts are used up,
+    the server refuses, or the disk does.
     """
     import requests
 
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(target.name + ".part")
-    reason = ""
-    for attempt in range(ATTEMPTS):
-        if attempt:
-            log.warning("%s: %s; again in %g s", url, reason, wait * 2 ** (attempt - 1))
-            time.sleep(wait * 2 ** (attempt - 1))
+
+    def attempt() -> None:
         try:
             status = _download_part(url, part)
         except requests.RequestException as error:
-            reason = f"the connection failed: {error}"
-            continue
+            raise _PassingFault(f"the connection failed: {error}") from error
+        except OSError as error:
+            raise StudyError(f"{part}: could not be written: {error.strerror}") from error
         if status in (200, 206):
             part.replace(target)
             _validator_file(part).unlink(missing_ok=True)
             return
-        reason = f"the server answered {status}"
         if status == 416:  # the part is no beginning of what the server has
             part.unlink(missing_ok=True)
         elif status != 429 and status < 500:
-            raise StudyError(reason)
-    raise StudyError(f"{reason}, {ATTEMPTS} times")
+            raise StudyError(f"the server answered {status}")
+        raise _PassingFault(f"the server answered {status}")
+
+    _persist(url, attempt)
 
 
 def _download_part(url: str, part: Path) -> int:

@@ -6,6 +6,9 @@ from typing import NamedTuple
 
 READERS = {"cifar10": "cifar", "cifar100": "cifar", "tiny_imagenet": "tiny_imagenet"}  # module by layout
 _HEX_DIGITS = {"md5": 32, "sha256": 64}
+_SECRET = re.compile(
+    r"//[^/]*@|[?&][^=&]*(token|key|secret|password|signature|credential)[^=&]*=", re.IGNORECASE
+)
 
 
 class Source(NamedTuple):
@@ -35,6 +38,11 @@ class Source(NamedTuple):
         if scheme in ("http", "https"):
             if not re.match(r"//[^/\s]+/\S", rest):
                 raise ValueError("is no complete URL of a file")
+            if _SECRET.search(location):  # logs and records name the place
+                raise ValueError(
+                    "has a password or a token in it, which would be written to logs and records; "
+                    "put it into ~/.netrc, or download the file and name its path"
+                )
             return cls("url", location, checksum)
         if scheme == "embedded" and colon:
             return cls("embedded", rest, checksum)

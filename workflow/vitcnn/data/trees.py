@@ -30,14 +30,16 @@ MARKERS = {
 }
 MANIFEST = "copied.json"
 _DEPTH = 4  # how many folders deep a root may lie in what a source delivers
+_BLOCK = 4096  # what a file takes at least, so that many empty ones count too
 
 
-def copy_tree(origin: Path, layout: str, tree: Path) -> dict[str, Any]:
+def copy_tree(origin: Path, layout: str, tree: Path, max_unpacked_gb: float = 20) -> dict[str, Any]:
     """Make `tree` a writable copy of the dataset in `origin`, an archive or a folder; return its manifest.
 
     The root of the dataset is found by its layout's own files, so it does not matter in which folder
     an archive packs it. An existing `tree` is replaced at the end, at once. `origin` is only read.
-    Raises StudyError if it is no dataset of that layout, damaged, or has members that leave its folder.
+    Raises StudyError if it is no dataset of that layout, damaged, has members that leave its folder, or
+    is an archive of more than `max_unpacked_gb` when it is unpacked: then before that is written.
     """
     work = tree.with_name(tree.name + ".part")
     _remove(work)
@@ -50,7 +52,7 @@ def copy_tree(origin: Path, layout: str, tree: Path) -> dict[str, Any]:
             expected = _copy_folder(source, work / "root")
             root = work / "root"
         else:
-            expected = _extract(origin, work / "archive")
+            expected = _extract(origin, work / "archive", max_unpacked_gb)
             root = find_root(work / "archive", layout, origin)
             inside = root.relative_to(work / "archive")
             expected = {
@@ -138,14 +140,32 @@ def _copy_folder(source: Path, target: Path) -> dict[str, int]:
     return expected
 
 
-def _extract(archive: Path, target: Path) -> dict[str, int]:
+class _Limit:
+    """Counts what an archive says its members take, and stops before too much is written."""
+
+    def __init__(self, archive: Path, gigabytes: float) -> None:
+        self.archive = archive
+        self.gigabytes = gigabytes
+        self.left = gigabytes * 1e9
+
+    def count(self, size: int) -> None:
+        self.left -= size + _BLOCK
+        if self.left < 0:
+            raise StudyError(
+                f"{self.archive}: is more than {self.gigabytes:g} GB when it is unpacked, and not unpacked; "
+                "if it is to be trusted, set max_unpacked_gb higher"
+            )
+
+
+def _extract(archive: Path, target: Path, max_unpacked_gb: float) -> dict[str, int]:
     """Extract an archive whose members all stay inside; return the size of each file by its name."""
     target.mkdir()
+    limit = _Limit(archive, max_unpacked_gb)
     try:
         if zipfile.is_zipfile(archive):
-            return _extract_zip(archive, target)
+            return _extract_zip(archive, target, limit)
         if tarfile.is_tarfile(archive):
-            return _extract_tar(archive, target)
+            return _extract_tar(archive, target, limit)
     except (
         EOFError,
         gzip.BadGzipFile,
@@ -158,30 +178,30 @@ def _extract(archive: Path, target: Path) -> dict[str, int]:
     raise StudyError(f"{archive}: is neither a zip nor a tar archive, or is truncated; fetch it again")
 
 
-def _extract_zip(archive: Path, target: Path) -> dict[str, int]:
+def _extract_zip(archive: Path, target: Path, limit: _Limit) -> dict[str, int]:
     with zipfile.ZipFile(archive) as file:
         members = file.infolist()
         for member in members:
             kind = stat.S_IFMT(member.external_attr >> 16)
             plain = kind in (0, stat.S_IFREG, stat.S_IFDIR)
             _refuse_unless_inside(archive, member.filename, plain)
+            limit.count(member.file_size)  # more than it says is never written of a member
         for member in members:
             file.extract(member, target)
         return {_normal(m.filename): m.file_size for m in members if not m.is_dir()}
 
 
-def _extract_tar(archive: Path, target: Path) -> dict[str, int]:
+def _extract_tar(archive: Path, target: Path, limit: _Limit) -> dict[str, int]:
     sizes = {}
     with tarfile.open(archive) as file:
         for member in file:  # read once, front to back: a compressed tar has no index
             _refuse_unless_inside(archive, member.name, member.isfile() or member.isdir())
+            limit.count(member.size)
             file.extract(member, target, filter="data")
             if member.isfile():
                 sizes[_normal(member.name)] = member.size
-        while file.fileobj.read(
-            1 << 20
-        ):  # what follows the last member, so that a checksum at the end is seen
-            pass
+        while rest := file.fileobj.read(1 << 20):  # so that a checksum at the end is seen
+            limit.count(len(rest))
     return sizes
 
 
