@@ -258,6 +258,20 @@ def write_fetched(folder, places):
     return what["sha256"]
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "https://me:secret@x.org/a.zip",
+        "https://x.org/a.zip?token=secret",
+        "https://x.org/a.zip?part=1&X-Amz-Signature=secret",
+    ],
+)
+def test_secrets_have_no_place_in_a_source(text):
+    with pytest.raises(ValueError, match="netrc") as refused:
+        Source.parse(text)
+    assert "secret" not in str(refused.value)
+
+
 def test_the_content_of_a_local_source_follows_its_bytes_alone(tmp_path):
     (tmp_path / "data").mkdir()
     archive = tmp_path / "data" / "a.zip"

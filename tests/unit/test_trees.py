@@ -1,5 +1,6 @@
 """Copies of archives and folders: complete or absent, and nothing outside their folder."""
 
+import gzip
 import io
 import os
 import stat
@@ -198,3 +199,47 @@ def test_embedded_data_are_the_same_every_time(name, tmp_path):
 def test_an_unknown_embedded_dataset():
     with pytest.raises(StudyError, match="embedded:mnist does not exist; there are cifar10"):
         embedded.generate("mnist", Path())
+
+
+def bomb(form, folder, count, size):
+    """Return an archive of `count` files of `size` zeros, small as it lies there."""
+    archive = folder / f"bomb.{form}"
+    if form == "zip":
+        with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
+            for number in range(count):
+                file.writestr(f"data/{number}", bytes(size))
+    else:
+        with tarfile.open(archive, "w:gz") as file:
+            for number in range(count):
+                member = tarfile.TarInfo(f"data/{number}")
+                member.size = size
+                file.addfile(member, io.BytesIO(bytes(size)))
+    return archive
+
+
+@pytest.mark.parametrize(("count", "size"), [(1, 20_000_000), (5000, 0)])
+@pytest.mark.parametrize("form", ["zip", "tar.gz"])
+def test_an_archive_that_unpacks_to_too_much_is_refused_before_it_is_written(form, count, size, tmp_path):
+    archive = bomb(form, tmp_path, count, size)
+    assert archive.stat().st_size < 1_000_000
+    with pytest.raises(StudyError, match=r"more than 0\.01 GB when it is unpacked.*max_unpacked_gb"):
+        copy_tree(archive, "cifar10", tmp_path / "out" / "tree", max_unpacked_gb=0.01)
+    assert not list((tmp_path / "out").rglob("*"))
+
+
+def test_a_zip_that_lies_about_sizes_is_refused(tmp_path):
+    archive = bomb("zip", tmp_path, 1, 5_000_000)
+    content = archive.read_bytes().replace((5_000_000).to_bytes(4, "little"), (10).to_bytes(4, "little"))
+    archive.write_bytes(content)
+    with pytest.raises(StudyError, match="truncated or damaged"):
+        copy_tree(archive, "cifar10", tmp_path / "out" / "tree", max_unpacked_gb=0.001)
+
+
+def test_what_follows_the_members_of_a_tar_counts_too(tmp_path):
+    archive = tmp_path / "long.tar.gz"
+    plain = io.BytesIO()
+    with tarfile.open(fileobj=plain, mode="w") as file:
+        file.addfile(tarfile.TarInfo("batches.meta"))
+    archive.write_bytes(gzip.compress(plain.getvalue() + bytes(50_000_000)))
+    with pytest.raises(StudyError, match="when it is unpacked"):
+        copy_tree(archive, "cifar10", tmp_path / "out" / "tree", max_unpacked_gb=0.01)

@@ -44,10 +44,14 @@ shell.prefix(
 ALL_TRAINING_SLOTS = 100_000
 workflow.register_resource("training_slots", Resource("training_slots", ALL_TRAINING_SLOTS))
 
-# As many training jobs as there are places on GPUs; --resources gpu=N overrides it.
+# As many training jobs at a time as there are places on this machine's GPUs.
 GPU_JOBS = max(1, len(visible_gpus())) * STUDY["jobs_per_gpu"]
-if "gpu" not in workflow.global_resources:
-    workflow.register_resource("gpu", Resource("gpu", GPU_JOBS))
+
+
+def limit_gpu_jobs():
+    """Let no more training jobs run here than have a place on a GPU; --resources gpu=N overrides it."""
+    if workflow.local_exec and "gpu" not in workflow.global_resources:
+        workflow.register_resource("gpu", Resource("gpu", GPU_JOBS))
 
 
 def results_below(folder):

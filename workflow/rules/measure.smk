@@ -2,6 +2,7 @@
 
 
 rule describe_model:
+    localrule: True
     input:
         inputs_of("describe_model"),
     output:

@@ -22,8 +22,6 @@ def claim_folder():
     incomplete the records know better. Jobs that go on after their Snakemake was killed are waited for: a
     plan that was made before they end would have them done again.
     """
-    if workflow.dryrun or workflow.execution_settings is None:
-        return
     path = Path(".snakemake/working.lock")
     Judge.lock = hold(path)  # until this process ends
     if Judge.lock is None:
@@ -57,7 +55,9 @@ class Judge:
     def judge(cls, step):
         if cls.freshness is None:  # the graph has just been begun
             workflow.dag_settings.rerun_triggers = frozenset()  # what .snakemake remembers
-            claim_folder()
+            if workflow.execution_settings is not None and not workflow.dryrun:
+                limit_gpu_jobs()
+                claim_folder()
             rules = {rule.name for rule in workflow.dag.forcerules}
             cls.forced = rules | set(workflow.dag.forcefiles)
         if len(checkpoints.created_output) != cls.packed:

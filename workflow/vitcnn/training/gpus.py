@@ -38,7 +38,10 @@ def take_gpu(jobs_per_gpu: int = 1) -> FileLock | None:
     """
     gpus = visible_gpus()
     job = next((os.environ[name] for name in _JOB_IDS if name in os.environ), "")
-    if not gpus or (job and len(gpus) == 1):
+    if not gpus:
+        return None
+    if job and len(gpus) == 1:
+        log.info("GPU %s, assigned to job %s", gpus[0], job)
         return None
     # Under a scheduler the same numbers may be other devices in another job.
     folder = Path(tempfile.gettempdir(), f"vitcnn-gpus-{os.getuid()}{f'-{job}' if job else ''}")

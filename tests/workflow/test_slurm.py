@@ -1,0 +1,132 @@
+"""The study on a real Slurm: jobs cancelled, requeued, their node drained, Snakemake killed; the same results."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+import slurm
+import yaml
+from conftest import ROOT, SMALL, merge, read, snakemake
+
+CONFIG = {
+    "recipes": {"adam10": {"epochs": 150}},
+    "experiments": {"comparison": {"datasets": ["cifar10"]}, "curves": None, "data_efficiency": None},
+}
+RUNS = [f"cifar10/{model}/adam10/nall/seed{seed}" for model in ("vit", "cnn") for seed in (0, 1)]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cluster(tmp_path_factory):
+    if reason := slurm.missing():
+        if os.environ.get("SLURM_TESTS") == "required":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    found = slurm.Cluster(tmp_path_factory.mktemp("slurm"))
+    try:
+        found.start()
+        yield found
+    finally:
+        found.stop()
+
+
+@pytest.fixture(scope="module")
+def local(tmp_path_factory) -> Path:
+    """The same study without Slurm."""
+    folder = tmp_path_factory.mktemp("local")
+    done = snakemake(folder, config=CONFIG)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.fixture
+def start(tmp_path):
+    """Start the study with the profile; its output is in out.txt."""
+    started = []
+
+    def begin() -> subprocess.Popen:
+        (tmp_path / "config.yaml").write_text(yaml.safe_dump(merge(SMALL, CONFIG)))
+        command = [sys.executable, "-m", "snakemake", "--workflow-profile", "profiles/slurm"]
+        command += ["--directory", tmp_path, "--configfile", tmp_path / "config.yaml"]
+        command += ["--slurm-init-seconds-before-status-checks", "3", "--latency-wait", "20"]
+        with (tmp_path / "out.txt").open("a") as out:
+            process = subprocess.Popen(
+                [str(part) for part in command], cwd=ROOT, stdout=out, stderr=out, start_new_session=True
+            )
+        started.append(process)
+        return process
+
+    yield begin
+    for process in started:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+def history(folder: Path, run: str) -> str:
+    """Return the log of all attempts at a run."""
+    path = folder / "logs/runs" / f"{run}.history.log"
+    return path.read_text() if path.exists() else ""
+
+
+def in_training(folder: Path) -> dict[str, int]:
+    """Return the Slurm job of each run that is being trained."""
+    found = {}
+    for run in RUNS:
+        assigned = [line for line in history(folder, run).splitlines() if "assigned to job" in line]
+        if assigned and "epoch 2 of 150" in history(folder, run):
+            job = int(assigned[-1].rsplit(" ", 1)[1])
+            if slurm.ask("squeue", "-h", "-t", "R", "-j", str(job), "-o", "%i").strip():
+                found[run] = job
+    return found
+
+
+def wait_for_training(folder: Path, process: subprocess.Popen, count: int) -> dict[str, int]:
+    while len(running := in_training(folder)) < count:
+        assert process.poll() is None, (folder / "out.txt").read_text()[-5000:]
+        time.sleep(0.5)
+    return running
+
+
+def assert_same(folder: Path, local: Path) -> None:
+    for run in RUNS:
+        for name in ("metrics.json", "model.safetensors", "predictions.npz"):
+            path = Path("results/runs", run, name)
+            assert (folder / path).read_bytes() == (local / path).read_bytes(), path
+
+
+def test_cancelled_requeued_and_drained(local, start, tmp_path):
+    process = start()
+    jobs = wait_for_training(tmp_path, process, 2)
+    (cancelled, first), (requeued, second), *_ = jobs.items()
+    slurm.ask("scancel", str(first))
+    slurm.ask("scontrol", "requeue", str(second))
+    slurm.ask("scontrol", "update", "NodeName=n4", "State=DRAIN", "Reason=test")
+    try:
+        time.sleep(2)
+        slurm.ask("scontrol", "update", f"JobId={second}", "StartTime=now")  # not after two minutes
+        assert process.wait(600) == 0, (tmp_path / "out.txt").read_text()[-5000:]
+    finally:
+        slurm.ask("scontrol", "update", "NodeName=n4", "State=RESUME")
+    assert_same(tmp_path, local)
+    for run in (cancelled, requeued):
+        assert "attempt 2" in history(tmp_path, run)
+        assert read(tmp_path / "results/runs" / run / "runtime.json")["attempts"] == 2
+    for run in RUNS:
+        assert "GPU 0, assigned to job" in history(tmp_path, run)
+        assert history(tmp_path, run).count("epoch 150 of 150") == 1
+
+
+def test_snakemake_is_killed_and_a_plain_restart_takes_what_its_jobs_make(local, start, tmp_path):
+    first = start()
+    wait_for_training(tmp_path, first, 2)
+    os.killpg(first.pid, signal.SIGKILL)
+    first.wait()
+    assert slurm.ask("squeue", "-h").strip(), "Slurm's jobs go on"
+    assert start().wait(600) == 0, (tmp_path / "out.txt").read_text()[-5000:]
+    assert_same(tmp_path, local)
+    for run in RUNS:
+        assert history(tmp_path, run).count("epoch 150 of 150") == 1, run
