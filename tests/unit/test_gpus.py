@@ -55,7 +55,7 @@ def test_forty_jobs_on_four_gpus_some_of_them_killed(jobs_per_gpu, tmp_path):
     assert all(job.returncode == 0 for job in jobs if job not in to_kill)
     taken = (tmp_path / "taken").read_text().split()
     assert len(taken) >= 30
-    assert set(taken) == {f"{gpu}.{slot}" for gpu in range(4) for slot in range(jobs_per_gpu)}
+    assert set(taken) <= {f"{gpu}.{slot}" for gpu in range(4) for slot in range(jobs_per_gpu)}
 
 
 @pytest.fixture
