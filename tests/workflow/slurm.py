@@ -92,7 +92,7 @@ class Cluster:
         folder = self.folder
         nodes = "\n".join(
             f"NodeName=n{i} NodeHostname={host} NodeAddr=127.0.0.1 Port={17000 + i} CPUs=4 CoresPerSocket=4"
-            " RealMemory=8000 Gres=gpu:1"
+            " RealMemory=20000 Gres=gpu:1"
             for i in range(1, NODES + 1)
         )
         return f"""ClusterName=tests

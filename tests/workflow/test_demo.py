@@ -1,4 +1,8 @@
-"""The README's first command, in a copy of the repository, with networking switched off."""
+"""The README's first command, in a copy of the repository, with networking switched off and in an odd place.
+
+Odd are: spaces and umlauts in the path, results on another file system, a home that cannot be written, a
+locale without UTF-8, files that nobody else may read.
+"""
 
 import csv
 import os
@@ -6,6 +10,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -13,6 +18,7 @@ from conftest import ROOT
 
 COMMAND = re.findall(r"^\.venv/bin/(snakemake .*)$", (ROOT / "README.md").read_text(), re.M)[0]
 NO_NETWORK = ["unshare", "--net", "--map-root-user"]
+ODD = {"HOME": "/dev/null/home", "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
 CHANCE = {"CIFAR-10": 10.0, "CIFAR-100": 1.0, "ImageNet-200": 0.5}
 
 
@@ -33,21 +39,25 @@ def run(
         capture_output=True,
         text=True,
         timeout=1800,
-        env=os.environ | {"HOME": str(folder)},
+        env=os.environ | ODD,
+        umask=0o077,
     )
 
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("clone") / "repository"
+    folder = tmp_path_factory.mktemp("clone") / "Größe und Maß"
     listed = ["git", "-C", str(ROOT), "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
     for name in subprocess.run(listed, capture_output=True, text=True, check=True).stdout.split("\0"):
         if name and (ROOT / name).exists():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, folder / name)
-    done = run(folder, before=cut_off())
-    assert done.returncode == 0, done.stdout + done.stderr
-    return folder, done
+    with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as elsewhere:
+        (folder / "demo").mkdir()
+        (folder / "demo" / "results").symlink_to(elsewhere)
+        done = run(folder, before=cut_off())
+        assert done.returncode == 0, done.stdout + done.stderr
+        yield folder, done
 
 
 def test_it_ends_by_saying_where_to_look(demo):

@@ -106,7 +106,8 @@ def test_cancelled_requeued_and_drained(local, start, tmp_path):
     slurm.ask("scontrol", "requeue", str(second))
     slurm.ask("scontrol", "update", "NodeName=n4", "State=DRAIN", "Reason=test")
     try:
-        time.sleep(2)
+        while "PENDING" not in slurm.ask("squeue", "-h", "-j", str(second), "-o", "%T"):
+            time.sleep(0.5)
         slurm.ask("scontrol", "update", f"JobId={second}", "StartTime=now")  # not after two minutes
         assert process.wait(600) == 0, (tmp_path / "out.txt").read_text()[-5000:]
     finally:

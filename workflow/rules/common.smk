@@ -32,10 +32,11 @@ PAIRS = list(dict.fromkeys((run.dataset, run.model) for run in RUNS))
 
 # `entry train --log …` in a shell command runs workflow/scripts/train.py. The paths of this machine
 # stay out of the rules, where they would count as a change. With conda it is the environment's python.
+# Text and names of files are UTF-8 whatever the locale says.
 python = "python" if workflow.deployment_settings.deployment_method else sys.executable
 scripts = shlex.quote(str(Path(workflow.basedir) / "workflow" / "scripts"))
 shell.prefix(
-    f'set -euo pipefail; entry() ( script=$1; shift; exec {shlex.quote(python)} {scripts}/$script.py "$@" ); '
+    f'set -euo pipefail; entry() ( script=$1; shift; exec {shlex.quote(python)} -X utf8 {scripts}/$script.py "$@" ); '
 )
 
 
