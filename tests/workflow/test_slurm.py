@@ -28,7 +28,7 @@ def cluster(tmp_path_factory):
     try:
         try:
             found.start()
-        except (RuntimeError, OSError) as error:
+        except Exception as error:
             give_up(f"Slurm does not start here: {error}")
         yield found
     finally:

@@ -4,7 +4,7 @@ import logging
 import os
 import platform
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -31,7 +31,11 @@ def holder(path: Path) -> str:
 
 @contextmanager
 def one_at_a_time(path: Path) -> Iterator[bool]:
-    """Hold the lock `path`, which is removed in the end; yield whether another process had to be waited for."""
+    """Hold the lock `path`; yield whether another process had to be waited for.
+
+    In the end it is removed, and so are the folders that were made for it, where nothing else is in them.
+    """
+    new_folders = [folder for folder in path.parents if not folder.exists()]
     lock = hold(path)
     waited = lock is None
     if waited:
@@ -42,3 +46,6 @@ def one_at_a_time(path: Path) -> Iterator[bool]:
     finally:
         path.unlink(missing_ok=True)
         lock.release()
+        with suppress(OSError):
+            for folder in new_folders:
+                folder.rmdir()

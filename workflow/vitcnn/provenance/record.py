@@ -7,7 +7,7 @@ is unfinished, so that nothing half-made passes for whole; at its end it names t
 
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -65,7 +65,6 @@ def recording(path: Path, script: str, settings: Mapping[str, Any]) -> Iterator[
     If the job fails, what was at `path` before is put back, be it nothing.
     """
     former = path.read_text(encoding="utf-8") if path.exists() else None
-    new_folders = [folder for folder in path.parents if not folder.exists()]
     record = made_of(script, settings) | {"inputs": None, "outputs": None}
     _write(path, record)
     made: list[Made] = []
@@ -73,9 +72,6 @@ def recording(path: Path, script: str, settings: Mapping[str, Any]) -> Iterator[
         yield made
     except BaseException:
         write_text(path, former) if former else path.unlink(missing_ok=True)
-        with suppress(OSError):  # what the job left there stays
-            for folder in new_folders:
-                folder.rmdir()
         raise
     with held_back():  # what is made now is finished
         inputs = {str(file): file_digest(file) for file in made[0].read}
