@@ -8,9 +8,7 @@ take turns, so that a busy moment of the machine falls on all of them.
 """
 
 import argparse
-import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
@@ -18,6 +16,7 @@ import time
 from pathlib import Path
 
 import yaml
+from machine import write_figures
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "workflow"))
@@ -26,7 +25,6 @@ from vitcnn.config import check_config
 from vitcnn.files import write_json, write_text
 from vitcnn.provenance.record import Made, recording
 from vitcnn.steps import Steps
-from vitcnn.training.devices import device_name
 
 BESIDE = {  # what each script writes beside its first output
     "fetch_dataset": ["fetched_from.json"],
@@ -122,13 +120,7 @@ def main():
             print(
                 f"{runs:6d} runs, {state:10s} {jobs[state, runs]:6d} jobs  {min(seconds[state, runs]):7.2f} s"
             )
-    import torch
-
-    hardware = {"cpu": device_name(torch.device("cpu")), "cores": os.cpu_count()}
-    versions = {"python": platform.python_version(), "platform": platform.platform()}
-    args.out.write_text(
-        json.dumps({"hardware": hardware, "versions": versions, "results": results}, indent=2) + "\n"
-    )
+    write_figures(args.out, {"results": results})
 
 
 if __name__ == "__main__":

@@ -11,13 +11,13 @@ reject a difference of a point or more at 5 %. What is there from an interrupted
 import argparse
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from machine import write_figures
 from scipy import stats
 
 ROOT = Path(__file__).parents[2]
@@ -103,17 +103,11 @@ def main():
             flush=True,
         )
     if args.out:
-        import torch
-
-        from vitcnn.training.devices import device_name
-
         figures = {
-            "hardware": {"device": device_name(torch.device("cpu")), "cores": os.cpu_count()},
-            "versions": {"python": platform.python_version(), "torch": torch.__version__},
             "dataset": read_json(args.data / "manifest.json")["dataset"],
             "results": results,
         }
-        args.out.write_text(json.dumps(figures, indent=2) + "\n")
+        write_figures(args.out, figures)
 
 
 if __name__ == "__main__":

@@ -9,8 +9,6 @@ entry point, with more images and then with more epochs.
 
 import argparse
 import json
-import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -19,6 +17,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from machine import write_figures
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "workflow"))
@@ -132,18 +131,12 @@ def main():
                 flush=True,
             )
     if args.out:
-        import torch
-
-        from vitcnn.training.devices import device_name
-
         figures = {
-            "hardware": {"device": device_name(torch.device("cpu")), "cores": os.cpu_count()},
-            "versions": {"python": platform.python_version(), "torch": torch.__version__},
             "start_seconds": pairs,
             "start_ratio": {"median": statistics.median(ratios), "min": min(ratios), "max": max(ratios)},
             "growth": growth,
         }
-        args.out.write_text(json.dumps(figures, indent=2) + "\n")
+        write_figures(args.out, figures)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ turns, each after what the other left to be written is on disk. Memory is that o
 import argparse
 import json
 import os
-import platform
 import resource
 import shutil
 import statistics
@@ -20,6 +19,8 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+
+from machine import write_figures
 
 ROOT = Path(__file__).parents[2]
 
@@ -125,19 +126,13 @@ def main():
     print(f"the largest process had {largest / 2**20:.0f} MiB")
     if args.out:
         sys.path.insert(0, str(ROOT / "workflow"))
-        import torch
-
-        from vitcnn.training.devices import device_name
-
         figures = {
-            "hardware": {"device": device_name(torch.device("cpu")), "cores": os.cpu_count()},
-            "python": platform.python_version(),
             "files": sum(len(names) for _, _, names in os.walk(args.folder)),
             "seconds": turns,
             "ours_over_plain": {"median": statistics.median(ratios), "min": min(ratios), "max": max(ratios)},
             "peak_bytes_of_the_largest_process": largest,
         }
-        args.out.write_text(json.dumps(figures, indent=2) + "\n")
+        write_figures(args.out, figures)
 
 
 if __name__ == "__main__":

@@ -12,13 +12,14 @@ large product, dropout and all else left out.
 import argparse
 import json
 import os
-import platform
 import resource
 import statistics
 import subprocess
 import sys
 import time
 from pathlib import Path
+
+from machine import write_figures
 
 ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT / "workflow"), str(ROOT / "tests/unit")]
@@ -258,16 +259,7 @@ def main():
         for precision in args.precision
     ]
     if args.out:
-        import torch
-
-        from vitcnn.training import devices
-
-        device = devices.select_device(args.device)
-        hardware = {"device": devices.device_name(device), "cores": os.cpu_count()}
-        versions = {"python": platform.python_version(), "torch": torch.__version__}
-        args.out.write_text(
-            json.dumps({"hardware": hardware, "versions": versions, "results": results}, indent=2) + "\n"
-        )
+        write_figures(args.out, {"results": results}, args.device)
 
 
 if __name__ == "__main__":

@@ -81,7 +81,7 @@ def table():
         if path.exists():
             figures = json.loads(path.read_text(encoding="utf-8"))
             hardware = figures["hardware"]
-            devices.append(f"{hardware.get('device') or hardware.get('cpu')}, {hardware['cores']} cores")
+            devices.append(f"{hardware['device']}, {hardware['cores']} cores")
             text += "".join(f"| {' | '.join(row)} |\n" for row in rows(figures))
     return f"Measured on {' and '.join(dict.fromkeys(devices))}.\n\n{text}"
 

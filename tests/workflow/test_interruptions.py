@@ -122,8 +122,7 @@ def test_a_run_that_ends_after_snakemake_was_killed_is_not_repeated(whole, tmp_p
     wait_for(lambda: in_training(tmp_path), process)
     process.kill()
     process.wait()
-    locks = lambda: list((tmp_path / "results").rglob("provenance.lock"))  # noqa: E731
-    while locks():
+    while list((tmp_path / "results").rglob("provenance.lock")):
         time.sleep(0.1)
     before = finished(tmp_path)
     assert before

@@ -281,6 +281,10 @@ def test_profiles(study, profile):
     assert study.makes(profile=str(study.repository / "profiles" / profile)) == set()
 
 
+def test_another_executor(study):
+    assert study.plans(profile=str(study.repository / "profiles/slurm")) == set()
+
+
 # Code --------------------------------------------------------------------------------------------
 
 
