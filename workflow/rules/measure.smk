@@ -2,7 +2,6 @@
 
 
 rule describe_model:
-    localrule: True
     input:
         inputs_of("describe_model"),
     output:
@@ -14,6 +13,7 @@ rule describe_model:
         ),
     log:
         "logs/models/{dataset}/{model}.log",
+    localrule: True
     conda:
         "../../envs/train.yaml"
     params:
