@@ -34,7 +34,7 @@ class Kaggle(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.script, self.requests, self.authorization = [], [], set()
         self.content = archive()
-        self.stalled = threading.Event()
+        self.stalled, self.was_waited_out = threading.Event(), False
 
     def handle_error(self, request, client_address):
         """Clients that hang up are part of the tests."""
@@ -59,7 +59,7 @@ class Handler(BaseHTTPRequestHandler):
         if isinstance(step, int):
             return self.send(step, b'{"message": "no"}', "text/plain")
         if step == "stall":
-            server.stalled.wait(30)
+            server.was_waited_out = not server.stalled.wait(30)
             self.close_connection = True
             return None
         if name == "GetDataset":
@@ -159,6 +159,7 @@ def test_a_server_that_stalls_is_left_and_asked_again(calls_before, kaggle, tmp_
     monkeypatch.setattr(fetch_module, "TIMEOUT", (1, 0.3))
     kaggle.script = ["whole"] * calls_before + ["stall"]
     assert is_whole(fetched(tmp_path))
+    assert not kaggle.was_waited_out
 
 
 def test_a_truncated_archive_is_not_taken_for_whole(kaggle, tmp_path):
@@ -171,6 +172,14 @@ def test_an_archive_that_stays_truncated_is_an_error_each_time(kaggle, tmp_path)
     for _ in range(2):
         with pytest.raises(StudyError, match="what Kaggle delivered is damaged"):
             fetched(tmp_path)
+    kaggle.content = archive()
+    assert is_whole(fetched(tmp_path))
+
+
+def test_a_damaged_archive_of_the_right_size_is_not_kept(kaggle, tmp_path):
+    kaggle.content = b"?" * len(kaggle.content)
+    with pytest.raises(StudyError, match="what Kaggle delivered is damaged"):
+        fetched(tmp_path)
     kaggle.content = archive()
     assert is_whole(fetched(tmp_path))
 
