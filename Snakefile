@@ -20,6 +20,7 @@ report: "workflow/report/workflow.rst"
 
 
 include: "workflow/rules/common.smk"
+include: "workflow/rules/cluster.smk"
 include: "workflow/rules/staleness.smk"
 include: "workflow/rules/data.smk"
 include: "workflow/rules/train.smk"
@@ -47,8 +48,10 @@ onstart:
 
 
 onsuccess:
+    drop_last_checkpoints()
     say_where_to_look()
 
 
 onerror:
+    drop_last_checkpoints()
     say_what_is_left()

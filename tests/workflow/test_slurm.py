@@ -1,6 +1,7 @@
 """The study on a real Slurm: jobs cancelled, requeued, their node drained, Snakemake killed; the same results."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,8 +14,10 @@ import slurm
 import yaml
 from conftest import ROOT, SMALL, merge, read, snakemake
 
+EPOCHS = 150
+LAST_EPOCH = f"epoch {EPOCHS} of {EPOCHS}"
 CONFIG = {
-    "recipes": {"adam10": {"epochs": 150}},
+    "recipes": {"adam10": {"epochs": EPOCHS}},
     "experiments": {"comparison": {"datasets": ["cifar10"]}, "curves": None, "data_efficiency": None},
 }
 RUNS = [f"cifar10/{model}/adam10/nall/seed{seed}" for model in ("vit", "cnn") for seed in (0, 1)]
@@ -83,18 +86,39 @@ def in_training(folder: Path) -> dict[str, int]:
     found = {}
     for run in RUNS:
         assigned = [line for line in history(folder, run).splitlines() if "assigned to job" in line]
-        if assigned and "epoch 2 of 150" in history(folder, run):
+        if assigned and f"epoch 2 of {EPOCHS}" in history(folder, run):
             job = int(assigned[-1].rsplit(" ", 1)[1])
             if slurm.ask("squeue", "-h", "-t", "R", "-j", str(job), "-o", "%i").strip():
                 found[run] = job
     return found
 
 
-def wait_for_training(folder: Path, process: subprocess.Popen, count: int) -> dict[str, int]:
-    while len(running := in_training(folder)) < count:
+def wait_for(what, folder: Path, process: subprocess.Popen):
+    """Return what `what` returns as soon as that is anything."""
+    while not (found := what()):
         assert process.poll() is None, (folder / "out.txt").read_text()[-5000:]
         time.sleep(0.5)
-    return running
+    return found
+
+
+def two_in_training(folder: Path) -> dict[str, int] | None:
+    """Return the Slurm job of a run of either setting, once both are being trained."""
+    running = in_training(folder)
+    return running if len(running) == 2 else None
+
+
+def second_in_training(folder: Path) -> tuple[str, str, int] | None:
+    """Return a run that is finished, the one that its Slurm job trains after it, and that job."""
+    for run, job in in_training(folder).items():
+        for first in RUNS:
+            finished = (folder / "results/runs" / first / "metrics.json").exists()
+            if finished and first != run and Path(first).parent == Path(run).parent:
+                return first, run, job
+    return None
+
+
+def node_of(job: int) -> str:
+    return slurm.ask("squeue", "-h", "-t", "R", "-j", str(job), "-o", "%N").strip()
 
 
 def assert_same(folder: Path, local: Path) -> None:
@@ -102,38 +126,45 @@ def assert_same(folder: Path, local: Path) -> None:
         for name in ("metrics.json", "model.safetensors", "predictions.npz"):
             path = Path("results/runs", run, name)
             assert (folder / path).read_bytes() == (local / path).read_bytes(), path
+        assert not (folder / "results/runs" / run / "checkpoint").exists()
 
 
 def test_cancelled_requeued_and_drained(local, start, tmp_path):
     process = start()
-    jobs = wait_for_training(tmp_path, process, 2)
-    (cancelled, first), (requeued, second), *_ = jobs.items()
-    slurm.ask("scancel", str(first))
-    slurm.ask("scontrol", "requeue", str(second))
-    slurm.ask("scontrol", "update", "NodeName=n4", "State=DRAIN", "Reason=test")
+    (requeued, job), _ = wait_for(lambda: two_in_training(tmp_path), tmp_path, process).items()
+    node = node_of(job)
+    slurm.ask("scontrol", "update", f"NodeName={node}", "State=DRAIN", "Reason=test")
+    slurm.ask("scontrol", "requeue", str(job))
     try:
-        while "PENDING" not in slurm.ask("squeue", "-h", "-j", str(second), "-o", "%T"):
-            time.sleep(0.5)
-        slurm.ask("scontrol", "update", f"JobId={second}", "StartTime=now")  # not after two minutes
+        wait_for(
+            lambda: "PENDING" in slurm.ask("squeue", "-h", "-j", str(job), "-o", "%T"), tmp_path, process
+        )
+        slurm.ask("scontrol", "update", f"JobId={job}", "StartTime=now")  # not after two minutes
+        assert wait_for(lambda: node_of(job), tmp_path, process) != node
+        finished, cancelled, other = wait_for(lambda: second_in_training(tmp_path), tmp_path, process)
+        slurm.ask("scancel", str(other))
         assert process.wait(600) == 0, (tmp_path / "out.txt").read_text()[-5000:]
     finally:
-        slurm.ask("scontrol", "update", "NodeName=n4", "State=RESUME")
+        slurm.ask("scontrol", "update", f"NodeName={node}", "State=RESUME")
     assert_same(tmp_path, local)
     for run in (cancelled, requeued):
         assert "attempt 2" in history(tmp_path, run)
-        assert read(tmp_path / "results/runs" / run / "runtime.json")["attempts"] == 2
+        assert read(tmp_path / "results/runs" / run / "runtime.json")["attempts"] >= 2
+    assert read(tmp_path / "results/runs" / finished / "runtime.json")["resumed_epochs"] == EPOCHS
     for run in RUNS:
         assert "GPU 0, assigned to job" in history(tmp_path, run)
-        assert history(tmp_path, run).count("epoch 150 of 150") == 1
+        assert history(tmp_path, run).count(LAST_EPOCH) == 1
+    jobs = {re.findall(r"assigned to job (\d+)", history(tmp_path, run))[0] for run in RUNS}
+    assert len(jobs) == 2, "the seeds of a setting are one job"
 
 
 def test_snakemake_is_killed_and_a_plain_restart_takes_what_its_jobs_make(local, start, tmp_path):
     first = start()
-    wait_for_training(tmp_path, first, 2)
+    wait_for(lambda: two_in_training(tmp_path), tmp_path, first)
     os.killpg(first.pid, signal.SIGKILL)
     first.wait()
     assert slurm.ask("squeue", "-h").strip(), "Slurm's jobs go on"
     assert start().wait(600) == 0, (tmp_path / "out.txt").read_text()[-5000:]
     assert_same(tmp_path, local)
     for run in RUNS:
-        assert history(tmp_path, run).count("epoch 150 of 150") == 1, run
+        assert history(tmp_path, run).count(LAST_EPOCH) == 1, run

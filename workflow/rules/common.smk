@@ -99,7 +99,7 @@ def say_how_long():
     if not names or not workflow.is_main_process:
         return
     if not workflow.local_exec:
-        logger.info(f"\nTo be trained: {len(names)} run(s), each a job of its own on the cluster.")
+        logger.info(f"\nTo be trained: {len(names)} run(s), on the cluster.")
         return
     # In a process of its own: torch stays out of this one, and what fails there stops nothing here.
     jobs = GPU_JOBS if has_gpu(STUDY["device"]) else max(1, workflow.cores // STUDY["threads"])

@@ -39,6 +39,7 @@ def claim_folder():
             hold(lock, wait=True)
         lock.unlink(missing_ok=True)
     workflow.persistence.cleanup_locks()
+    drop_last_checkpoints()
     Path(".snakemake/locks").mkdir()  # which it removes too, and Snakemake needs
     workflow.dag.ignore_incomplete = True
 
