@@ -48,10 +48,8 @@ onstart:
 
 
 onsuccess:
-    drop_last_checkpoints()
     say_where_to_look()
 
 
 onerror:
-    drop_last_checkpoints()
     say_what_is_left()

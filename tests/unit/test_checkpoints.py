@@ -104,22 +104,6 @@ def test_stopped_again_and_again(data, tmp_path, stop_at):
     assert read(tmp_path / "pieces" / "runtime.json")["attempts"] == attempts
 
 
-def test_what_is_deleted_is_made_again_without_training(data, tmp_path, stop_at):
-    spec = spec_of()
-    assert train(spec, data, tmp_path / "whole")
-    assert train(spec, data, tmp_path / "kept", keep_last=True)
-    epoch_seconds = read(tmp_path / "kept/runtime.json")["epoch_seconds"]
-    for name in SEEDED:
-        (tmp_path / "kept" / name).unlink()
-    count = stop_at(0)
-    assert train(spec, data, tmp_path / "kept", keep_last=True)
-    assert count() == 0
-    assert same(tmp_path / "kept", tmp_path / "whole")
-    runtime = read(tmp_path / "kept/runtime.json")
-    assert runtime["epoch_seconds"] == pytest.approx(epoch_seconds, abs=0.01)
-    assert (runtime["attempts"], runtime["resumed_epochs"]) == (2, 2)
-
-
 def test_time_is_that_of_the_work_in_the_result(data, tmp_path, stop_at, monkeypatch):
     """An hour passes between two attempts, and counts for nothing."""
     now = time.perf_counter
@@ -380,9 +364,22 @@ def test_a_duplicate_waits_and_takes_what_was_made(data, tmp_path):
     first.send_signal(signal.SIGCONT)
     assert (first.wait(), second.wait()) == (0, 0)
     log = (tmp_path / "run.log").read_text()
-    assert "made meanwhile by that process" in log
+    assert "is made already" in log
     assert log.count("epoch 12 of 12") == 1
     assert not list((tmp_path / "run").glob("*.lock"))
+
+
+def test_what_is_made_is_left_as_it_is_where_that_is_asked_for(data, tmp_path):
+    run = tmp_path / "run"
+    assert start(run, data).wait() == 0
+    before = (run / "metrics.json").stat()
+    assert start(run, data, "--unless-made").wait() == 0
+    assert (run / "metrics.json").stat() == before
+    (run / "predictions.npz").write_bytes(b"damaged")
+    assert start(run, data, "--unless-made").wait() == 0
+    assert (run / "metrics.json").stat() != before
+    log = (tmp_path / "run.log").read_text()
+    assert (log.count("is made already"), log.count("epoch 12 of 12")) == (1, 2)
 
 
 def test_a_duplicate_goes_on_where_the_first_was_killed(data, tmp_path):

@@ -2,6 +2,8 @@
 
 import io
 import json
+import resource
+import signal
 import threading
 import zipfile
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -196,6 +198,19 @@ def test_an_interrupted_extraction_is_done_again(kaggle, tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         fetched(tmp_path)
     monkeypatch.setattr(zipfile.ZipFile, "extractall", extract)
+    assert is_whole(fetched(tmp_path))
+
+
+def test_a_full_disk_is_said_and_leaves_nothing_to_be_taken_for_whole(kaggle, tmp_path):
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+    try:
+        with pytest.raises(StudyError, match=r"could not be written.*File too large"):
+            fetched(tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
     assert is_whole(fetched(tmp_path))
 
 

@@ -11,6 +11,7 @@ import subprocess
 import time
 from pathlib import Path
 
+NAME = "vitcnn-tests"
 NODES = 4
 CONFIG = Path("/etc/slurm")  # where every command looks, also those that jobs start
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "squeue", "scontrol")
@@ -21,7 +22,11 @@ def missing() -> str:
     absent = [program for program in PROGRAMS if not shutil.which(program)]
     if absent:
         return f"{', '.join(absent)} not installed (Debian: slurmctld slurmd slurm-client munge)"
-    return "" if os.geteuid() == 0 else "Slurm is started by root"
+    if os.geteuid() != 0:
+        return "Slurm is started by root"
+    found = CONFIG / "slurm.conf"
+    ours = not found.exists() or found.read_text().startswith(f"ClusterName={NAME}\n")
+    return "" if ours else f"{found} is of another cluster, which is left alone"
 
 
 def ask(*command: str) -> str:
@@ -63,7 +68,7 @@ class Cluster:
 
     def stop(self) -> None:
         """Cancel what runs and end the daemons."""
-        subprocess.run(["scancel", "--user", "root"], capture_output=True)
+        subprocess.run(["scancel", "--partition", "debug"], capture_output=True)
         for daemon in reversed(self.daemons):
             daemon.send_signal(signal.SIGTERM)
         for daemon in self.daemons:
@@ -95,7 +100,7 @@ class Cluster:
             " RealMemory=20000 Gres=gpu:1"
             for i in range(1, NODES + 1)
         )
-        return f"""ClusterName=tests
+        return f"""ClusterName={NAME}
 SlurmctldHost={host}(127.0.0.1)
 SlurmctldPort=16817
 SlurmUser=root

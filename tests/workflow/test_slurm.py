@@ -57,11 +57,11 @@ def start(tmp_path):
     """Start the study with the profile; its output is in out.txt."""
     started = []
 
-    def begin() -> subprocess.Popen:
+    def begin(*arguments: str) -> subprocess.Popen:
         (tmp_path / "config.yaml").write_text(yaml.safe_dump(merge(SMALL, CONFIG)))
         command = [sys.executable, "-m", "snakemake", "--workflow-profile", "profiles/slurm"]
         command += ["--directory", tmp_path, "--configfile", tmp_path / "config.yaml"]
-        command += ["--slurm-init-seconds-before-status-checks", "3", "--latency-wait", "20"]
+        command += ["--slurm-init-seconds-before-status-checks", "3", "--latency-wait", "20", *arguments]
         with (tmp_path / "out.txt").open("a") as out:
             process = subprocess.Popen(
                 [str(part) for part in command], cwd=ROOT, stdout=out, stderr=out, start_new_session=True
@@ -148,9 +148,8 @@ def test_cancelled_requeued_and_drained(local, start, tmp_path):
         slurm.ask("scontrol", "update", f"NodeName={node}", "State=RESUME")
     assert_same(tmp_path, local)
     for run in (cancelled, requeued):
-        assert "attempt 2" in history(tmp_path, run)
-        assert read(tmp_path / "results/runs" / run / "runtime.json")["attempts"] >= 2
-    assert read(tmp_path / "results/runs" / finished / "runtime.json")["resumed_epochs"] == EPOCHS
+        assert read(tmp_path / "results/runs" / run / "runtime.json")["attempts"] == 2
+    assert "is made already" in history(tmp_path, finished)
     for run in RUNS:
         assert "GPU 0, assigned to job" in history(tmp_path, run)
         assert history(tmp_path, run).count(LAST_EPOCH) == 1
@@ -160,11 +159,33 @@ def test_cancelled_requeued_and_drained(local, start, tmp_path):
 
 def test_snakemake_is_killed_and_a_plain_restart_takes_what_its_jobs_make(local, start, tmp_path):
     first = start()
-    wait_for(lambda: two_in_training(tmp_path), tmp_path, first)
+    jobs = wait_for(lambda: two_in_training(tmp_path), tmp_path, first)
     os.killpg(first.pid, signal.SIGKILL)
     first.wait()
     assert slurm.ask("squeue", "-h").strip(), "Slurm's jobs go on"
     assert start().wait(600) == 0, (tmp_path / "out.txt").read_text()[-5000:]
+    late = next(iter(jobs.values()))  # as one that had waited in the queue until now
+    slurm.ask("scontrol", "requeue", str(late))
+    slurm.ask("scontrol", "update", f"JobId={late}", "StartTime=now")
+    while slurm.ask("squeue", "-h", "-t", "PD,R,CG", "-j", str(late)).strip():
+        time.sleep(0.5)
     assert_same(tmp_path, local)
     for run in RUNS:
         assert history(tmp_path, run).count(LAST_EPOCH) == 1, run
+        if run in jobs:
+            assert "is made already" in history(tmp_path, run).splitlines()[-1]
+
+
+def test_a_run_that_fails_costs_the_others_of_its_group_nothing(start, tmp_path):
+    broken = [RUNS[0], RUNS[3]]  # of one setting the first seed, of the other the second
+    for run in broken:
+        folder = tmp_path / "results/runs" / run
+        folder.mkdir(parents=True)
+        (folder / "checkpoint").write_text("a file where a folder should be")
+    process = start("--retries", "1")
+    assert process.wait(600) == 1
+    for run in RUNS:
+        assert (tmp_path / "results/runs" / run / "metrics.json").exists() == (run not in broken)
+        assert history(tmp_path, run).count(LAST_EPOCH) == (run not in broken)
+        if run not in broken:
+            assert "is made already" in history(tmp_path, run).splitlines()[-1]

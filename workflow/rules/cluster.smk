@@ -1,7 +1,5 @@
 # What is different where jobs go to a cluster.
-import shutil
-
-from snakemake.jobs import GroupJob, GroupJobFactory
+from snakemake.jobs import GroupJob, GroupJobFactory, Job
 
 ON_CLUSTER = workflow.remote_exec or not workflow.local_exec
 
@@ -9,15 +7,21 @@ ON_CLUSTER = workflow.remote_exec or not workflow.local_exec
 # also those that run: then it no longer knows them. Groups of equal jobs are equal, so new ones will do.
 GroupJobFactory.new = lambda self, id, jobs, resources: GroupJob(id, frozenset(jobs), resources)
 
+remove_existing_output = Job.remove_existing_output
 
-def drop_last_checkpoints():
-    """Remove what finished runs have kept: a checkpoint of the end of their training.
 
-    On a cluster Snakemake can delete what is finished: all of a group of jobs of which one failed, and what
-    a job makes that an invocation before has left in the queue. This is what it is then made again from.
+async def keep_finished_runs(job):
+    """Delete what a job is about to make, but for runs: train leaves one that is finished as it is.
+
+    A group is tried again as a whole, and a job that a killed invocation has left in the queue may come
+    when another has long done the same.
     """
-    if workflow.is_main_process:
-        for run in RUNS:
-            kept = run.folder / "checkpoint"
-            if (run.folder / "metrics.json").exists() and (kept / "last.pt").exists():
-                shutil.rmtree(kept)
+    if job.rule.name != "train":
+        await remove_existing_output(job)
+
+
+if workflow.remote_exec:  # in a job of the cluster
+    Job.remove_existing_output = keep_finished_runs
+    workflow.execution_settings.keep_going = (
+        True  # one run of a group fails; the others have their turn
+    )

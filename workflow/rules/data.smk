@@ -10,7 +10,7 @@ rule fetch_dataset:
         origin="resources/{dataset}/fetched_from.json",
     log:
         "logs/{dataset}/fetch.log",
-    priority: 10
+    priority: 20  # what a server refuses is said before anything else starts
     localrule: True
     conda:
         "../../envs/data.yaml"

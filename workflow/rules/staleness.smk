@@ -31,15 +31,16 @@ def claim_folder():
         )
         sys.exit(1)
     for lock in [*Path("resources").glob("*/provenance/*.lock"), *Path("results").rglob("*.lock")]:
-        if not hold(lock):
+        held = hold(lock)
+        if not held:
             print(
                 f"\n{holder(lock)} is still at work in {lock.parent}; waits for its end",
                 file=sys.stderr,
             )
-            hold(lock, wait=True)
+            held = hold(lock, wait=True)
         lock.unlink(missing_ok=True)
+        held.release()
     workflow.persistence.cleanup_locks()
-    drop_last_checkpoints()
     Path(".snakemake/locks").mkdir()  # which it removes too, and Snakemake needs
     workflow.dag.ignore_incomplete = True
 

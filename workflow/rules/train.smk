@@ -27,8 +27,8 @@ rule train:
         settings=settings_of("train"),
         data="resources/{dataset}/packed",
         folder=subpath(output.metrics, parent=True),
-        keep="--keep-last" if ON_CLUSTER else "",
+        again="--unless-made" if ON_CLUSTER else "",
     shell:
         "entry train --log {log:q} --provenance {params.provenance:q} --settings {params.settings:q}"
         " --data {params.data:q} --out {params.folder:q} --device {resources.device}"
-        " --threads {resources.torch_threads} --jobs-per-gpu {resources.jobs_per_gpu} {params.keep}"
+        " --threads {resources.torch_threads} --jobs-per-gpu {resources.jobs_per_gpu} {params.again}"

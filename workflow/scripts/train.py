@@ -55,11 +55,6 @@ parser.add_argument(
     metavar="S",
     help="the most work that a kill may cost (default: 30)",
 )
-parser.add_argument(
-    "--keep-last",
-    action="store_true",
-    help="keep a checkpoint of the end of the training, from which files deleted later are made again",
-)
 
 
 def prepare(args):
@@ -123,12 +118,10 @@ def main(args):
         args.threads,
         made_of=read_json(args.provenance)["digest"],
         checkpoint_seconds=args.checkpoint_seconds,
-        keep_last=args.keep_last,
     )
     if gpu:
         gpu.release()
-    scratch = None if args.keep_last else args.out / "checkpoint"
-    return Made(read=[args.data / "manifest.json"], wrote=wrote, scratch=scratch)
+    return Made(read=[args.data / "manifest.json"], wrote=wrote, scratch=args.out / "checkpoint")
 
 
 if __name__ == "__main__":

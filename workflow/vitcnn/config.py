@@ -17,7 +17,7 @@ import yaml
 from jsonschema import Draft202012Validator, validators
 from jsonschema.exceptions import ValidationError
 
-from vitcnn.data.sources import Source
+from vitcnn.data.sources import Source, shown
 from vitcnn.errors import StudyError
 
 SCHEMAS = Path(__file__).parents[1] / "schemas"
@@ -304,7 +304,7 @@ def _contradictions(config: dict[str, Any]) -> Iterator[str]:
             try:
                 Source.parse(place)
             except ValueError as error:
-                yield f"datasets.{name}.source: {place}: {error}"
+                yield f"datasets.{name}.source: {shown(place)}: {error}"
     for name, model in config["models"].items():
         if model["builder"] not in builders():
             yield (

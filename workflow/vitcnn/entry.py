@@ -28,6 +28,9 @@ def argument_parser(description: str | None) -> argparse.ArgumentParser:
         "--provenance", type=Path, metavar="FILE", help="write the record there (default: none)"
     )
     parser.add_argument(
+        "--unless-made", action="store_true", help="do nothing where --provenance says that it is made"
+    )
+    parser.add_argument(
         "--settings", type=json.loads, default={}, metavar="JSON", help="what decides the output, by name"
     )
     return parser
@@ -63,13 +66,14 @@ def run(
             return
         what = (args.provenance, Path(sys.argv[0]).stem, args.settings)
         with one_at_a_time(args.provenance.with_suffix(".lock")) as waited:
-            if waited and is_made(*what):
-                log.info("made meanwhile by that process")
+            if (waited or args.unless_made) and is_made(*what):
+                log.info("%s: is made already", args.provenance.parent)
                 return
             with recording(*what) as made:
                 made.append(main(args))
         return
     except (StudyError, Interrupted) as error:
+        log.debug("traceback", exc_info=True)
         message = str(error)
     except OSError as error:  # a full disk, a folder that may not be written to
         log.debug("traceback", exc_info=True)

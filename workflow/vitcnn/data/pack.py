@@ -13,7 +13,7 @@ from vitcnn.data.decoded import SPLITS
 from vitcnn.data.packed import MANIFEST_VERSION
 from vitcnn.data.subsets import stratified_order
 from vitcnn.errors import StudyError
-from vitcnn.files import file_digest, read_json, save_array, write_json
+from vitcnn.files import file_digest, read_json, replacing, save_array, write_json, writing
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +69,12 @@ def pack_dataset(
             "damaged": len(unusable),
             "greyscale": found["splits"][split]["greyscale"],
         }
-        save_array(target / f"{split}_images.npy", images)
+        packed = target / f"{split}_images.npy"
+        if unusable:
+            save_array(packed, images)
+        else:  # the same bytes, without a way through this process
+            with writing(packed), replacing(packed) as temporary:
+                shutil.copyfile(decoded / packed.name, temporary)
         save_array(target / f"{split}_labels.npy", labels)
         if split == "train":
             save_array(target / "hold_out.npy", choose_hold_out(images, labels))

@@ -6,9 +6,12 @@ from typing import NamedTuple
 
 READERS = {"cifar10": "cifar", "cifar100": "cifar", "tiny_imagenet": "tiny_imagenet"}  # module by layout
 _HEX_DIGITS = {"md5": 32, "sha256": 64}
-_SECRET = re.compile(
-    r"//[^/]*@|[?&][^=&]*(token|key|secret|password|signature|credential)[^=&]*=", re.IGNORECASE
-)
+_SECRET = re.compile(r"//[^/]*@|[?&][^=&]*(token|key|secret|passw|sig|auth|credential)[^=&]*=", re.IGNORECASE)
+
+
+def shown(text: str) -> str:
+    """Return an entry of a source list as it may be shown: without what looks like a secret."""
+    return re.sub(r"//[^/]*@", "//…@", text.partition("?")[0] + "?…") if _SECRET.search(text) else text
 
 
 class Source(NamedTuple):

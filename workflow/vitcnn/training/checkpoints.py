@@ -22,8 +22,7 @@ from vitcnn.interrupts import Interrupted
 
 log = logging.getLogger(__name__)
 
-NAME, PREVIOUS, LAST = "checkpoint.pt", "previous.pt", "last.pt"
-DAMAGED, ATTEMPTS = "damaged.pt", "attempts.json"
+NAME, PREVIOUS, DAMAGED, ATTEMPTS = "checkpoint.pt", "previous.pt", "damaged.pt", "attempts.json"
 EVERY = 30.0  # seconds of work, the most that a kill costs; a checkpoint takes 0.05
 
 
@@ -31,23 +30,16 @@ class Checkpoints:
     """The checkpoints of one run in `folder`: the newest, and the one before it.
 
     `identity` is a digest of all that decides the result; one of another identity is never used.
-    `signals` fills with the names of signals that ask the process to end. With `keep_last` the state at
-    the end of the training is kept too.
+    `signals` fills with the names of signals that ask the process to end.
     """
 
     def __init__(
-        self,
-        folder: Path,
-        identity: str,
-        every: float = EVERY,
-        signals: Sequence[str] = (),
-        keep_last: bool = False,
+        self, folder: Path, identity: str, every: float = EVERY, signals: Sequence[str] = ()
     ) -> None:
         self.folder = folder
         self.identity = identity
         self.every = every
         self.signals = signals
-        self.keep_last = keep_last
         self.saved_at = time.monotonic()
 
     def count_attempt(self) -> tuple[int, str]:
@@ -75,22 +67,19 @@ class Checkpoints:
     def save(self, state: dict[str, Any]) -> None:
         """Write `state` and keep the one before. Raises StudyError where it fails; the one before stands."""
         path = self.folder / NAME
+        buffer = io.BytesIO()
+        torch.save({"identity": self.identity, "state": state}, buffer)
         with writing(path), replacing(path) as temporary:
-            self._write(temporary, state)
+            with temporary.open("wb") as file:
+                file.write(sha256(buffer.getbuffer()).hexdigest().encode() + b"\n")
+                file.write(buffer.getbuffer())
             if path.exists():
                 path.replace(self.folder / PREVIOUS)
         self.saved_at = time.monotonic()
 
-    def save_last(self, state: Callable[[], dict[str, Any]]) -> None:
-        """Keep `state()`, of the end of the training, where that is asked for. Raises StudyError if it fails."""
-        path = self.folder / LAST
-        if self.keep_last:
-            with writing(path), replacing(path) as temporary:
-                self._write(temporary, state())
-
     def load(self) -> dict[str, Any] | None:
         """Return the newest state that is whole and of this identity, on the CPU, or None."""
-        for path in (self.folder / LAST, self.folder / NAME, self.folder / PREVIOUS):
+        for path in (self.folder / NAME, self.folder / PREVIOUS):
             if not path.exists():
                 continue
             try:
@@ -103,13 +92,6 @@ class Checkpoints:
                 return found["state"]
             log.info("%s: is of other settings, code, data or hardware, and not used", path)
         return None
-
-    def _write(self, path: Path, state: dict[str, Any]) -> None:
-        buffer = io.BytesIO()
-        torch.save({"identity": self.identity, "state": state}, buffer)
-        with path.open("wb") as file:
-            file.write(sha256(buffer.getbuffer()).hexdigest().encode() + b"\n")
-            file.write(buffer.getbuffer())
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -311,11 +311,6 @@ def train(
             test_accuracy,
             trained.epoch_seconds[-1],
         )
-    if trained.logits is None:  # a former attempt came to the end
-        trained.logits = trainer.predict("test")
-    if checkpoints:
-        lap()
-        checkpoints.save_last(state)
     trained.capture_seconds = trainer.capture_seconds
     return trained
 

@@ -39,14 +39,12 @@ def train_run(
     threads: int,
     made_of: str = "",
     checkpoint_seconds: float = EVERY,
-    keep_last: bool = False,
 ) -> list[Path]:
     """Train the run of `spec` on the packed dataset in `data` and write its four files to `folder`.
 
     An interrupted run goes on from its checkpoint in `folder`/checkpoint, if that is of the same spec,
     data, device, threads and `made_of`: a digest of what else decides the result, code and packages. The
-    caller removes that folder, or asks with `keep_last` for a checkpoint of the end of the training too, and
-    leaves it: then files that are deleted later are made again without training.
+    caller removes that folder.
 
     Returns the paths. `metrics.json`, which says that the run is finished, is written last. Raises StudyError if the
     device is absent, the spec does not fit the data, or the training diverges; Interrupted after a signal.
@@ -60,7 +58,7 @@ def train_run(
     data_digest = file_digest(data / "manifest.json")
     identity = digest([spec, data_digest, made_of, precision, device.type, threads])
     with held_back() as signals:
-        checkpoints = Checkpoints(folder / "checkpoint", identity, checkpoint_seconds, signals, keep_last)
+        checkpoints = Checkpoints(folder / "checkpoint", identity, checkpoint_seconds, signals)
         attempt, started = checkpoints.count_attempt()
         log.info(
             "%s on %s, %s, %d threads, attempt %d",
