@@ -132,7 +132,7 @@ def _copy_folder(source: Path, target: Path) -> dict[str, int]:
         for name in part:
             # A hundred thousand small files feel each call that shutil.copyfile makes, and a buffer that is
             # larger than they are: memory of a megabyte comes from the kernel each time.
-            with open(f"{source}/{name}", "rb", 0) as original, open(f"{target}/{name}", "wb", 0) as copied:
+            with (source / name).open("rb", 0) as original, (target / name).open("wb", 0) as copied:
                 shutil.copyfileobj(original, copied, min(expected[name] + 1, 1 << 20))
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
