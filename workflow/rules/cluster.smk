@@ -20,8 +20,11 @@ async def keep_finished_runs(job):
         await remove_existing_output(job)
 
 
-if workflow.remote_exec:  # in a job of the cluster
+if workflow.remote_exec:
     Job.remove_existing_output = keep_finished_runs
-    workflow.execution_settings.keep_going = (
-        True  # one run of a group fails; the others have their turn
-    )
+
+
+def keep_going():
+    """Let the others of a group have their turn where one run fails: --keep-going does not reach groups."""
+    if workflow.remote_exec:
+        workflow.execution_settings.keep_going = True

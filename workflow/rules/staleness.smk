@@ -86,6 +86,7 @@ def inputs_of(rule):
 
     def inputs(wildcards):
         step = getattr(STEPS, rule)(**wildcards)
+        keep_going()
         made_again = pending = ()
         if workflow.is_main_process:
             try:
