@@ -72,7 +72,9 @@ def run(
             with recording(*what) as made:
                 made.append(main(args))
         return
-    except (StudyError, Interrupted) as error:
+    except Interrupted as interrupted:
+        message = str(interrupted)
+    except StudyError as error:
         log.debug("traceback", exc_info=True)
         message = str(error)
     except OSError as error:  # a full disk, a folder that may not be written to
