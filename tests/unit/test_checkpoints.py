@@ -348,6 +348,18 @@ def test_a_disk_that_goes_away_leaves_the_last_checkpoint(store, place, fault, m
     assert read(run / "runtime.json")["attempts"] == 2
 
 
+def test_the_log_holds_the_traceback_and_the_terminal_the_message(data, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/checkpoint").write_text("a file where a folder should be")
+    process = start(tmp_path / "run", data)
+    _, said = process.communicate()
+    assert process.returncode == 1
+    for name in ("run.log", "run.history.log"):
+        assert "Traceback" in (tmp_path / name).read_text()
+    assert "could not be written" in said
+    assert "Traceback" not in said
+
+
 def start_two(folder, data):
     """Return a training that was stopped in its third epoch, and one beside it that waits."""
     log = folder.with_suffix(".log")
