@@ -11,7 +11,7 @@ import subprocess
 import time
 from pathlib import Path
 
-NAME = "vitcnn-tests"
+NAME = "tests"
 NODES = 4
 CONFIG = Path("/etc/slurm")  # where every command looks, also those that jobs start
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "squeue", "scontrol")
@@ -67,7 +67,7 @@ class Cluster:
         self._wait_for(self._all_idle)
 
     def stop(self) -> None:
-        """Cancel what runs and end the daemons."""
+        """Cancel what runs, end the daemons, and remove the configuration."""
         subprocess.run(["scancel", "--partition", "debug"], capture_output=True)
         for daemon in reversed(self.daemons):
             daemon.send_signal(signal.SIGTERM)
@@ -76,6 +76,8 @@ class Cluster:
                 daemon.wait(10)
             except subprocess.TimeoutExpired:
                 daemon.kill()
+        for name in ("slurm.conf", "gres.conf"):
+            (CONFIG / name).unlink(missing_ok=True)
 
     def _launch(self, command: list[str]) -> None:
         with (self.folder / "log" / "daemons.txt").open("a") as out:
