@@ -1,7 +1,5 @@
-# What is different where jobs go to a cluster.
+# What is different where jobs go to a cluster; there workflow.remote_exec is set in each of them.
 from snakemake.jobs import GroupJob, GroupJobFactory, Job
-
-ON_CLUSTER = workflow.remote_exec or not workflow.local_exec
 
 # Snakemake 9.27 keeps groups of jobs in a cache, and merges them there when a checkpoint has been passed,
 # also those that run: then it no longer knows them. Groups of equal jobs are equal, so new ones will do.

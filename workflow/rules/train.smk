@@ -27,7 +27,7 @@ rule train:
         settings=settings_of("train"),
         data="resources/{dataset}/packed",
         folder=subpath(output.metrics, parent=True),
-        again="--unless-made" if ON_CLUSTER else "",
+        again="--unless-made" if workflow.remote_exec else "",
     shell:
         "entry train --log {log:q} --provenance {params.provenance:q} --settings {params.settings:q}"
         " --data {params.data:q} --out {params.folder:q} --device {resources.device}"
