@@ -14,7 +14,7 @@ import slurm
 import yaml
 from conftest import ROOT, SMALL, merge, read, snakemake
 
-EPOCHS = 150
+EPOCHS = 100
 LAST_EPOCH = f"epoch {EPOCHS} of {EPOCHS}"
 CONFIG = {
     "recipes": {"adam10": {"epochs": EPOCHS}},
