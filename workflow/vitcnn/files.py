@@ -21,8 +21,10 @@ SCHEMAS = Path(__file__).parents[1] / "schemas"
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; at the end it takes its name, on an error it is removed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Yield a temporary path beside `path`; at the end it takes its name, on an error it is removed.
+
+    The folder must be there: one that is made anew would be on the wrong disk where a mount was lost.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part{path.suffix}")
     try:
         yield temporary
@@ -51,7 +53,8 @@ def save_array(path: Path, array: "np.ndarray") -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write `text` as UTF-8, atomically."""
+    """Write `text` as UTF-8, atomically, into a folder that is made where it is missing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="\n")
 

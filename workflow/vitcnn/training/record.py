@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import safetensors.torch
 import torch
-from safetensors.torch import save_file
 
 from vitcnn import plan
 from vitcnn.data.packed import Packed, load_packed
@@ -73,7 +73,7 @@ def train_run(
         (folder / "metrics.json").unlink(missing_ok=True)
         with replacing(folder / "model.safetensors") as temporary:
             state = {name: value.cpu().contiguous() for name, value in trained.model.state_dict().items()}
-            save_file(state, temporary)
+            temporary.write_bytes(safetensors.torch.save(state))
         with replacing(folder / "predictions.npz") as temporary:
             np.savez(temporary, logits=trained.logits.numpy(), labels=packed.test.labels)
         runtime = describe_runtime(trained, device, threads, attempt, started)

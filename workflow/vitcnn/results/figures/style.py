@@ -109,5 +109,6 @@ def save_figure(figure: Figure, paths: list[Path], dpi: int) -> None:
     """Write the figure to each path in the format of its ending; the same figure gives the same bytes."""
     undated = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}, ".png": {}}
     for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as temporary:
             figure.savefig(temporary, dpi=dpi, metadata=undated[path.suffix])
