@@ -24,7 +24,7 @@ sys.path.insert(0, str(ROOT / "workflow"))
 
 from vitcnn.config import load_config
 from vitcnn.data.pack import pack_dataset
-from vitcnn.files import read_json, write_json
+from vitcnn.files import file_digest, read_json, write_json
 from vitcnn.plan import Run, run_spec
 
 TRAIN = ROOT / "workflow/scripts/train.py"
@@ -49,7 +49,9 @@ def pack_noise(folder):
         np.save(folder / "decoded" / f"{split}_labels.npy", np.arange(count) % 10)
         splits[split] = {"images": count, "damaged": [], "greyscale": 0}
     classes = [{"id": str(i), "words": str(i)} for i in range(10)]
-    write_json(folder / "report.json", {"dataset": "cifar10", "classes": classes, "splits": splits})
+    sha256 = {path.name: file_digest(path) for path in (folder / "decoded").iterdir()}
+    report = {"dataset": "cifar10", "classes": classes, "splits": splits, "sha256": sha256}
+    write_json(folder / "report.json", report)
     pack_dataset(
         *(folder / name for name in ("report.json", "decoded", "packed")),
         on_damaged="error",

@@ -39,6 +39,18 @@ def preparation(figures):
     yield "preparing Tiny ImageNet", plain, ours, spread(figures["ours_over_plain"]), note
 
 
+def evaluation():
+    """Return the row of what the evaluation after an epoch costs in the reference runs, by their medians."""
+    paths = (HERE.parent / "reference").rglob("runtime.json")
+    runs = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+    shares = [
+        100 * statistics.median(run["evaluation_seconds"]) / statistics.median(run["epoch_seconds"])
+        for run in runs
+    ]
+    share = f"{min(shares):.1f}–{max(shares):.1f} %"
+    return "evaluation after an epoch, beside its training", "", share, "", f"{len(runs)} reference runs"
+
+
 def growth(figures):
     """Yield the rows of start-up, of time by images and of memory by epochs."""
     torch, first = (
@@ -72,6 +84,11 @@ def dry_run(figures):
         yield f"dry run of a study of {runs:,} runs", "", f"{slowest:.1f} s", "", "slowest of its states"
 
 
+def line(cells):
+    """Return a row as Markdown."""
+    return f"| {' | '.join(cells)} |\n"
+
+
 def table():
     """Return the table, with the hardware's name, as Markdown."""
     text = "| | plain | here | ratio (smallest–largest) | |\n|---|---|---|---|---|\n"
@@ -82,8 +99,8 @@ def table():
             figures = json.loads(path.read_text(encoding="utf-8"))
             hardware = figures["hardware"]
             devices.append(f"{hardware['device']}, {hardware['cores']} cores")
-            text += "".join(f"| {' | '.join(row)} |\n" for row in rows(figures))
-    return f"Measured on {' and '.join(dict.fromkeys(devices))}.\n\n{text}"
+            text += "".join(line(row) for row in rows(figures))
+    return f"Measured on {' and '.join(dict.fromkeys(devices))}.\n\n{text}{line(evaluation())}"
 
 
 if __name__ == "__main__":

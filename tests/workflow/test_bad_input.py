@@ -176,11 +176,13 @@ def run_script(name: str, *arguments: str, **options) -> subprocess.CompletedPro
 
 def test_a_full_disk_while_packing(tiny, tmp_path):
     """A limit on the size of files stands in for the disk: the write itself fails."""
+    spoilt = tiny / "train" / WNIDS[0] / "images" / f"{WNIDS[0]}_0.JPEG"
+    spoilt.write_bytes(b"spoilt")  # else the images are moved, which takes no room
     done = snakemake(tmp_path, "resources/imagenet200/validation.json", "--notemp", config=tiny_config(tiny))
     assert done.returncode == 0, done.stderr
     resources = tmp_path / "resources/imagenet200"
     script = ROOT / "workflow/scripts/pack_dataset.py"
-    settings = '{"image_size": 64, "num_classes": 3, "on_damaged": "error"}'
+    settings = '{"image_size": 64, "num_classes": 3, "on_damaged": "skip"}'
     command = f'ulimit -f 64; exec "{sys.executable}" "{script}" --report "{resources}/validation.json"'
     command += f' --record "{resources}/provenance/validate_images.json" --decoded "{resources}/decoded"'
     command += f" --packed '{tmp_path}/packed' --settings '{settings}' --log '{tmp_path}/log'"

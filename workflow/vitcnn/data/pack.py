@@ -26,7 +26,7 @@ def pack_dataset(
 ) -> dict[Path, str]:
     """Write a dataset's packed arrays and, last of all, `manifest.json` with their digests to `target`.
 
-    Returns the digests, SHA-256 by file.
+    Returns the digests, SHA-256 by file. Arrays of images that stay as they are move there from `decoded`.
 
     `report` is what validate.validate_images() returned. Damaged images stop it (`on_damaged` "error") or are
     left out ("skip"). `image_size` and `num_classes` are those that there must be. Raises StudyError for
@@ -46,10 +46,16 @@ def pack_dataset(
         raise StudyError(
             f"{dataset}: has {len(classes)} classes, but datasets.{dataset}.num_classes is {num_classes}"
         )
-    _require_space(decoded, target)
+    unusable = {split: [d["index"] for d in found["splits"][split]["damaged"]] for split in SPLITS}
+    _require_space(decoded, target, [split for split in SPLITS if unusable[split]])
 
     target.mkdir(parents=True, exist_ok=True)
-    counts = {}
+    counts, digests = {}, {}
+
+    def save(name: str, array: np.ndarray) -> None:
+        save_array(target / name, array)
+        digests[target / name] = file_digest(target / name)
+
     for split in SPLITS:
         images = np.load(decoded / f"{split}_images.npy", mmap_mode="r")
         labels = np.load(decoded / f"{split}_labels.npy")
@@ -58,30 +64,29 @@ def pack_dataset(
                 f"{dataset}: images are {images.shape[3]} by {images.shape[2]} pixels, but "
                 f"datasets.{dataset}.image_size is {image_size}"
             )
-        unusable = [d["index"] for d in found["splits"][split]["damaged"]]
-        if unusable:
-            images, labels = np.delete(images, unusable, axis=0), np.delete(labels, unusable)
+        if unusable[split]:
+            images = np.delete(images, unusable[split], axis=0)
+            labels = np.delete(labels, unusable[split])
+            save(f"{split}_images.npy", images)
         empty = sorted(set(range(len(classes))) - set(labels.tolist()))
         if empty:
             raise StudyError(f"{dataset}: no usable {split} image of the class {classes[empty[0]]['id']}")
         counts[split] = {
             "images": len(labels),
-            "damaged": len(unusable),
+            "damaged": len(unusable[split]),
             "greyscale": found["splits"][split]["greyscale"],
         }
-        packed = target / f"{split}_images.npy"
-        if unusable:
-            save_array(packed, images)
-        else:  # the same bytes, without a way through this process
-            with writing(packed), replacing(packed) as temporary:
-                shutil.copyfile(decoded / packed.name, temporary)
-        save_array(target / f"{split}_labels.npy", labels)
+        save(f"{split}_labels.npy", labels)
         if split == "train":
-            save_array(target / "hold_out.npy", choose_hold_out(images, labels))
-            counts["hold_out"] = {"images": int(np.load(target / "hold_out.npy").sum())}
-    files = sorted(target.glob("*.npy"))
-    with ThreadPoolExecutor() as pool:
-        digests = dict(zip(files, pool.map(file_digest, files), strict=True))
+            held_out = choose_hold_out(images, labels)
+            save("hold_out.npy", held_out)
+            counts["hold_out"] = {"images": int(held_out.sum())}
+    for split in SPLITS:
+        if not unusable[split]:  # at the end: what stops it before leaves the decoded arrays whole
+            packed = target / f"{split}_images.npy"
+            with writing(packed), replacing(packed) as temporary:
+                shutil.move(decoded / packed.name, temporary)
+            digests[packed] = found["sha256"][packed.name]
     write_json(
         target / "manifest.json",
         {
@@ -90,7 +95,7 @@ def pack_dataset(
             "image_size": image_size,
             "classes": classes,
             "counts": counts,
-            "sha256": {path.name: digest for path, digest in digests.items()},
+            "sha256": {path.name: digests[path] for path in sorted(digests)},
         },
     )
     log.info("%s: packed %s", dataset, counts)
@@ -115,9 +120,9 @@ def choose_hold_out(images: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return held
 
 
-def _require_space(decoded: Path, target: Path) -> None:
-    """Stop before the first byte where the disk cannot take the packed arrays."""
-    needed = sum(path.stat().st_size for path in decoded.glob("*.npy"))
+def _require_space(decoded: Path, target: Path, rewritten: list[str]) -> None:
+    """Stop before the first byte where the disk cannot take the images of splits that are written anew."""
+    needed = sum((decoded / f"{split}_images.npy").stat().st_size for split in rewritten)
     existing = next(path for path in (target, *target.absolute().parents) if path.exists())
     free = shutil.disk_usage(existing).free
     if free < needed:
