@@ -14,7 +14,11 @@ from vitcnn.training.loop import Images, Trainer
 
 
 class Capture:
-    """Captures as CUDA does: nothing is computed then, later replays read and write the same tensors."""
+    """Stands in for a capture: nothing is computed then, and each replay fills the same output.
+
+    A replay here runs the Python again, so it cannot show a step that moves to other memory: that the memory
+    stays is asserted of the trainer apart.
+    """
 
     def __init__(self):
         self.captured = 0
@@ -37,13 +41,24 @@ def test_each_call_computes_once_and_results_are_their_own():
         seen.append(batch.tolist())
         return batch.float() * 2
 
-    graphed = Graphed(step, capture=capture)
-    batches = [torch.tensor([i, i + 1]) for i in range(8)] + [torch.tensor([9])] + [torch.tensor([3, 4])]
+    graphed = Graphed(step, 2, capture=capture)
+    short = torch.tensor([9])  # first too, as where a training goes on with the last batch of an epoch
+    batches = [short, *(torch.tensor([i, i + 1]) for i in range(8)), short, torch.tensor([3, 4])]
     results = [graphed(batch) for batch in batches]
     assert seen == [batch.tolist() for batch in batches]
     assert [result.tolist() for result in results] == [(2 * batch).tolist() for batch in batches]
     assert capture.captured == 1
-    assert graphed.calls == 9 > WARM_UP  # the short batch is no call of the graph's
+    assert graphed.calls == 9 > WARM_UP  # the short batches are no calls of the graph's
+
+
+def memory(trainer):
+    """Return where everything lies that a step reads or writes from one epoch to the next."""
+    tensors = [trainer.order, *trainer.parameters, *trainer.scale.values()]
+    tensors += trainer.model.state_dict().values()
+    tensors += [tensor for group in trainer.optimizer.get_state().values() for tensor in group]
+    for images in trainer.images.values():
+        tensors += [images.pixels, images.labels, images.rows]
+    return [tensor.data_ptr() for tensor in tensors if isinstance(tensor, torch.Tensor)]
 
 
 @pytest.mark.parametrize("model", ["vit", "cnn"])
@@ -64,8 +79,11 @@ def test_a_replayed_training_is_the_eager_one(model):
         if graphs:
             for name, step in trainer.steps.items():
                 captures.append(Capture())
-                trainer.steps[name] = Graphed(step, capture=captures[-1])
-        left.append([(trainer.train_epoch(), trainer.predict("test")) for _ in range(3)])
+                trainer.steps[name] = Graphed(step, 16, capture=captures[-1])
+        left.append([(trainer.train_epoch(), trainer.predict("test"))])
+        before = memory(trainer)
+        left[-1] += [(trainer.train_epoch(), trainer.predict("test")) for _ in range(2)]
+        assert memory(trainer) == before
         left[-1].append(copy.deepcopy(trainer.model.state_dict()))
         assert all(capture.captured == 1 for capture in captures)
     eager, replayed = left

@@ -16,11 +16,23 @@ CPU = torch.device("cpu")
 CONFIG = load_config(ROOT / "config.yaml")
 
 
+def make_masks(seed, words):
+    """Return masks from 16-bit words, or as on a GPU from a generator of torch's: here the CPU's."""
+    masks = Masks(seed, CPU)
+    if not words:
+        masks.generator = torch.Generator().manual_seed(seed)
+    return masks
+
+
+SOURCES = pytest.mark.parametrize("words", [True, False], ids=["words", "generator"])
+
+
+@SOURCES
 @pytest.mark.parametrize("p", [0.05, 0.1, 0.5, 0.9])
-def test_the_probability_is_exact(p):
+def test_the_probability_is_exact(p, words):
     """10 million draws against the binomial law; the scale is that of the probability used, 1e-5 from p."""
     count = 10_000_000
-    mask, scale = Masks(1, CPU).draw(torch.empty(count), p)
+    mask, scale = make_masks(1, words).draw(torch.empty(count), p)
     assert set(mask.unique().tolist()) == {0.0, 1.0}
     used = 1 - 1 / scale
     assert abs(used - p) < 1e-5
@@ -28,12 +40,13 @@ def test_the_probability_is_exact(p):
     assert abs(float((mask * scale).mean()) - 1) < 5 * (used / (1 - used) / count) ** 0.5
 
 
-def test_elements_draws_and_seeds_are_independent():
+@SOURCES
+def test_elements_draws_and_seeds_are_independent(words):
     """Correlations between neighbours at many distances, between draws and between seeds: none over 5 sd."""
     count = 1 << 21
-    masks = Masks(3, CPU)
+    masks = make_masks(3, words)
     first, second = (masks.draw(torch.empty(count), 0.1)[0].numpy() - 0.9 for _ in "ab")
-    other = Masks(4, CPU).draw(torch.empty(count), 0.1)[0].numpy() - 0.9
+    other = make_masks(4, words).draw(torch.empty(count), 0.1)[0].numpy() - 0.9
     pairs = [(first[:-lag], first[lag:]) for lag in (1, 2, 3, 4, 8, 64, 65, 512, 8320)]
     for a, b in [*pairs, (first, second), (first, other)]:
         assert abs(np.mean(a * b) / 0.09) < 5 / len(a) ** 0.5

@@ -13,6 +13,7 @@ from vitcnn.config import builders, check_config
 from vitcnn.layers import Masks, use_masks
 from vitcnn.measuring.describe import describe_model
 from vitcnn.models import count_parameters, create_model
+from vitcnn.training.loop import safe_memory_format
 
 CONFIG = check_config(yaml.safe_load((ROOT / "config.yaml").read_text()))
 MODELS = ["vit", "cnn", "simple_vit", "simple_cnn"]
@@ -78,15 +79,30 @@ def test_same_loss_and_gradients(model, masks):
     """
     ours, plain = pair(model, "cifar10")
     use_masks(ours, masks)
-    images, labels = torch.randn(16, 3, 32, 32), torch.randint(0, 10, (16,))
+    first_step(ours, plain, 1e-5)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_same_gradients_in_the_memory_format_of_training(model):
+    """In double precision: in fp32 torch's own sums over a batch differ more in channels-last, to 1e-3 for
+    the first norm's bias of the CNN, whose ReLU inputs near 0 change sides.
+    """
+    ours, plain = (module.double() for module in pair(model, "cifar10"))
+    first_step(ours.to(memory_format=safe_memory_format(ours)), plain, 1e-12)
+
+
+def first_step(ours, plain, tolerance):
+    """Assert that loss and gradients of a first step are the same."""
+    dtype = next(plain.parameters()).dtype
+    images, labels = torch.randn(16, 3, 32, 32, dtype=dtype), torch.randint(0, 10, (16,))
     losses = []
     for module in (ours, plain):
         loss = torch.nn.functional.cross_entropy(module.train()(images), labels)
         loss.backward()
         losses.append(loss.item())
-    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+    assert losses[0] == pytest.approx(losses[1], rel=tolerance)
     gradients = {name: p.grad for name, p in plain.named_parameters()}
-    if "vit" in model:
+    if isinstance(plain, reference.EncoderViT):
         gradients = reference.translate(gradients)
         pairs = [(name, p.grad, gradients[name]) for name, p in ours.named_parameters()]
     else:
@@ -94,7 +110,7 @@ def test_same_loss_and_gradients(model, masks):
             (n, p.grad, g) for (n, p), g in zip(ours.named_parameters(), gradients.values(), strict=True)
         ]
     for name, mine, theirs in pairs:
-        assert torch.linalg.norm(mine - theirs) <= 1e-5 * torch.linalg.norm(theirs), name
+        assert torch.linalg.norm(mine - theirs) <= tolerance * torch.linalg.norm(theirs), name
 
 
 def test_dropout_acts_where_torch_puts_it():

@@ -8,6 +8,7 @@ import pytest
 from conftest import WNIDS
 
 from vitcnn.data import pack
+from vitcnn.data.decoded import array_writer
 from vitcnn.data.pack import pack_dataset
 from vitcnn.data.packed import load_packed
 from vitcnn.data.tiny_imagenet import sort_validation
@@ -125,8 +126,46 @@ def test_a_disk_that_fills_up_while_packing_leaves_no_manifest(tiny, tmp_path, m
     with pytest.raises(StudyError, match=r"hold_out\.npy: could not be written .*No space left"):
         pack_it(tmp_path)
     assert [path.name for path in (tmp_path / "packed").iterdir()] == ["train_labels.npy"]
+
+
+def test_what_stops_it_at_the_very_end_costs_no_decoding(tiny, tmp_path, monkeypatch):
+    prepare(tiny, tmp_path)
+    monkeypatch.setattr(pack, "write_json", None)
+    with pytest.raises(TypeError):
+        pack_it(tmp_path)
+    assert (tmp_path / "packed" / "test_images.npy").exists()
+    shutil.rmtree(tmp_path / "packed")  # as Snakemake does with what a failed job made
     monkeypatch.undo()
-    pack_it(tmp_path)  # the decoded arrays are still where they were
+    assert pack_it(tmp_path)["counts"]["test"]["images"] == 6
+    assert sorted(path.name for path in (tmp_path / "decoded").iterdir()) == [
+        "test_labels.npy",
+        "train_labels.npy",
+    ]
+
+
+def test_decoding_anew_leaves_what_a_stopped_packing_has_taken(tiny, tmp_path, monkeypatch):
+    prepare(tiny, tmp_path)
+    monkeypatch.setattr(pack, "write_json", None)
+    with pytest.raises(TypeError):
+        pack_it(tmp_path)
+    images = tmp_path / "packed" / "train_images.npy"
+    before = images.read_bytes()
+    with array_writer(tmp_path / "decoded" / "train_images.npy", (1, 3, 64, 64)):
+        pass
+    assert images.read_bytes() == before
+
+
+def test_on_a_file_system_without_hard_links(tiny, tmp_path, monkeypatch):
+    def refuse(source, target):
+        raise OSError(1, "Operation not permitted")
+
+    prepare(tiny, tmp_path)
+    linked = pack_it(tmp_path)
+    prepare(tiny, tmp_path)
+    monkeypatch.setattr(pack.os, "link", refuse)
+    assert pack_it(tmp_path) == linked
+    for name, digest in linked["sha256"].items():
+        assert file_digest(tmp_path / "packed" / name) == digest
 
 
 def test_loading_maps_the_files_instead_of_reading_them(tiny, tmp_path):

@@ -52,6 +52,7 @@ def array_writer(path: Path, shape: tuple[int, ...]) -> Iterator[ArrayFile]:
     process with SIGBUS.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)  # a packing that was stopped may have left it a second name
     with writing(path), path.open("wb") as file:
         header = {"descr": "|u1", "fortran_order": False, "shape": shape}
         np.lib.format.write_array_header_1_0(file, header)

@@ -1,6 +1,7 @@
 """The packed form that all datasets end in: memory-mapped uint8 arrays and a manifest of digests."""
 
 import logging
+import os
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
@@ -26,7 +27,8 @@ def pack_dataset(
 ) -> dict[Path, str]:
     """Write a dataset's packed arrays and, last of all, `manifest.json` with their digests to `target`.
 
-    Returns the digests, SHA-256 by file. Arrays of images that stay as they are move there from `decoded`.
+    Returns the digests, SHA-256 by file. Arrays of images that stay as they are move there from `decoded`:
+    they have both names until all is written, so that what stops it costs no decoding.
 
     `report` is what validate.validate_images() returned. Damaged images stop it (`on_damaged` "error") or are
     left out ("skip"). `image_size` and `num_classes` are those that there must be. Raises StudyError for
@@ -65,9 +67,12 @@ def pack_dataset(
                 f"datasets.{dataset}.image_size is {image_size}"
             )
         if unusable[split]:
-            images = np.delete(images, unusable[split], axis=0)
-            labels = np.delete(labels, unusable[split])
-            save(f"{split}_images.npy", images)
+            usable = np.delete(np.arange(len(labels)), unusable[split])
+            labels = labels[usable]
+            kept = target / f"{split}_images.npy"
+            _save_rows(kept, images, usable)
+            digests[kept] = file_digest(kept)
+            images = np.load(kept, mmap_mode="r")
         empty = sorted(set(range(len(classes))) - set(labels.tolist()))
         if empty:
             raise StudyError(f"{dataset}: no usable {split} image of the class {classes[empty[0]]['id']}")
@@ -81,12 +86,11 @@ def pack_dataset(
             held_out = choose_hold_out(images, labels)
             save("hold_out.npy", held_out)
             counts["hold_out"] = {"images": int(held_out.sum())}
-    for split in SPLITS:
-        if not unusable[split]:  # at the end: what stops it before leaves the decoded arrays whole
-            packed = target / f"{split}_images.npy"
-            with writing(packed), replacing(packed) as temporary:
-                shutil.move(decoded / packed.name, temporary)
-            digests[packed] = found["sha256"][packed.name]
+    moved = [f"{split}_images.npy" for split in SPLITS if not unusable[split]]
+    for name in moved:
+        with writing(target / name), replacing(target / name) as temporary:
+            _link(decoded / name, temporary)
+        digests[target / name] = found["sha256"][name]
     write_json(
         target / "manifest.json",
         {
@@ -98,6 +102,8 @@ def pack_dataset(
             "sha256": {path.name: digests[path] for path in sorted(digests)},
         },
     )
+    for name in moved:
+        (decoded / name).unlink()
     log.info("%s: packed %s", dataset, counts)
     return digests
 
@@ -118,6 +124,23 @@ def choose_hold_out(images: np.ndarray, labels: np.ndarray) -> np.ndarray:
     held = np.zeros(len(labels), dtype=bool)
     held[stratified_order(labels, keys)[: round(len(labels) * HOLD_OUT_SHARE)]] = True
     return held
+
+
+def _save_rows(path: Path, images: np.ndarray, rows: np.ndarray) -> None:
+    """Save some rows of a mapped array as .npy, atomically and in parts: it may be larger than the memory."""
+    header = {"descr": "|u1", "fortran_order": False, "shape": (len(rows), *images.shape[1:])}
+    with writing(path), replacing(path) as temporary, temporary.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, header)
+        for part in np.array_split(rows, 64):
+            file.write(images[part])
+
+
+def _link(source: Path, target: Path) -> None:
+    """Give a file a second name, or copy it where the file system has no such thing."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
 
 
 def _require_space(decoded: Path, target: Path, rewritten: list[str]) -> None:

@@ -191,8 +191,9 @@ def _decode_chunk(paths: list[str], start: int, file: Path, offset: int) -> tupl
     pixels = np.zeros((len(paths), 3, IMAGE_SIZE, IMAGE_SIZE), dtype=np.uint8)
     damaged, grey = [], 0
     for i, path in enumerate(paths):
+        data = Path(path).read_bytes()  # what cannot be read is no damaged image: a disk may have gone
         try:
-            pixels[i], is_grey = decode_image(Path(path).read_bytes())
+            pixels[i], is_grey = decode_image(data)
             grey += is_grey
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
             damaged.append(Damage(start + i, path, str(error).replace(path, Path(path).name)))

@@ -30,12 +30,15 @@ class Graphed:
     """A function of a batch's positions, run as it is at first and replayed from a graph after that.
 
     What it reads beside the batch, and what it writes, must stay in the same memory. The first calls are
-    as real as any other: each call computes once, whichever way. A batch of another size than the first,
-    as the last of an epoch may be, is never captured.
+    as real as any other: each call computes once, whichever way. A batch of another size than `size`, as
+    the last of an epoch may be, is never captured.
     """
 
-    def __init__(self, step: Step, generators: Iterable[torch.Generator] = (), capture=capture) -> None:
+    def __init__(
+        self, step: Step, size: int, generators: Iterable[torch.Generator] = (), capture=capture
+    ) -> None:
         self.step = step
+        self.size = size
         self.generators = tuple(generators)
         self.capture = capture
         self.calls = 0
@@ -46,17 +49,16 @@ class Graphed:
 
     def __call__(self, batch: Tensor) -> Tensor:
         """Return what the function returns, in memory of its own."""
-        if self.batch is None:
-            self.batch = batch.clone()
-        if len(batch) != len(self.batch):
+        if len(batch) != self.size:
             return self.step(batch)
         self.calls += 1
         if self.calls <= WARM_UP:
             return self.step(batch)
-        self.batch.copy_(batch)
         if self.replay is None:
             before = time.perf_counter()
+            self.batch = batch.clone()
             self.replay, self.output = self.capture(self.step, self.batch, self.generators)
             self.capture_seconds = time.perf_counter() - before
+        self.batch.copy_(batch)
         self.replay()
         return self.output.clone()

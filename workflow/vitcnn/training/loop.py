@@ -24,6 +24,7 @@ from vitcnn.layers import Masks, use_masks
 from vitcnn.models import create_model
 from vitcnn.plan import spec_run
 from vitcnn.training.checkpoints import Checkpoints
+from vitcnn.training.devices import use_deterministic_algorithms
 from vitcnn.training.graphs import Graphed, Step
 from vitcnn.training.optimizers import create_optimizer
 
@@ -104,6 +105,7 @@ class Trainer:
         self.images = images
         self.device = device
         self.precision = precision
+        use_deterministic_algorithms(device)
         torch.manual_seed(spec["seed"])  # initial weights
         self.generator = torch.Generator().manual_seed(stream_seed(spec["seed"], "order and augmentation"))
         self.masks = Masks(stream_seed(spec["seed"], "dropout"), device)
@@ -125,7 +127,10 @@ class Trainer:
         }
         self.stream = contextlib.nullcontext()
         if device.type == "cuda":
-            self.steps = {name: Graphed(step, [self.masks.generator]) for name, step in self.steps.items()}
+            self.steps = {
+                name: Graphed(step, min(self.recipe["batch_size"], len(images[name])), [self.masks.generator])
+                for name, step in self.steps.items()
+            }
             # Nothing can be captured on the default stream.
             stream = torch.cuda.Stream(device)
             stream.wait_stream(torch.cuda.current_stream(device))
@@ -148,7 +153,7 @@ class Trainer:
         self.figures = []
         return loss.mean().item(), int(correct.sum())
 
-    @torch.inference_mode()
+    @torch.no_grad()  # inference mode would mark what a graph shares with the training's
     def predict(self, name: str, between: Callable[[], None] = lambda: None) -> Tensor:
         """Return the logits `(N, classes) float32`, on the CPU, of the images of that name as they are."""
         self.model.eval()

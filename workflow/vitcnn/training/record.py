@@ -52,7 +52,6 @@ def train_run(
     spec = json.loads(canonical_json(spec))  # in one order of keys, wherever it came from
     device = devices.select_device(device_name)
     precision = devices.select_precision(spec["precision"], device)
-    devices.use_deterministic_algorithms(device)
     torch.set_num_threads(threads)
     packed = load_packed(data)
     data_digest = file_digest(data / "manifest.json")
