@@ -34,20 +34,14 @@ RECIPES = {"vit": "adam10", "cnn": "adam10", "simple_vit": "adamw10", "simple_cn
 
 
 def train(data, folder, model, precision, seed, train_size):
-    """Train one run with one thread, if it is not there; return its metrics."""
+    """Train one run with one thread, unless it is there, of these settings and this code; return its metrics."""
     out = folder / f"{model}-{precision}-{seed}"
-    if not (out / "metrics.json").exists():
-        config = load_config(ROOT / "config.yaml") | {"precision": precision}
-        dataset = read_json(data / "manifest.json")["dataset"]
-        spec = run_spec(config, Run(dataset, model, RECIPES[model], train_size, seed))
-        command = [
-            sys.executable,
-            ROOT / "workflow/scripts/train.py",
-            "--settings",
-            json.dumps({"spec": spec}),
-        ]
-        command += ["--data", data, "--out", out, "--threads", "1", "--log", folder / f"{out.name}.log"]
-        subprocess.run(command, check=True)
+    config = load_config(ROOT / "config.yaml") | {"precision": precision}
+    dataset = read_json(data / "manifest.json")["dataset"]
+    spec = run_spec(config, Run(dataset, model, RECIPES[model], train_size, seed))
+    command = [sys.executable, ROOT / "workflow/scripts/train.py", "--settings", json.dumps({"spec": spec})]
+    command += ["--data", data, "--out", out, "--threads", "1", "--log", folder / f"{out.name}.log"]
+    subprocess.run([*command, "--unless-made"], check=True)
     return read_json(out / "metrics.json")
 
 

@@ -5,7 +5,7 @@
 The plain way is PIL transforms by torchvision, a DataLoader as the notebooks call it, fp32 modules of
 torch.nn, torch.optim. Each side is a process of its own, with all cores; they take turns, a pass over the
 same number of images each, so that a busy moment of the machine falls on both. Peak memory is that of the
-process. The floor is the time that a model's matrix products alone take at this machine's rate for one
+process. The floor is the time that this project's matrix products alone take at this machine's rate for one
 large product, measured after each pass, dropout and all else left out.
 """
 
@@ -81,7 +81,11 @@ class Plain:
         workers = 2 if recipe["name"] == "adamw10" else 4 if size == 64 else 0
         self.device = device
         self.loader = torch.utils.data.DataLoader(
-            Dataset(), batch_size=recipe["batch_size"], shuffle=True, num_workers=workers
+            Dataset(),
+            batch_size=recipe["batch_size"],
+            shuffle=True,
+            num_workers=workers,
+            persistent_workers=workers > 0,  # a pass here is a fraction of an epoch: their start is no part
         )
         self.model = reference.create(spec["model"]["name"], size, spec["dataset"]["num_classes"]).to(device)
         optimizer = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[recipe["optimizer"]]
@@ -152,36 +156,38 @@ def serve(side, model, dataset, precision, device_name, count):
 
 
 def flop_per_image(model, dataset):
-    """Return the FLOPs of the matrix products of one image's training step."""
-    import reference
+    """Return the FLOPs of the matrix products of one image's training step, as the project takes it."""
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
+    from vitcnn.layers import Masks, use_masks
+    from vitcnn.models import create_model
+
     spec = spec_of(model, dataset, "fp32")
-    size, classes = spec["dataset"]["image_size"], spec["dataset"]["num_classes"]
-    plain = reference.create(model, size, classes, dropout=0.0).eval()
-    with (
-        torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH),
-        FlopCounterMode(display=False) as count,
-    ):
-        plain(torch.randn(2, 3, size, size, requires_grad=False)).sum().backward()
+    size, trained = spec["dataset"]["image_size"], create_model(spec).train()
+    use_masks(trained, Masks(0, torch.device("cpu")))
+    with FlopCounterMode(display=False) as count:
+        trained(torch.randn(2, 3, size, size)).sum().backward()
     return count.get_total_flops() / 2
 
 
 def matrix_flop_per_second(precision, device):
-    """Return the rate of one large product, in FLOP/s."""
+    """Return the rate of a large product, in FLOP/s: on a CPU one of the size of a batch's, in the cache."""
     import torch
 
+    rows, inner, columns, each = (8192, 8192, 8192, 10) if device.type == "cuda" else (8320, 128, 512, 1)
     dtype = torch.bfloat16 if precision == "bf16" else torch.float32
-    a, b = (torch.randn(shape, device=device, dtype=dtype) for shape in ((8320, 128), (128, 512)))
+    a = torch.randn(rows, inner, device=device, dtype=dtype)
+    b = torch.randn(inner, columns, device=device, dtype=dtype)
     times = []
-    for _ in range(50):
+    for _ in range(50 // each):
         start = time.perf_counter()
-        a @ b
+        for _ in range(each):
+            a @ b
         if device.type == "cuda":
             torch.cuda.synchronize()
-        times.append(time.perf_counter() - start)
-    return 2 * 8320 * 128 * 512 / statistics.median(times[10:])
+        times.append((time.perf_counter() - start) / each)
+    return 2 * rows * inner * columns / statistics.median(times[len(times) // 5 :])
 
 
 def compare(model, dataset, precision, device, repetitions, count):
