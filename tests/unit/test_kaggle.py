@@ -214,14 +214,32 @@ def test_a_full_disk_is_said_and_leaves_nothing_to_be_taken_for_whole(kaggle, tm
     assert is_whole(fetched(tmp_path))
 
 
+def test_a_bomb_is_not_unpacked(kaggle, tmp_path):
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("zeros", bytes(20_000_000))
+    kaggle.content = buffer.getvalue()
+    with pytest.raises(StudyError, match=r"more than 0\.01 GB when it is unpacked.*max_unpacked_gb"):
+        fetch("imagenet200", ["kaggle:owner/set"], tmp_path / "downloads", max_unpacked_gb=0.01)
+    assert not list(tmp_path.rglob("zeros"))
+    assert [name for name, _ in kaggle.requests].count("DownloadDataset") == 1
+
+
+def test_credentials_that_cannot_be_read_are_said(kaggle, tmp_path, monkeypatch):
+    (tmp_path / "credentials").mkdir()
+    (tmp_path / "credentials/kaggle.json").write_text('{"username": ')
+    monkeypatch.setenv("KAGGLE_CONFIG_DIR", str(tmp_path / "credentials"))
+    with pytest.raises(StudyError, match=r"cannot read your credentials, kaggle\.json"):
+        fetched(tmp_path)
+
+
 def test_the_next_place_is_tried(kaggle, tmp_path):
     kaggle.script = [404]
     assert is_whole(fetched(tmp_path, ["kaggle:owner/gone", "kaggle:owner/set"]))
 
 
 def test_a_home_that_cannot_be_written(kaggle, tmp_path, monkeypatch):
-    monkeypatch.delenv("KAGGLEHUB_CACHE")
-    monkeypatch.setattr(fetch_module, "_is_writable", lambda folder: False)
+    monkeypatch.setenv("KAGGLEHUB_CACHE", "/dev/null/cache")
     assert fetched(tmp_path).is_relative_to(tmp_path / "downloads")
 
 

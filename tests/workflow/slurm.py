@@ -122,7 +122,7 @@ SelectType=select/cons_tres
 SelectTypeParameters=CR_Core_Memory
 DefMemPerCPU=250
 SchedulerParameters=sched_min_interval=0,bf_interval=2,batch_sched_delay=0
-MinJobAge=300
+MinJobAge=3600
 KillWait=10
 JobRequeue=1
 JobAcctGatherType=jobacct_gather/linux

@@ -81,10 +81,16 @@ def history(folder: Path, run: str) -> str:
     return path.read_text() if path.exists() else ""
 
 
+def is_finished(folder: Path, run: str) -> bool:
+    return (folder / "results/runs" / run / "metrics.json").exists()
+
+
 def in_training(folder: Path) -> dict[str, int]:
     """Return the Slurm job of each run that is being trained."""
     found = {}
     for run in RUNS:
+        if is_finished(folder, run):
+            continue
         assigned = [line for line in history(folder, run).splitlines() if "assigned to job" in line]
         if assigned and f"epoch 2 of {EPOCHS}" in history(folder, run):
             job = int(assigned[-1].rsplit(" ", 1)[1])
@@ -103,16 +109,15 @@ def wait_for(what, folder: Path, process: subprocess.Popen):
 
 def two_in_training(folder: Path) -> dict[str, int] | None:
     """Return the Slurm job of a run of either setting, once both are being trained."""
-    running = in_training(folder)
-    return running if len(running) == 2 else None
+    of_jobs = {job: run for run, job in in_training(folder).items()}
+    return {run: job for job, run in of_jobs.items()} if len(of_jobs) == 2 else None
 
 
 def second_in_training(folder: Path) -> tuple[str, str, int] | None:
     """Return a run that is finished, the one that its Slurm job trains after it, and that job."""
     for run, job in in_training(folder).items():
         for first in RUNS:
-            finished = (folder / "results/runs" / first / "metrics.json").exists()
-            if finished and first != run and Path(first).parent == Path(run).parent:
+            if is_finished(folder, first) and first != run and Path(first).parent == Path(run).parent:
                 return first, run, job
     return None
 
@@ -167,7 +172,7 @@ def test_snakemake_is_killed_and_a_plain_restart_takes_what_its_jobs_make(local,
     late_run, late = next(iter(jobs.items()))  # as if it had waited in the queue until now
     slurm.ask("scontrol", "requeue", str(late))
     slurm.ask("scontrol", "update", f"JobId={late}", "StartTime=now")
-    while slurm.ask("squeue", "-h", "-t", "PD,R,CG", "-j", str(late)).strip():
+    while slurm.ask("squeue", "-h", "-t", "PD,CF,R,CG", "-j", str(late)).strip():
         time.sleep(0.5)
     assert_same(tmp_path, local)
     for run in RUNS:
@@ -184,7 +189,7 @@ def test_a_run_that_fails_costs_the_others_of_its_group_nothing(start, tmp_path)
     process = start("--retries", "1")
     assert process.wait(600) == 1
     for run in RUNS:
-        assert (tmp_path / "results/runs" / run / "metrics.json").exists() == (run not in broken)
+        assert is_finished(tmp_path, run) == (run not in broken)
         assert history(tmp_path, run).count(LAST_EPOCH) == (run not in broken)
         if run not in broken:
             assert "is made already" in history(tmp_path, run).splitlines()[-1]

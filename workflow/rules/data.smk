@@ -16,6 +16,8 @@ rule fetch_dataset:
         "../../envs/data.yaml"
     resources:
         training_slots=ALL_TRAINING_SLOTS,
+        # A guard decides no output, so it is no setting.
+        max_unpacked_gb=STUDY["max_unpacked_gb"],
     params:
         provenance=record_of("fetch_dataset"),
         settings=settings_of("fetch_dataset"),
@@ -23,6 +25,7 @@ rule fetch_dataset:
     shell:
         "entry fetch_dataset --log {log:q} --provenance {params.provenance:q} --settings {params.settings:q}"
         " --downloads {params.downloads:q} --manifest {output.manifest:q} --origin {output.origin:q}"
+        " --max-unpacked-gb {resources.max_unpacked_gb}"
 
 
 rule copy_dataset:
@@ -38,13 +41,14 @@ rule copy_dataset:
         "../../envs/data.yaml"
     resources:
         training_slots=ALL_TRAINING_SLOTS,
-        # A guard decides no output, so it is no setting.
         max_unpacked_gb=STUDY["max_unpacked_gb"],
     params:
         provenance=record_of("copy_dataset"),
         settings=settings_of("copy_dataset"),
+        unless_made=UNLESS_MADE,
     shell:
         "entry copy_dataset --log {log:q} --provenance {params.provenance:q} --settings {params.settings:q}"
+        " {params.unless_made}"
         " --fetched {input.manifest:q} --origin {input.origin:q} --manifest {output.manifest:q}"
         " --max-unpacked-gb {resources.max_unpacked_gb}"
 
@@ -67,8 +71,10 @@ rule sort_validation:
         provenance=record_of("sort_validation"),
         settings=settings_of("sort_validation"),
         record=input_record_of("sort_validation"),
+        unless_made=UNLESS_MADE,
     shell:
         "entry sort_validation --log {log:q} --provenance {params.provenance:q} --settings {params.settings:q}"
+        " {params.unless_made}"
         " --copied {input.manifest:q} --record {params.record:q} --manifest {output.manifest:q}"
 
 
@@ -132,6 +138,8 @@ checkpoint pack_dataset:
         record=input_record_of("pack_dataset"),
         decoded=subpath(input.train_images, parent=True),
         packed=subpath(output.manifest, parent=True),
+        unless_made=UNLESS_MADE,
     shell:
         "entry pack_dataset --log {log:q} --provenance {params.provenance:q} --settings {params.settings:q}"
+        " {params.unless_made}"
         " --report {input.manifest:q} --record {params.record:q} --decoded {params.decoded:q} --packed {params.packed:q}"

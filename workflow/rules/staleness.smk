@@ -3,6 +3,7 @@
 # decides (workflow/vitcnn/provenance): stale outputs are forced, and inputs that are not stale are
 # `ancient`, so that their times count for nothing.
 import atexit
+import os
 
 from vitcnn.files import canonical_json, write_json
 from vitcnn.locks import hold, holder
@@ -30,7 +31,14 @@ def claim_folder():
             file=sys.stderr,
         )
         sys.exit(1)
-    for lock in [*Path("resources").glob("*/provenance/*.lock"), *Path("results").rglob("*.lock")]:
+    # Not by rglob: before Python 3.12 it fails where a folder goes while it looks.
+    results = (
+        Path(folder, name)
+        for folder, _, names in os.walk("results", followlinks=True)
+        for name in names
+    )
+    locks = [path for path in results if path.suffix == ".lock"]
+    for lock in [*Path("resources").glob("*/provenance/*.lock"), *locks]:
         held = hold(lock)
         if not held:
             print(

@@ -27,8 +27,8 @@ rule train:
         settings=settings_of("train"),
         data="resources/{dataset}/packed",
         folder=subpath(output.metrics, parent=True),
-        again="--unless-made" if workflow.remote_exec else "",
+        unless_made=UNLESS_MADE,
     shell:
         "entry train --log {log:q} --provenance {params.provenance:q} --settings {params.settings:q}"
         " --data {params.data:q} --out {params.folder:q} --device {resources.device}"
-        " --threads {resources.torch_threads} --jobs-per-gpu {resources.jobs_per_gpu} {params.again}"
+        " --threads {resources.torch_threads} --jobs-per-gpu {resources.jobs_per_gpu} {params.unless_made}"

@@ -16,10 +16,14 @@ parser.add_argument("--manifest", required=True, type=Path, help="JSON file to w
 parser.add_argument(
     "--origin", required=True, type=Path, help="JSON file to write: from where, when, to where"
 )
+parser.add_argument(
+    "--max-unpacked-gb", type=float, default=20, metavar="N", help="refuse larger archives (default: 20)"
+)
 
 
 def main(args):
-    fetched = fetch(args.settings["dataset"], args.settings["source"], args.downloads)
+    dataset, source = args.settings["dataset"], args.settings["source"]
+    fetched = fetch(dataset, source, args.downloads, args.max_unpacked_gb)
     write_json(args.origin, fetched.origin)
     write_json(args.manifest, fetched.what)
     return Made(read=[], wrote=[args.manifest, args.origin])

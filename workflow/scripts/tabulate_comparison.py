@@ -24,10 +24,10 @@ def main(args):
     table, note = tables.comparison(runs), tables.note(runs)
     shown = tables.for_people(table)
     title = args.settings["title"]
-    write_text(args.csv, table.to_csv(index=False))
     write_text(args.md, tables.to_markdown(shown, title, note))
     write_text(args.html, tables.to_html(shown, title, note))
     write_text(args.tex, tables.to_latex(shown, title, note))
+    write_text(args.csv, table.to_csv(index=False))  # where it is, all are
     return Made(read=[args.runs], wrote=[args.csv, args.md, args.html, args.tex])
 
 

@@ -1,6 +1,7 @@
 """What all entry points of `workflow/scripts` share: where their log goes, how they end."""
 
 import argparse
+import errno
 import json
 import logging
 import sys
@@ -11,6 +12,8 @@ from vitcnn.errors import StudyError
 from vitcnn.interrupts import Interrupted, raise_on_signals
 from vitcnn.locks import one_at_a_time
 from vitcnn.provenance.record import Made, is_made, recording
+
+_OF_THE_DISK = (errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
 
 
 def argument_parser(description: str | None) -> argparse.ArgumentParser:
@@ -81,9 +84,10 @@ def run(
         log.debug("traceback", exc_info=True)
         where = error.filename2 or error.filename
         message = f"{f'{where}: ' if where else ''}{error.strerror or error}"
-        message += (
-            "; is there room on that disk, and may it be written to? Nothing half-written was left behind"
-        )
+        if error.errno in _OF_THE_DISK:
+            message += (
+                "; is there room on that disk, and may it be written to? Nothing half-written was left behind"
+            )
     except Exception:
         log.exception("a defect, or something nobody thought of")
         if not args.log:

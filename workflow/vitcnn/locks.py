@@ -26,7 +26,9 @@ def hold(path: Path, wait: bool = False) -> FileLock | None:
 
 def holder(path: Path) -> str:
     """Return who holds the lock `path`, in words."""
-    return (path.exists() and path.read_text(encoding="utf-8")) or "another process"
+    with suppress(OSError):  # it may end just now
+        return path.read_text(encoding="utf-8") or "another process"
+    return "another process"
 
 
 @contextmanager

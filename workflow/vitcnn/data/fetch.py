@@ -14,6 +14,7 @@ from urllib.parse import unquote, urlsplit
 
 from vitcnn.data.content import content_of, signature_of
 from vitcnn.data.sources import Source
+from vitcnn.data.trees import refuse_larger
 from vitcnn.errors import StudyError
 from vitcnn.files import file_digest
 
@@ -32,18 +33,19 @@ class Fetched(NamedTuple):
     origin: dict[str, Any]
 
 
-def fetch(dataset: str, places: list[str], downloads: Path) -> Fetched:
+def fetch(dataset: str, places: list[str], downloads: Path, max_unpacked_gb: float = 20) -> Fetched:
     """Fetch `dataset` from the first place of the list that delivers, and return what came from where.
 
     `path` of the origin is the archive or the folder, which stays as it is. Downloads go below
-    `downloads`. Raises StudyError with the reason for each place when none delivers.
+    `downloads`. What kagglehub unpacks may take `max_unpacked_gb`. Raises StudyError with the reason for
+    each place when none delivers.
     """
     failures = []
     for text in places:
         log.info("%s: trying %s", dataset, text)
         try:
             source = Source.parse(text)
-            path = _FETCHERS[source.kind](source, downloads)
+            path = _FETCHERS[source.kind](source, downloads, max_unpacked_gb)
             try:
                 if source.checksum:
                     _verify(path, source.checksum)
@@ -82,20 +84,20 @@ def _verify(path: Path, checksum: tuple[str, str]) -> None:
         raise StudyError(f"{path}: its {algorithm} is {actual}, not {expected}; the file is not used")
 
 
-def _from_path(source: Source, downloads: Path) -> Path:
+def _from_path(source: Source, downloads: Path, max_unpacked_gb: float) -> Path:
     path = Path(source.location)
     if not path.exists():
         raise StudyError("there is nothing at this path")
     return path.resolve()
 
 
-def _from_embedded(source: Source, downloads: Path) -> Path:
+def _from_embedded(source: Source, downloads: Path, max_unpacked_gb: float) -> Path:
     from vitcnn.data import embedded  # NumPy and Pillow, which nothing else here needs
 
     return embedded.generate(source.location, downloads)
 
 
-def _from_kaggle(source: Source, downloads: Path) -> Path:
+def _from_kaggle(source: Source, downloads: Path, max_unpacked_gb: float) -> Path:
     import kagglehub
     from kagglehub.config import get_cache_folder
     from requests import RequestException
@@ -105,7 +107,7 @@ def _from_kaggle(source: Source, downloads: Path) -> Path:
 
     def attempt() -> Path:
         try:
-            with _default_timeout():
+            with _default_timeout(), _limited_extraction(max_unpacked_gb):
                 return Path(kagglehub.dataset_download(source.location))
         except (RequestException, kagglehub.exceptions.DataCorruptionError) as error:
             status = getattr(error.response, "status_code", 0) if isinstance(error, RequestException) else 0
@@ -119,6 +121,10 @@ def _from_kaggle(source: Source, downloads: Path) -> Path:
             raise _PassingFault(f"Kaggle did not deliver: {error}") from error
         except OSError as error:
             raise StudyError(f"what Kaggle delivered could not be written: {error}") from error
+        except json.JSONDecodeError as error:  # what Kaggle answers is requests' own error
+            raise StudyError(f"kagglehub cannot read your credentials, kaggle.json: {error}") from error
+        except StudyError:
+            raise
         except Exception as error:  # of an archive that cannot be read: kagglehub would take it for whole
             owner, name = source.location.split("/")[:2]
             for archive in Path(get_cache_folder(), "datasets", owner, name).glob("*.archive"):
@@ -130,7 +136,7 @@ def _from_kaggle(source: Source, downloads: Path) -> Path:
 
 def _is_writable(folder: Path) -> bool:
     existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    return os.access(existing, os.W_OK)
+    return existing.is_dir() and os.access(existing, os.W_OK)
 
 
 @contextmanager
@@ -150,7 +156,25 @@ def _default_timeout() -> Iterator[None]:
         HTTPAdapter.send = send
 
 
-def _from_url(source: Source, downloads: Path) -> Path:
+@contextmanager
+def _limited_extraction(max_unpacked_gb: float) -> Iterator[None]:
+    """Let kagglehub unpack no archive that would be larger than that; it has no limit of its own."""
+    from kagglehub import http_resolver
+
+    extract = http_resolver._extract_archive
+
+    def bounded(archive: str, target: str) -> None:
+        refuse_larger(Path(archive), max_unpacked_gb)
+        extract(archive, target)
+
+    http_resolver._extract_archive = bounded
+    try:
+        yield
+    finally:
+        http_resolver._extract_archive = extract
+
+
+def _from_url(source: Source, downloads: Path, max_unpacked_gb: float) -> Path:
     # One folder per URL: another URL with the same file name is another file.
     name = unquote(urlsplit(source.location).path).rsplit("/", 1)[-1]
     target = downloads / sha256(source.location.encode()).hexdigest()[:12] / name
@@ -167,7 +191,7 @@ def _from_url(source: Source, downloads: Path) -> Path:
     return target
 
 
-_FETCHERS: dict[str, Callable[[Source, Path], Path]] = {
+_FETCHERS: dict[str, Callable[[Source, Path, float], Path]] = {
     "path": _from_path,
     "embedded": _from_embedded,
     "kaggle": _from_kaggle,
@@ -217,6 +241,10 @@ def download(url: str, target: Path) -> None:
             return
         if status == 416:  # the part is no beginning of what the server has
             part.unlink(missing_ok=True)
+        elif status in (401, 403):
+            raise StudyError(
+                f"the server answered {status}: it wants credentials; those for its host are read from ~/.netrc"
+            )
         elif status != 429 and status < 500:
             raise StudyError(f"the server answered {status}")
         raise _PassingFault(f"the server answered {status}")

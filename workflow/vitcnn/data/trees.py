@@ -158,6 +158,19 @@ class _Limit:
             )
 
 
+def refuse_larger(archive: Path, max_unpacked_gb: float) -> None:
+    """Raise StudyError if a zip or tar archive says that its members take more than that."""
+    limit = _Limit(archive, max_unpacked_gb)
+    if zipfile.is_zipfile(archive):
+        with zipfile.ZipFile(archive) as file:
+            for member in file.infolist():
+                limit.count(member.file_size)
+    elif tarfile.is_tarfile(archive):
+        with tarfile.open(archive) as file:
+            for entry in file:
+                limit.count(entry.size)
+
+
 def _extract(archive: Path, target: Path, max_unpacked_gb: float) -> dict[str, int]:
     """Extract an archive whose members all stay inside; return the size of each file by its name."""
     target.mkdir()

@@ -27,7 +27,8 @@ def visible_gpus() -> list[str]:
         # As CUDA reads it: what follows an invalid entry is invisible too.
         end = next((place for place, name in enumerate(named) if name in ("", "-1")), len(named))
         return named[:end]
-    return sorted(path.name.removeprefix("nvidia") for path in Path("/dev").glob("nvidia[0-9]*"))
+    # CUDA counts those that it sees, whatever the numbers of their files in a container.
+    return [str(number) for number in range(len(list(Path("/dev").glob("nvidia[0-9]*"))))]
 
 
 def take_gpu(jobs_per_gpu: int = 1) -> FileLock | None:

@@ -106,9 +106,12 @@ def band_name(settings: Mapping[str, Any]) -> str:
 
 
 def save_figure(figure: Figure, paths: list[Path], dpi: int) -> None:
-    """Write the figure to each path in the format of its ending; the same figure gives the same bytes."""
+    """Write the figure to each path in the format of its ending; the same figure gives the same bytes.
+
+    The first is the last to be written: where it is, all are.
+    """
     undated = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}, ".png": {}}
-    for path in paths:
+    for path in reversed(paths):
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as temporary:
             figure.savefig(temporary, dpi=dpi, metadata=undated[path.suffix])
