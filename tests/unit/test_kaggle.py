@@ -229,7 +229,7 @@ def test_credentials_that_cannot_be_read_are_said(kaggle, tmp_path, monkeypatch)
     (tmp_path / "credentials").mkdir()
     (tmp_path / "credentials/kaggle.json").write_text('{"username": ')
     monkeypatch.setenv("KAGGLE_CONFIG_DIR", str(tmp_path / "credentials"))
-    with pytest.raises(StudyError, match=r"cannot read your credentials, kaggle\.json"):
+    with pytest.raises(StudyError, match=r"Invalid Kaggle credentials file at .*kaggle\.json"):
         fetched(tmp_path)
 
 

@@ -14,7 +14,7 @@ from urllib.parse import unquote, urlsplit
 
 from vitcnn.data.content import content_of, signature_of
 from vitcnn.data.sources import Source
-from vitcnn.data.trees import refuse_larger
+from vitcnn.data.trees import DAMAGE, refuse_larger
 from vitcnn.errors import StudyError
 from vitcnn.files import file_digest
 
@@ -119,17 +119,15 @@ def _from_kaggle(source: Source, downloads: Path, max_unpacked_gb: float) -> Pat
             if status and status != 429 and status < 500:
                 raise StudyError(f"Kaggle did not deliver: {error}") from error
             raise _PassingFault(f"Kaggle did not deliver: {error}") from error
-        except OSError as error:
-            raise StudyError(f"what Kaggle delivered could not be written: {error}") from error
-        except json.JSONDecodeError as error:  # what Kaggle answers is requests' own error
-            raise StudyError(f"kagglehub cannot read your credentials, kaggle.json: {error}") from error
-        except StudyError:
-            raise
-        except Exception as error:  # of an archive that cannot be read: kagglehub would take it for whole
+        except DAMAGE as error:
             owner, name = source.location.split("/")[:2]
             for archive in Path(get_cache_folder(), "datasets", owner, name).glob("*.archive"):
-                archive.unlink()
+                archive.unlink()  # kagglehub would take it for whole
             raise _PassingFault(f"what Kaggle delivered is damaged: {error}") from error
+        except OSError as error:
+            raise StudyError(f"what Kaggle delivered could not be written: {error}") from error
+        except kagglehub.exceptions.UnauthenticatedError as error:
+            raise StudyError(f"Kaggle wants to know who asks: {error}") from error
 
     return _persist(source.location, attempt)
 

@@ -29,6 +29,15 @@ MARKERS = {
     "tiny_imagenet": ("wnids.txt", "words.txt", "train", "val"),
 }
 MANIFEST = "copied.json"
+# What reading a damaged archive raises.
+DAMAGE = (
+    EOFError,
+    gzip.BadGzipFile,
+    lzma.LZMAError,
+    zlib.error,
+    zipfile.BadZipFile,
+    tarfile.TarError,
+)
 _DEPTH = 4  # how many folders deep a root may lie in what a source delivers
 _BLOCK = 4096  # what a file takes at least, so that many empty ones count too
 
@@ -159,7 +168,10 @@ class _Limit:
 
 
 def refuse_larger(archive: Path, max_unpacked_gb: float) -> None:
-    """Raise StudyError if a zip or tar archive says that its members take more than that."""
+    """Raise StudyError if a zip or tar archive says that its members take more than that.
+
+    Raises one of DAMAGE if it cannot be read.
+    """
     limit = _Limit(archive, max_unpacked_gb)
     if zipfile.is_zipfile(archive):
         with zipfile.ZipFile(archive) as file:
@@ -169,6 +181,8 @@ def refuse_larger(archive: Path, max_unpacked_gb: float) -> None:
         with tarfile.open(archive) as file:
             for entry in file:
                 limit.count(entry.size)
+    else:
+        raise tarfile.ReadError("it is neither a zip nor a tar archive")
 
 
 def _extract(archive: Path, target: Path, max_unpacked_gb: float) -> dict[str, int]:
@@ -180,14 +194,7 @@ def _extract(archive: Path, target: Path, max_unpacked_gb: float) -> dict[str, i
             return _extract_zip(archive, target, limit)
         if tarfile.is_tarfile(archive):
             return _extract_tar(archive, target, limit)
-    except (
-        EOFError,
-        gzip.BadGzipFile,
-        lzma.LZMAError,
-        zlib.error,
-        zipfile.BadZipFile,
-        tarfile.TarError,
-    ) as error:
+    except DAMAGE as error:
         raise StudyError(f"{archive}: is truncated or damaged ({error}); fetch it again") from error
     raise StudyError(f"{archive}: is neither a zip nor a tar archive, or is truncated; fetch it again")
 
