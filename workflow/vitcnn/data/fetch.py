@@ -126,8 +126,13 @@ def _from_kaggle(source: Source, downloads: Path, max_unpacked_gb: float) -> Pat
             raise _PassingFault(f"what Kaggle delivered is damaged: {error}") from error
         except OSError as error:
             raise StudyError(f"what Kaggle delivered could not be written: {error}") from error
-        except kagglehub.exceptions.UnauthenticatedError as error:
-            raise StudyError(f"Kaggle wants to know who asks: {error}") from error
+        except (
+            kagglehub.exceptions.BackendError,
+            kagglehub.exceptions.CredentialError,
+            kagglehub.exceptions.NotFoundError,
+            kagglehub.exceptions.UnauthenticatedError,
+        ) as error:
+            raise StudyError(f"Kaggle did not deliver: {error}") from error
 
     return _persist(source.location, attempt)
 
