@@ -102,7 +102,9 @@ def say_how_long():
         logger.info(f"\nTo be trained: {len(names)} run(s), on the cluster.")
         return
     # In a process of its own: torch stays out of this one, and what fails there stops nothing here.
-    jobs = GPU_JOBS if has_gpu(STUDY["device"]) else max(1, workflow.cores // STUDY["threads"])
+    jobs = max(1, workflow.cores // STUDY["threads"])
+    if has_gpu(STUDY["device"]):
+        jobs = min(jobs, GPU_JOBS)
     command = [
         sys.executable,
         f"{workflow.basedir}/workflow/scripts/estimate_time.py",

@@ -44,8 +44,10 @@ def main(args):
 
     device = devices.select_device(config["device"])
     torch.set_num_threads(config["threads"])
+    torch.zeros((), device=device)  # a GPU wakes up
+    start = time.perf_counter() - started  # what each job does too, before its first step
     jobs = args.jobs or (max(1, os.cpu_count() // config["threads"]) if device.type == "cpu" else 1)
-    seconds = estimate.estimate_seconds(config, runs, RESOURCES, device)
+    seconds = estimate.estimate_seconds(config, runs, RESOURCES, device, start)
     absent = [name for name in plan.datasets_of(runs) if not known_images(config, name, RESOURCES)]
     if absent:
         print(f"Not there yet, and taken to be of the published size: {', '.join(absent)}.")

@@ -47,9 +47,13 @@ def measure_pace(spec: Mapping[str, Any], device: torch.device) -> Pace:
 
 
 def estimate_seconds(
-    config: Mapping[str, Any], runs: Iterable[plan.Run], resources: Path, device: torch.device
+    config: Mapping[str, Any],
+    runs: Iterable[plan.Run],
+    resources: Path,
+    device: torch.device,
+    start: float = 0.0,
 ) -> dict[plan.Run, float]:
-    """Return the seconds that each run takes on `device`, training and evaluation.
+    """Return the seconds that each run takes on `device`: `start`, training and evaluation.
 
     Models are timed once for all runs that differ in the number of images, in classes or in their seed.
     """
@@ -62,7 +66,7 @@ def estimate_seconds(
         if alike not in paces:
             paces[alike] = measure_pace(spec, device)
         trained, predicted = image_passes(config, run, resources)
-        seconds[run] = trained * paces[alike].train + predicted * paces[alike].predict
+        seconds[run] = start + trained * paces[alike].train + predicted * paces[alike].predict
     return seconds
 
 
