@@ -181,11 +181,11 @@ class Hostile:
 
 def test_no_code_of_the_file_is_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    keeper = Checkpoints(tmp_path / "checkpoint", "mine")
+    keeper = Checkpoints(tmp_path, "mine")
     keeper.save({"trainer": Hostile()})
     assert keeper.load() is None
     assert not Path("pwned").exists()
-    assert (tmp_path / "checkpoint" / DAMAGED).exists()
+    assert (tmp_path / DAMAGED).exists()
 
 
 def test_a_kill_between_the_two_renames_leaves_the_one_before(tmp_path, monkeypatch):
