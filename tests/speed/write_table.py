@@ -29,6 +29,12 @@ def training(figures):
         yield f"training `{row['model']}`, {row['precision']}", plain, ours, spread(row["ratio"]), floor
 
 
+def steps(figures):
+    """Yield a row for each step that was taken back."""
+    for row in figures["results"]:
+        yield f"`{row['model']}` without {row['without']}", "", "", spread(row["share"]), "speed over speed"
+
+
 def preparation(figures):
     """Yield the row of Tiny ImageNet's preparation."""
     plain, ours = (
@@ -93,7 +99,7 @@ def table():
     """Return the table, with the hardware's name, as Markdown."""
     text = "| | plain | here | ratio (smallest–largest) | |\n|---|---|---|---|---|\n"
     devices = []
-    for rows in (training, equivalence, preparation, growth, dry_run):
+    for rows in (training, steps, equivalence, preparation, growth, dry_run):
         path = HERE / f"{rows.__name__}.json"
         if path.exists():
             figures = json.loads(path.read_text(encoding="utf-8"))
