@@ -78,8 +78,8 @@ def equivalence(figures):
     for row in figures["results"]:
         means = (f"{statistics.mean(row[precision]):.2f} %" for precision in ("fp32", "bf16"))
         low, high = row["interval_90"]
-        verdict = f"{'' if row['equivalent'] else 'not '}equivalent within ±1 point, p = {row['p']:.4f}"
-        difference = f"{row['difference']:+.2f} ({low:+.2f}–{high:+.2f}) points"
+        verdict = f"{'' if row['equivalent'] else 'not '}equivalent within ±1 point, p = {row['p']:.1g}"
+        difference = f"{row['difference']:+.2f} ({low:+.2f} to {high:+.2f}) points"
         yield f"accuracy of `{row['model']}`, fp32 and bf16", *means, difference, verdict
 
 
