@@ -263,7 +263,7 @@ def test_killed_ten_times_at_random(data, tmp_path):
         process = start(pieces, data, "--checkpoint-seconds", "0.02", spec=spec)
         if attempt % 4:
             epoch = f"epoch {8 * attempt} of 100"
-            wait_for(lambda: log.exists() and epoch in log.read_text(), process)  # noqa: B023
+            wait_for(lambda epoch=epoch: log.exists() and epoch in log.read_text(), process)
         time.sleep(chance.uniform(0, 0.1))
         process.kill()
         process.communicate()

@@ -172,6 +172,13 @@ def test_a_passing_fault_is_tried_again(status, server, tmp_path):
     assert len(server.requests) == 3
 
 
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_refusal_says_where_credentials_are_read(status, server, tmp_path):
+    server.script = [status]
+    with pytest.raises(StudyError, match=rf"answered {status}: it wants credentials.*~/\.netrc"):
+        fetched([url(server)], tmp_path)
+
+
 @pytest.mark.parametrize(("status", "tries"), [(404, 1), (403, 1), (500, fetch_module.ATTEMPTS)])
 def test_a_refusal_is_reported(status, tries, server, tmp_path):
     server.script = [status] * 10

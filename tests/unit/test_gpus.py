@@ -82,6 +82,13 @@ def test_what_an_outer_setting_leaves_visible(value, names, alone):
     assert visible_gpus() == names
 
 
+def test_a_container_that_shows_one_gpu_of_many(alone):
+    """Its file keeps the number that it has outside; CUDA counts from 0."""
+    alone.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    alone.setattr(gpus.Path, "glob", lambda folder, pattern: iter([folder / "nvidia3"]))
+    assert visible_gpus() == ["0"]
+
+
 def test_only_gpus_of_the_outer_setting_are_taken(alone):
     alone.setenv("CUDA_VISIBLE_DEVICES", "5,7")
     first = take_gpu()

@@ -185,6 +185,12 @@ def test_the_number_of_processes_changes_nothing(tiny, tmp_path, monkeypatch):
         assert (tmp_path / "1" / name).read_bytes() == (tmp_path / "3" / name).read_bytes()
 
 
+def test_what_cannot_be_read_is_no_damaged_image(tmp_path):
+    """A disk that went away must not leave images out: that is for files which were read."""
+    with pytest.raises(FileNotFoundError, match=r"gone\.JPEG"):
+        tiny_imagenet._decode_chunk([str(tmp_path / "gone.JPEG")], 0, tmp_path / "images.npy", 0)
+
+
 @pytest.mark.parametrize(
     ("content", "reason"),
     [

@@ -166,6 +166,18 @@ def test_data_of_another_dataset(data, tmp_path):
         run(spec, data, tmp_path)
 
 
+def test_a_gpu_repeats_itself_and_fp32_is_no_tf32_there(monkeypatch):
+    """The switches, which torch has without a GPU too."""
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "")
+    try:
+        devices.use_deterministic_algorithms(torch.device("cuda"))
+        assert torch.are_deterministic_algorithms_enabled()
+        assert not torch.backends.cudnn.allow_tf32
+    finally:
+        torch.use_deterministic_algorithms(False)
+
+
 def test_a_device_that_is_absent():
     absent = "mps" if not torch.backends.mps.is_available() else "cuda"
     with pytest.raises(StudyError, match=f"device: {absent} is not available here"):
