@@ -154,6 +154,17 @@ def test_the_second_of_two_says_so_and_stops(tmp_path):
     assert not list((tmp_path / "results").rglob("metrics.json"))
 
 
+def test_a_job_that_comes_late_on_a_cluster_leaves_the_copy_of_the_data(whole):
+    """Called as an executor of a cluster calls it, when another has long made the same."""
+    copied = whole / "resources/cifar10/tree/copied.json"
+    before = [path.stat().st_ino for path in (copied, copied.parent)]
+    late = ["--mode", "remote", "--force", "--nolock", "--allowed-rules", "copy_dataset"]
+    done = snakemake(whole, *late, "--target-jobs", "copy_dataset:dataset=cifar10", config=CONFIG)
+    assert done.returncode == 0, done.stderr
+    assert "is made already" in (whole / "logs/cifar10/copy.log").read_text()
+    assert [path.stat().st_ino for path in (copied, copied.parent)] == before
+
+
 def test_the_log_of_every_attempt_is_kept(tmp_path):
     process = start(tmp_path)
     wait_for(lambda: in_training(tmp_path), process)
