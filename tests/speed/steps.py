@@ -22,7 +22,7 @@ from training import IMAGES, ROOT, draw, spec_of
 
 sys.path.insert(0, str(ROOT / "workflow"))
 
-from vitcnn.layers import Dropout, use_masks
+from vitcnn.models.dropout import Dropout, use_masks
 from vitcnn.models.vit import Block
 from vitcnn.training import loop
 from vitcnn.training.devices import select_precision

@@ -160,8 +160,8 @@ def flop_per_image(model, dataset):
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
-    from vitcnn.layers import Masks, use_masks
     from vitcnn.models import create_model
+    from vitcnn.models.dropout import Masks, use_masks
 
     spec = spec_of(model, dataset, "fp32")
     size, trained = spec["dataset"]["image_size"], create_model(spec).train()

@@ -25,7 +25,7 @@ from vitcnn.files import canonical_json
 from vitcnn.interrupts import Interrupted
 from vitcnn.training import checkpoints
 from vitcnn.training.checkpoints import ATTEMPTS, DAMAGED, NAME, PREVIOUS, Checkpoints
-from vitcnn.training.record import train_run
+from vitcnn.training.run import train_run
 
 CONFIG = check_config(merge(yaml.safe_load((ROOT / "config.yaml").read_text()), SMALL))
 SEEDED = ("metrics.json", "model.safetensors", "predictions.npz")

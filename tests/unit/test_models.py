@@ -10,9 +10,9 @@ from conftest import ROOT
 
 from vitcnn import plan
 from vitcnn.config import builders, check_config
-from vitcnn.layers import Masks, use_masks
-from vitcnn.measuring.describe import describe_model
 from vitcnn.models import count_parameters, create_model
+from vitcnn.models.describe import describe_model
+from vitcnn.models.dropout import Masks, use_masks
 from vitcnn.training.loop import safe_memory_format
 
 CONFIG = check_config(yaml.safe_load((ROOT / "config.yaml").read_text()))

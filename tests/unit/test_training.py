@@ -18,7 +18,7 @@ from vitcnn.files import digest, write_json
 from vitcnn.models import create_model
 from vitcnn.training import devices, loop
 from vitcnn.training.optimizers import create_optimizer
-from vitcnn.training.record import train_run
+from vitcnn.training.run import train_run
 
 CONFIG = check_config(merge(yaml.safe_load((ROOT / "config.yaml").read_text()), SMALL))
 

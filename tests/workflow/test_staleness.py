@@ -342,7 +342,7 @@ def test_the_reported_figures(study):
 
 def test_code_that_checks_or_reports_and_makes_nothing(study):
     study.edit("workflow/vitcnn/config.py", "did you mean", "perhaps you mean")
-    study.edit("workflow/vitcnn/entry.py", "a defect, or something nobody thought of", "a defect")
+    study.edit("workflow/vitcnn/cli.py", "a defect, or something nobody thought of", "a defect")
     study.edit("workflow/vitcnn/provenance/freshness.py", "Made again, and why", "Why")
     study.edit("workflow/rules/train.smk", "# One job per run.", "# A job per run.")
     study.rebuilds(set())

@@ -14,8 +14,8 @@ from pathlib import Path
 sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from vitcnn import audit
+from vitcnn.cli import argument_parser, run
 from vitcnn.config import load_config
-from vitcnn.entry import argument_parser, run
 from vitcnn.errors import StudyError
 
 parser = argument_parser(__doc__)

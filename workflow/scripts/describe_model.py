@@ -5,9 +5,9 @@ from pathlib import Path
 
 sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from vitcnn.entry import argument_parser, run
+from vitcnn.cli import argument_parser, run
 from vitcnn.files import write_text
-from vitcnn.measuring.describe import describe_model
+from vitcnn.models.describe import describe_model
 from vitcnn.provenance.record import Made
 
 parser = argument_parser(__doc__)

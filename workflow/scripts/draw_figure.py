@@ -6,7 +6,7 @@ from pathlib import Path
 
 sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from vitcnn.entry import argument_parser, run
+from vitcnn.cli import argument_parser, run
 from vitcnn.provenance.record import Made
 from vitcnn.results.collect import read_tables
 from vitcnn.results.figures.style import save_figure

@@ -12,8 +12,8 @@ from pathlib import Path
 sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from vitcnn import plan
+from vitcnn.cli import argument_parser, run
 from vitcnn.config import load_config
-from vitcnn.entry import argument_parser, run
 from vitcnn.training.workload import image_passes, known_images
 
 RESOURCES = Path("resources")

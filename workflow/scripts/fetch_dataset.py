@@ -5,8 +5,8 @@ from pathlib import Path
 
 sys.path[0] = str(Path(__file__).resolve().parents[1])
 
+from vitcnn.cli import argument_parser, run
 from vitcnn.data.fetch import fetch
-from vitcnn.entry import argument_parser, run
 from vitcnn.files import write_json
 from vitcnn.provenance.record import Made
 

@@ -17,8 +17,8 @@ from pathlib import Path
 sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from vitcnn import plan
+from vitcnn.cli import argument_parser, run
 from vitcnn.config import load_config
-from vitcnn.entry import argument_parser, run
 from vitcnn.errors import StudyError
 from vitcnn.files import file_digest, read_json
 from vitcnn.provenance.record import Made, differences, made_of, read_record
@@ -108,7 +108,7 @@ def repeat(args):
 
 def main(args):
     gpu = take_gpu(args.jobs_per_gpu) if args.device in ("auto", "cuda") else None
-    from vitcnn.training.record import train_run  # torch: after the cheap mistakes
+    from vitcnn.training.run import train_run  # torch: after the cheap mistakes
 
     wrote = train_run(
         args.settings["spec"],

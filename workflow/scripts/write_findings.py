@@ -5,7 +5,7 @@ from pathlib import Path
 
 sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from vitcnn.entry import argument_parser, run
+from vitcnn.cli import argument_parser, run
 from vitcnn.files import write_text
 from vitcnn.provenance.record import Made
 from vitcnn.results.collect import read_tables

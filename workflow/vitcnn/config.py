@@ -143,8 +143,9 @@ def _allow_values_by_dataset(node: Any) -> None:
 
 @cache
 def builders() -> tuple[str, ...]:
-    """Return the names that `models.NAME.builder` can take: the model files of the package."""
-    return tuple(sorted(path.stem for path in BUILDERS.glob("[!_]*.py")))
+    """Return the names that `models.NAME.builder` can take: the files of `models` that define build()."""
+    files = BUILDERS.glob("[!_]*.py")
+    return tuple(sorted(f.stem for f in files if "\ndef build(" in f.read_text(encoding="utf-8")))
 
 
 @cache

@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vitcnn.layers import Dropout
 from vitcnn.models import Probability
+from vitcnn.models.dropout import Dropout
 
 FAMILY = "ViT"
 

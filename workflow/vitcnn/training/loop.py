@@ -20,8 +20,8 @@ from vitcnn.data.augmentation import Parameters, augment, draw_parameters, norma
 from vitcnn.data.packed import Packed
 from vitcnn.data.subsets import choose_subset
 from vitcnn.errors import StudyError
-from vitcnn.layers import Masks, use_masks
 from vitcnn.models import create_model
+from vitcnn.models.dropout import Masks, use_masks
 from vitcnn.plan import spec_run
 from vitcnn.training.checkpoints import Checkpoints
 from vitcnn.training.devices import use_deterministic_algorithms

@@ -8,8 +8,8 @@ from conftest import ROOT
 from torch import nn
 
 from vitcnn.config import load_config
-from vitcnn.layers import Dropout, Masks, use_masks
 from vitcnn.models import create_model
+from vitcnn.models.dropout import Dropout, Masks, use_masks
 from vitcnn.plan import Run, run_spec
 
 CPU = torch.device("cpu")

@@ -1,1 +1,0 @@
-"""What a model is and costs, apart from what it learns."""
