@@ -1,11 +1,14 @@
 # A comparison of Vision Transformers and CNNs, regenerated from nothing.
 #
 #   snakemake                                      everything
+#   snakemake data | runs | figures                packed data | trained runs | figures
+#   snakemake comparison                           one experiment, by its name in config.yaml
 #   snakemake results/figures/summary.svg          one figure, and what it needs
 #   snakemake results/runs/cifar10/vit/adam10/nall/seed0/metrics.json    one run
-#   snakemake audit                                what is fresh, stale, missing, orphaned or foreign
+#   snakemake audit                                which results are up to date, stale, missing, unused or unknown
 #   snakemake partial                              what the finished runs show, gaps marked
 #   snakemake --report report.html                 table, figures and findings in one page
+import os
 from pathlib import Path
 
 from snakemake.utils import min_version
@@ -13,37 +16,64 @@ from snakemake.utils import min_version
 min_version("9.27")
 
 
-configfile: Path(workflow.basedir) / "config.yaml"
+configfile: Path(workflow.current_basedir) / "config.yaml"
 
 
 report: "workflow/report/workflow.rst"
 
 
 include: "workflow/rules/common.smk"
-include: "workflow/rules/cluster.smk"
-include: "workflow/rules/staleness.smk"
+include: "workflow/rules/invocation.smk"
 include: "workflow/rules/data.smk"
 include: "workflow/rules/train.smk"
-include: "workflow/rules/measure.smk"
 include: "workflow/rules/results.smk"
-include: "workflow/rules/audit.smk"
 
 
 rule all:
     default_target: True
     input:
-        TARGETS,
+        all_results(),
+        collect("results/models/{pair}.txt", pair=["/".join(pair) for pair in PAIRS]),
+        collect("results/runs/{run}/metrics.json", run=[run.name for run in RUNS]),
+
+
+rule data:
+    input:
+        collect("resources/{dataset}/packed/manifest.json", dataset=plan.datasets_of(RUNS)),
+
+
+rule runs:
+    input:
+        collect("results/runs/{run}/metrics.json", run=[run.name for run in RUNS]),
+
+
+rule figures:
+    input:
+        collect(
+            "results/figures/{figure}.{kind}", figure=ACTIVE_FIGURES, kind=["svg", "png", "pdf"]
+        ),
 
 
 rule partial:
     input:
-        PARTIAL_TARGETS,
+        all_results("partial/"),
+
+
+for experiment in EXPERIMENTS:
+    if experiment in dir(rules):
+        raise WorkflowError(
+            f"experiments.{experiment}: a rule has this name; give the experiment another"
+        )
+
+    rule:
+        name:
+            experiment
+        input:
+            results_of([experiment]),
 
 
 onstart:
-    refuse_absent_device()
-    write_config()
-    say_why()
+    warn_of_other_versions()
     say_how_long()
 
 

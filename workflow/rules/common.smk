@@ -1,4 +1,4 @@
-# What the rules share: the checked configuration, the plan, and how entry points are called.
+# What the rules share: the checked configuration, the plan, and how a rule calls its script.
 import shlex
 import subprocess
 import sys
@@ -7,11 +7,17 @@ from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 from snakemake.resources import Resource
 
-sys.path.insert(0, str(Path(workflow.basedir) / "workflow"))
+WORKFLOW = Path(workflow.current_basedir).parent
+sys.path.insert(0, str(WORKFLOW))
 
+import vitcnn_hooks
 from vitcnn import plan
-from vitcnn.config import check_config
+from vitcnn.config import builder_family, check_config
 from vitcnn.errors import StudyError
+from vitcnn.files import canonical_json, digest, file_digest, write_json
+from vitcnn.locks import hold, holder
+from vitcnn.provenance.environment import not_as_locked
+from vitcnn.provenance.record import made_of
 from vitcnn.results.figures import FIGURES
 from vitcnn.training.devices import has_gpu
 from vitcnn.training.gpus import visible_gpus
@@ -19,62 +25,120 @@ from vitcnn.training.gpus import visible_gpus
 try:
     STUDY = check_config(config)
     RUNS = plan.all_runs(STUDY)
-    plan.refuse_oversized(STUDY, Path("resources"))
 except StudyError as error:
     raise WorkflowError(str(error)) from None
 
+DATASETS, MODELS = STUDY["datasets"], STUDY["models"]
 EXPERIMENTS = plan.active_experiments(STUDY)
 ACTIVE_FIGURES = [name for name, needed in FIGURES.items() if set(needed) <= set(EXPERIMENTS)]
-TINY_IMAGENETS = [
-    n for n, dataset in STUDY["datasets"].items() if dataset["layout"] == "tiny_imagenet"
-]
 PAIRS = list(dict.fromkeys((run.dataset, run.model) for run in RUNS))
 
-# `entry train --log …` in a shell command runs workflow/scripts/train.py. The paths of this machine
-# stay out of the rules, where they would count as a change. With conda it is the environment's python.
-# Text and names of files are UTF-8 whatever the locale says.
-python = "python" if workflow.deployment_settings.deployment_method else sys.executable
-scripts = shlex.quote(str(Path(workflow.basedir) / "workflow" / "scripts"))
-shell.prefix(
-    f'set -euo pipefail; entry() ( script=$1; shift; exec {shlex.quote(python)} -X utf8 {scripts}/$script.py "$@" ); '
-)
-
+RESOLVED_CONFIG = "logs/config.json"  # of the last invocation, for what runs beside or after it
+AUDIT_CONFIG = "logs/audit_config.json"
+ASKED_SIZES = "logs/asked_sizes.json"  # by dataset, what its runs in the last invocation need
 
 # Each training takes one slot and each preparation of data takes them all: data come first. Without a
 # limit a resource means nothing to Snakemake.
 ALL_TRAINING_SLOTS = 100_000
 workflow.register_resource("training_slots", Resource("training_slots", ALL_TRAINING_SLOTS))
 
-# As many training jobs at a time as there are places on this machine's GPUs.
+# As many training jobs at a time as this machine's GPUs have places for.
 GPU_JOBS = max(1, len(visible_gpus())) * STUDY["jobs_per_gpu"]
 
 
-def limit_gpu_jobs():
-    """Let no more training jobs run here than have a place on a GPU; --resources gpu=N overrides it."""
-    if workflow.local_exec and "gpu" not in workflow.global_resources:
-        workflow.register_resource("gpu", Resource("gpu", GPU_JOBS))
+def command(script):
+    """Return a params function: the start of the shell command that runs workflow/scripts/{script}.py."""
+    # With conda it is the environment's python. Text and names of files are UTF-8 whatever the locale says.
+    python = "python" if workflow.deployment_settings.deployment_method else sys.executable
+    words = [python, "-X", "utf8", str(WORKFLOW / "scripts" / f"{script}.py")]
+    words += ["--accept-environment"] if STUDY["accept_environment"] else []
+
+    def with_redo(wildcards, output):
+        # Of itself stale, or forced: then no look at the record. The verdicts are those of the main
+        # process; elsewhere each job looks itself.
+        verdict = getattr(workflow.dag, "verdicts", {}).get(output.provenance)
+        return shlex.join([*words, *(["--redo"] if verdict and verdict.reasons else [])])
+
+    return with_redo
 
 
-def results_below(folder):
-    """Return the results that this configuration has, below `folder`."""
-    tables = [f"{folder}/tables/comparison.{kind}" for kind in ("csv", "md", "html", "tex")]
-    figures = [
-        f"{folder}/figures/{f}.{kind}" for f in ACTIVE_FIGURES for kind in ("svg", "png", "pdf")
-    ]
-    findings = [f"{folder}/findings.md"]
+def settings(of):
+    """Return a params function: as one line of JSON the settings that decide a job's output.
+
+    `of` returns them from the job's wildcards.
+    """
+    return lambda wildcards: canonical_json(of(wildcards))
+
+
+def run_of(wildcards):
+    """Return the run that a job's wildcards name."""
+    size = wildcards.train_size
+    size = size if size == plan.ALL else int(size)
+    return plan.Run(wildcards.dataset, wildcards.model, wildcards.recipe, size, int(wildcards.seed))
+
+
+def is_tiny_imagenet(wildcards):
+    """Return whether a dataset comes as Tiny ImageNet does, its test images unsorted."""
+    return DATASETS[wildcards.dataset]["layout"] == "tiny_imagenet"
+
+
+def of_runs(pattern):
+    """Return an input function: a file of each run of the experiment; none for partial results."""
+    return lambda wildcards: (
+        []
+        if wildcards.part
+        else collect(
+            pattern, run=[r.name for r in plan.experiment_runs(STUDY, wildcards.experiment)]
+        )
+    )
+
+
+def of_figure(pattern):
+    """Return an input function: a file of each experiment that the figure shows."""
+    return lambda wildcards: collect(
+        pattern, part=wildcards.part, experiment=FIGURES[wildcards.figure]
+    )
+
+
+def collecting(wildcards):
+    """Return the settings of collect_runs: the experiment, and what would train its runs now."""
+    first = {run.model: run for run in plan.experiment_runs(STUDY, wildcards.experiment)}
+    trained = {
+        model: made_of("train", {"spec": plan.run_spec(STUDY, run)})
+        for model, run in sorted(first.items())
+    }
+    found = {
+        "study": plan.part_of_study(STUDY, wildcards.experiment),
+        "families": {name: builder_family(model["builder"]) for name, model in MODELS.items()},
+        "environments": {model: made["environment"] for model, made in trained.items()},
+    }
+    if not wildcards.part:
+        return found
+    # Partial results have no inputs, so that they wait for nothing: what there is decides.
+    folders = [run.folder for run in plan.experiment_runs(STUDY, wildcards.experiment)]
+    paths = [folder / name for folder in folders for name in ("metrics.json", "provenance.json")]
+    there = digest([[str(path), file_digest(path)] for path in paths if path.exists()])
+    code = {model: digest(made["code"]) for model, made in trained.items()}
+    return found | {"code": code, "finished": there}
+
+
+def results_of(experiments, part=""):
+    """Return the results that show these experiments: tables of numbers, the table, and figures."""
+    tables = [f"results/{part}tables/comparison.{kind}" for kind in ("csv", "md", "html", "tex")]
+    figures = [name for name in ACTIVE_FIGURES if set(FIGURES[name]) & set(experiments)]
     return [
-        *(tables if "comparison" in EXPERIMENTS else []),
-        *figures,
-        *(findings if EXPERIMENTS else []),
+        *(f"results/{part}collected/{e}/{t}.csv" for e in experiments for t in ("runs", "epochs")),
+        *(tables if "comparison" in experiments else []),
+        *(f"results/{part}figures/{f}.{kind}" for f in figures for kind in ("svg", "png", "pdf")),
     ]
 
 
-TARGETS = [
-    *results_below("results"),
-    *(f"results/models/{dataset}/{model}.txt" for dataset, model in PAIRS),
-    *(run.folder / "metrics.json" for run in RUNS),
-]
-PARTIAL_TARGETS = results_below("results/partial")
+def all_results(part=""):
+    """Return every result that this configuration has."""
+    return [
+        *results_of(EXPERIMENTS, part),
+        *([f"results/{part}findings.md"] if EXPERIMENTS else []),
+    ]
 
 
 def one_of(names):
@@ -82,61 +146,9 @@ def one_of(names):
     return "|".join(names) or "(?!)"
 
 
-def refuse_absent_device():
-    """Stop before the first job where it is certain that no training job can get its device."""
-    device = STUDY["device"]
-    if workflow.local_exec and device in ("cuda", "mps") and not has_gpu(device):
-        raise WorkflowError(f"device: {device} is not available on this machine. Set device: auto")
-
-
-def say_how_long():
-    """Say before the first job how many runs are to be trained, and about how long that takes here."""
-    names = [
-        str(Path(job.output.metrics).parent)
-        for job in workflow.dag.needrun_jobs()
-        if job.rule.name == "train"
-    ]
-    if not names or not workflow.is_main_process:
-        return
-    if not workflow.local_exec:
-        logger.info(f"\nTo be trained: {len(names)} run(s), on the cluster.")
-        return
-    # In a process of its own: torch stays out of this one, and what fails there stops nothing here.
-    jobs = max(1, workflow.cores // STUDY["threads"])
-    if has_gpu(STUDY["device"]):
-        jobs = min(jobs, GPU_JOBS)
-    command = [
-        sys.executable,
-        f"{workflow.basedir}/workflow/scripts/estimate_time.py",
-        *("--config", RESOLVED_CONFIG, "--jobs", str(jobs), "--runs", "-"),
-    ]
-    said = subprocess.run(command, input="\n".join(names), capture_output=True, text=True)
-    logger.info(f"\n{said.stdout or f'To be trained: {len(names)} run(s). {said.stderr}'}")
-
-
-def say_where_to_look():
-    """End a run by naming what it made."""
-    made = [path for path in results_below("results") if Path(path).exists()]
-    if made and workflow.is_main_process:
-        shown = [
-            p for p in made if p.endswith((".html", ".svg", ".md")) and "comparison.md" not in p
-        ]
-        logger.info(
-            "\nResults are in:\n" + "\n".join(f"  {Path(path).absolute()}" for path in shown)
-        )
-
-
-def say_what_is_left():
-    """End a failed run by naming the way to what did succeed."""
-    if workflow.is_main_process:
-        logger.info(
-            "\n`snakemake partial` shows what the finished runs give, with the gaps marked."
-        )
-
-
 wildcard_constraints:
-    dataset=one_of(STUDY["datasets"]),
-    model=one_of(STUDY["models"]),
+    dataset=one_of(DATASETS),
+    model=one_of(MODELS),
     recipe=one_of(STUDY["recipes"]),
     train_size="all|[1-9][0-9]*",
     seed="0|[1-9][0-9]*",

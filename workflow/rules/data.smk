@@ -1,13 +1,12 @@
 # A dataset, from its publisher to packed arrays. While data are being prepared no training starts, so
-# that bad data cost no training.
+# that bad data cost no training. What a job is about to replace stays until it has: `update`.
 
 
 rule fetch_dataset:
-    input:
-        inputs_of("fetch_dataset"),
     output:
-        manifest="resources/{dataset}/fetched.json",
-        origin="resources/{dataset}/fetched_from.json",
+        manifest=update("resources/{dataset}/fetched.json"),
+        origin=update("resources/{dataset}/fetched_from.json"),
+        provenance=update("resources/{dataset}/provenance/fetch_dataset.json"),
     log:
         "logs/{dataset}/fetch.log",
     priority: 20  # what a server refuses is said before anything else starts
@@ -16,24 +15,24 @@ rule fetch_dataset:
         "../../envs/data.yaml"
     resources:
         training_slots=ALL_TRAINING_SLOTS,
-        # A guard decides no output, so it is no setting.
-        max_unpacked_gb=STUDY["max_unpacked_gb"],
     params:
-        provenance=record_of("fetch_dataset"),
-        settings=settings_of("fetch_dataset"),
+        command=command("fetch_dataset"),
+        settings=settings(lambda w: {"dataset": w.dataset, "source": DATASETS[w.dataset]["source"]}),
         downloads="resources/{dataset}/download",
+        max_unpacked_gb=STUDY["max_unpacked_gb"],
     shell:
-        "entry fetch_dataset --log {log:q} --provenance {params.provenance:q} --settings {params.settings:q}"
+        "{params.command} --log {log:q} --provenance {output.provenance:q} --settings {params.settings:q}"
         " --downloads {params.downloads:q} --manifest {output.manifest:q} --origin {output.origin:q}"
-        " --max-unpacked-gb {resources.max_unpacked_gb}"
+        " --max-unpacked-gb {params.max_unpacked_gb}"
 
 
 rule copy_dataset:
     input:
-        inputs_of("copy_dataset"),
-        origin=ancient("resources/{dataset}/fetched_from.json"),
+        fetched=rules.fetch_dataset.output.manifest,
+        origin=ancient(rules.fetch_dataset.output.origin),
     output:
-        manifest="resources/{dataset}/tree/copied.json",
+        manifest=update("resources/{dataset}/tree/copied.json"),
+        provenance=update("resources/{dataset}/provenance/copy_dataset.json"),
     log:
         "logs/{dataset}/copy.log",
     priority: 10
@@ -41,52 +40,57 @@ rule copy_dataset:
         "../../envs/data.yaml"
     resources:
         training_slots=ALL_TRAINING_SLOTS,
-        max_unpacked_gb=STUDY["max_unpacked_gb"],
     params:
-        provenance=record_of("copy_dataset"),
-        settings=settings_of("copy_dataset"),
-        unless_made=UNLESS_MADE,
+        command=command("copy_dataset"),
+        settings=settings(lambda w: {"layout": DATASETS[w.dataset]["layout"]}),
+        max_unpacked_gb=STUDY["max_unpacked_gb"],
     shell:
-        "entry copy_dataset --log {log:q} --provenance {params.provenance:q} --settings {params.settings:q}"
-        " {params.unless_made}"
-        " --fetched {input.manifest:q} --origin {input.origin:q} --manifest {output.manifest:q}"
-        " --max-unpacked-gb {resources.max_unpacked_gb}"
+        "{params.command} --log {log:q} --provenance {output.provenance:q} --settings {params.settings:q}"
+        " --fetched {input.fetched:q} --origin {input.origin:q} --manifest {output.manifest:q}"
+        " --max-unpacked-gb {params.max_unpacked_gb}"
 
 
 rule sort_validation:
     input:
-        inputs_of("sort_validation"),
+        copied=rules.copy_dataset.output.manifest,
+        record=rules.copy_dataset.output.provenance,
     output:
-        manifest="resources/{dataset}/tree/sorted.json",
+        manifest=update("resources/{dataset}/tree/sorted.json"),
+        provenance=update("resources/{dataset}/provenance/sort_validation.json"),
     log:
         "logs/{dataset}/sort.log",
-    wildcard_constraints:
-        dataset=one_of(TINY_IMAGENETS),
     priority: 10
     conda:
         "../../envs/data.yaml"
     resources:
         training_slots=ALL_TRAINING_SLOTS,
     params:
-        provenance=record_of("sort_validation"),
-        settings=settings_of("sort_validation"),
-        record=input_record_of("sort_validation"),
-        unless_made=UNLESS_MADE,
+        command=command("sort_validation"),
+        settings=settings(lambda w: {}),
     shell:
-        "entry sort_validation --log {log:q} --provenance {params.provenance:q} --settings {params.settings:q}"
-        " {params.unless_made}"
-        " --copied {input.manifest:q} --record {params.record:q} --manifest {output.manifest:q}"
+        "{params.command} --log {log:q} --provenance {output.provenance:q} --settings {params.settings:q}"
+        " --copied {input.copied:q} --record {input.record:q} --manifest {output.manifest:q}"
 
 
 rule validate_images:
     input:
-        inputs_of("validate_images"),
+        tree=branch(
+            is_tiny_imagenet,
+            then=rules.sort_validation.output.manifest,
+            otherwise=rules.copy_dataset.output.manifest,
+        ),
+        record=branch(
+            is_tiny_imagenet,
+            then=rules.sort_validation.output.provenance,
+            otherwise=rules.copy_dataset.output.provenance,
+        ),
     output:
-        report="resources/{dataset}/validation.json",
+        report=update("resources/{dataset}/validation.json"),
         train_images=temp("resources/{dataset}/decoded/train_images.npy"),
         train_labels=temp("resources/{dataset}/decoded/train_labels.npy"),
         test_images=temp("resources/{dataset}/decoded/test_images.npy"),
         test_labels=temp("resources/{dataset}/decoded/test_labels.npy"),
+        provenance=update("resources/{dataset}/provenance/validate_images.json"),
     log:
         "logs/{dataset}/validate.log",
     priority: 10
@@ -96,35 +100,28 @@ rule validate_images:
     resources:
         training_slots=ALL_TRAINING_SLOTS,
     params:
-        provenance=record_of("validate_images"),
-        settings=settings_of("validate_images"),
-        record=input_record_of("validate_images"),
+        command=command("validate_images"),
+        settings=settings(lambda w: {"dataset": w.dataset, "layout": DATASETS[w.dataset]["layout"]}),
         decoded=subpath(output.train_images, parent=True),
     shell:
-        "entry validate_images --log {log:q} --provenance {params.provenance:q} --settings {params.settings:q}"
-        " --tree {input.manifest:q} --record {params.record:q} --decoded {params.decoded:q}"
+        "{params.command} --log {log:q} --provenance {output.provenance:q} --settings {params.settings:q}"
+        " --tree {input.tree:q} --record {input.record:q} --decoded {params.decoded:q}"
         " --report {output.report:q} --workers {threads}"
 
 
-# A checkpoint: after it Snakemake asks again which runs there are to do, and those that were trained on
-# the same bytes are not among them.
-checkpoint pack_dataset:
+rule pack_dataset:
     input:
-        inputs_of("pack_dataset"),
+        report=rules.validate_images.output.report,
+        record=rules.validate_images.output.provenance,
         train_images=ancient(rules.validate_images.output.train_images),
         train_labels=ancient(rules.validate_images.output.train_labels),
         test_images=ancient(rules.validate_images.output.test_images),
         test_labels=ancient(rules.validate_images.output.test_labels),
     output:
-        manifest="resources/{dataset}/packed/manifest.json",
-        arrays=multiext(
-            "resources/{dataset}/packed/",
-            "train_images.npy",
-            "train_labels.npy",
-            "test_images.npy",
-            "test_labels.npy",
-            "hold_out.npy",
-        ),
+        # The arrays lie beside it. They can have gigabytes, and Snakemake would copy an output that
+        # is updated; the manifest has their digests.
+        manifest=update("resources/{dataset}/packed/manifest.json"),
+        provenance=update("resources/{dataset}/provenance/pack_dataset.json"),
     log:
         "logs/{dataset}/pack.log",
     priority: 10
@@ -133,13 +130,18 @@ checkpoint pack_dataset:
     resources:
         training_slots=ALL_TRAINING_SLOTS,
     params:
-        provenance=record_of("pack_dataset"),
-        settings=settings_of("pack_dataset"),
-        record=input_record_of("pack_dataset"),
+        command=command("pack_dataset"),
+        settings=settings(
+            lambda w: {
+                "image_size": DATASETS[w.dataset]["image_size"],
+                "num_classes": DATASETS[w.dataset]["num_classes"],
+                "on_damaged": STUDY["on_damaged"],
+            }
+        ),
         decoded=subpath(input.train_images, parent=True),
         packed=subpath(output.manifest, parent=True),
-        unless_made=UNLESS_MADE,
+        asked_sizes=ASKED_SIZES,
     shell:
-        "entry pack_dataset --log {log:q} --provenance {params.provenance:q} --settings {params.settings:q}"
-        " {params.unless_made}"
-        " --report {input.manifest:q} --record {params.record:q} --decoded {params.decoded:q} --packed {params.packed:q}"
+        "{params.command} --log {log:q} --provenance {output.provenance:q} --settings {params.settings:q}"
+        " --report {input.report:q} --record {input.record:q} --decoded {params.decoded:q}"
+        " --packed {params.packed:q} --asked-sizes {params.asked_sizes:q}"

@@ -4,111 +4,117 @@
 
 rule collect_runs:
     input:
-        inputs_of("collect_runs"),
+        metrics=of_runs("results/runs/{run}/metrics.json"),
+        runtime=of_runs("results/runs/{run}/runtime.json"),
+        records=of_runs("results/runs/{run}/provenance.json"),
     output:
-        runs="results/collected/{experiment}/runs.csv",
-        epochs="results/collected/{experiment}/epochs.csv",
+        runs=update("results/{part}collected/{experiment}/runs.csv"),
+        epochs=update("results/{part}collected/{experiment}/epochs.csv"),
+        provenance=update("results/{part}collected/{experiment}/provenance.json"),
     log:
-        "logs/collect/{experiment}.log",
+        "logs/{part}collect/{experiment}.log",
     localrule: True
     conda:
         "../../envs/results.yaml"
     params:
-        provenance=record_of("collect_runs"),
-        settings=settings_of("collect_runs"),
+        command=command("collect_runs"),
+        settings=settings(collecting),
+        partial=lambda w: "--partial" if w.part else "",
     shell:
-        "entry collect_runs --log {log:q} --provenance {params.provenance:q} --settings {params.settings:q}"
-        " --runs {output.runs:q} --epochs {output.epochs:q}"
-
-
-rule collect_partial:
-    input:
-        inputs_of("collect_partial"),
-    output:
-        runs="results/partial/collected/{experiment}/runs.csv",
-        epochs="results/partial/collected/{experiment}/epochs.csv",
-    log:
-        "logs/partial/collect/{experiment}.log",
-    localrule: True
-    conda:
-        "../../envs/results.yaml"
-    params:
-        provenance=record_of("collect_partial"),
-        settings=settings_of("collect_partial"),
-    shell:
-        "entry collect_runs --partial --log {log:q} --provenance {params.provenance:q} --settings {params.settings:q}"
-        " --runs {output.runs:q} --epochs {output.epochs:q}"
+        "{params.command} --log {log:q} --provenance {output.provenance:q} --settings {params.settings:q}"
+        " --runs {output.runs:q} --epochs {output.epochs:q} {params.partial}"
 
 
 rule tabulate_comparison:
     input:
-        inputs_of("tabulate_comparison"),
+        runs="results/{part}collected/comparison/runs.csv",
     output:
-        csv="results/{part}tables/comparison.csv",
-        md="results/{part}tables/comparison.md",
+        csv=update("results/{part}tables/comparison.csv"),
+        md=update("results/{part}tables/comparison.md"),
         html=report(
-            "results/{part}tables/comparison.html",
+            update("results/{part}tables/comparison.html"),
             caption="../report/comparison.rst",
             category="Results",
             labels={"result": "comparison", "kind": "table"},
         ),
-        tex="results/{part}tables/comparison.tex",
+        tex=update("results/{part}tables/comparison.tex"),
+        provenance=update("results/{part}tables/comparison.provenance.json"),
     log:
         "logs/{part}tabulate_comparison.log",
     localrule: True
     conda:
         "../../envs/results.yaml"
     params:
-        provenance=record_of("tabulate_comparison"),
-        settings=settings_of("tabulate_comparison"),
+        command=command("tabulate_comparison"),
+        settings=settings(lambda w: {"title": STUDY["report"]["titles"]["comparison"]}),
     shell:
-        "entry tabulate_comparison --log {log:q} --provenance {params.provenance:q} --settings {params.settings:q}"
+        "{params.command} --log {log:q} --provenance {output.provenance:q} --settings {params.settings:q}"
         " --runs {input.runs:q} --csv {output.csv:q} --md {output.md:q} --html {output.html:q} --tex {output.tex:q}"
 
 
 rule draw_figure:
     input:
-        inputs_of("draw_figure"),
+        runs=of_figure("results/{part}collected/{experiment}/runs.csv"),
+        epochs=of_figure("results/{part}collected/{experiment}/epochs.csv"),
     output:
         svg=report(
-            "results/{part}figures/{figure}.svg",
+            update("results/{part}figures/{figure}.svg"),
             caption="../report/figure.rst",
             category="Results",
             labels={"result": "{figure}", "kind": "figure"},
         ),
-        png="results/{part}figures/{figure}.png",
-        pdf="results/{part}figures/{figure}.pdf",
+        png=update("results/{part}figures/{figure}.png"),
+        pdf=update("results/{part}figures/{figure}.pdf"),
+        provenance=update("results/{part}figures/{figure}.provenance.json"),
     log:
         "logs/{part}figures/{figure}.log",
     localrule: True
     conda:
         "../../envs/results.yaml"
     params:
-        provenance=record_of("draw_figure"),
-        settings=settings_of("draw_figure"),
+        command=command("draw_figure"),
+        settings=settings(
+            lambda w: STUDY["report"]["plots"]
+            | {"title": STUDY["report"]["titles"][w.figure], "figure": w.figure}
+        ),
     shell:
-        "entry draw_figure --log {log:q} --provenance {params.provenance:q} --settings {params.settings:q}"
+        "{params.command} --log {log:q} --provenance {output.provenance:q} --settings {params.settings:q}"
         " --runs {input.runs:q} --epochs {input.epochs:q} --out {output.svg:q} {output.png:q} {output.pdf:q}"
 
 
 rule write_findings:
     input:
-        inputs_of("write_findings"),
+        runs=collect("results/{{part}}collected/{experiment}/runs.csv", experiment=EXPERIMENTS),
     output:
         text=report(
-            "results/{part}findings.md",
+            update("results/{part}findings.md"),
             caption="../report/findings.rst",
             category="Results",
             labels={"result": "findings", "kind": "text"},
         ),
+        provenance=update("results/{part}findings.provenance.json"),
     log:
         "logs/{part}write_findings.log",
     localrule: True
     conda:
         "../../envs/results.yaml"
     params:
-        provenance=record_of("write_findings"),
-        settings=settings_of("write_findings"),
+        command=command("write_findings"),
+        settings=settings(lambda w: {}),
     shell:
-        "entry write_findings --log {log:q} --provenance {params.provenance:q} --settings {params.settings:q}"
+        "{params.command} --log {log:q} --provenance {output.provenance:q} --settings {params.settings:q}"
         " --runs {input.runs:q} --out {output.text:q}"
+
+
+rule audit:
+    log:
+        "logs/audit.log",
+    localrule: True
+    conda:
+        "../../envs/results.yaml"
+    params:
+        script=WORKFLOW / "scripts/audit.py",
+        python=sys.executable,
+        configfile=AUDIT_CONFIG,
+    shell:
+        "{params.python:q} {params.script:q} --log {log:q} --configfile {params.configfile:q}"

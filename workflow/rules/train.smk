@@ -1,14 +1,52 @@
-# One job per run.
+# A model before it is trained, and one training job per run.
+
+
+rule describe_model:
+    output:
+        text=report(
+            update("results/models/{dataset}/{model}.txt"),
+            caption="../report/model.rst",
+            category="Models",
+            labels={"dataset": "{dataset}", "model": "{model}"},
+        ),
+        provenance=update("results/models/{dataset}/{model}.provenance.json"),
+    log:
+        "logs/models/{dataset}/{model}.log",
+    localrule: True
+    conda:
+        "../../envs/train.yaml"
+    params:
+        command=command("describe_model"),
+        settings=settings(
+            lambda w: {
+                "spec": plan.model_spec(STUDY, w.dataset, w.model),
+                "title": f"{MODELS[w.model]['title']} for {DATASETS[w.dataset]['title']}",
+            }
+        ),
+    shell:
+        "{params.command} --log {log:q} --provenance {output.provenance:q} --settings {params.settings:q}"
+        " --out {output.text:q}"
 
 
 rule train:
     input:
-        inputs_of("train"),
+        data=rules.pack_dataset.output.manifest,
     output:
-        metrics="results/runs/{dataset}/{model}/{recipe}/n{train_size}/seed{seed}/metrics.json",
-        runtime="results/runs/{dataset}/{model}/{recipe}/n{train_size}/seed{seed}/runtime.json",
-        weights="results/runs/{dataset}/{model}/{recipe}/n{train_size}/seed{seed}/model.safetensors",
-        predictions="results/runs/{dataset}/{model}/{recipe}/n{train_size}/seed{seed}/predictions.npz",
+        metrics=update(
+            "results/runs/{dataset}/{model}/{recipe}/n{train_size}/seed{seed}/metrics.json"
+        ),
+        runtime=update(
+            "results/runs/{dataset}/{model}/{recipe}/n{train_size}/seed{seed}/runtime.json"
+        ),
+        weights=update(
+            "results/runs/{dataset}/{model}/{recipe}/n{train_size}/seed{seed}/model.safetensors"
+        ),
+        predictions=update(
+            "results/runs/{dataset}/{model}/{recipe}/n{train_size}/seed{seed}/predictions.npz"
+        ),
+        provenance=update(
+            "results/runs/{dataset}/{model}/{recipe}/n{train_size}/seed{seed}/provenance.json"
+        ),
     log:
         "logs/runs/{dataset}/{model}/{recipe}/n{train_size}/seed{seed}.log",
     conda:
@@ -17,18 +55,16 @@ rule train:
     resources:
         gpu=int(has_gpu(STUDY["device"])),
         training_slots=1,
-        # What a job may use is no part of what it computes. And not {threads}, which Snakemake lowers
-        # to --cores: the last digits would follow.
+    params:
+        command=command("train"),
+        settings=settings(lambda w: {"spec": plan.run_spec(STUDY, run_of(w))}),
+        data=subpath(input.data, parent=True),
+        folder=subpath(output.metrics, parent=True),
         device=STUDY["device"],
+        # Not {threads}, which Snakemake lowers to --cores: the last digits would follow.
         torch_threads=STUDY["threads"],
         jobs_per_gpu=STUDY["jobs_per_gpu"],
-    params:
-        provenance=record_of("train"),
-        settings=settings_of("train"),
-        data="resources/{dataset}/packed",
-        folder=subpath(output.metrics, parent=True),
-        unless_made=UNLESS_MADE,
     shell:
-        "entry train --log {log:q} --provenance {params.provenance:q} --settings {params.settings:q}"
-        " --data {params.data:q} --out {params.folder:q} --device {resources.device}"
-        " --threads {resources.torch_threads} --jobs-per-gpu {resources.jobs_per_gpu} {params.unless_made}"
+        "{params.command} --log {log:q} --provenance {output.provenance:q} --settings {params.settings:q}"
+        " --data {params.data:q} --out {params.folder:q} --device {params.device}"
+        " --threads {params.torch_threads} --jobs-per-gpu {params.jobs_per_gpu}"

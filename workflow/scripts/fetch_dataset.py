@@ -30,4 +30,4 @@ def main(args):
 
 
 if __name__ == "__main__":
-    run(main, parser)
+    run(main, parser, ends_early=False)  # the record does not know whether the source changed

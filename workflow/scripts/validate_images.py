@@ -28,4 +28,4 @@ def main(args):
 
 
 if __name__ == "__main__":
-    run(main, parser)
+    run(main, parser, ends_early=False)  # the decoded arrays are wanted, and they are temporary

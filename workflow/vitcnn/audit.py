@@ -1,60 +1,54 @@
 """Everything that a study has on disk, held against what it would be now; `.snakemake` is not asked."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from vitcnn import plan
 from vitcnn.errors import StudyError
-from vitcnn.provenance.freshness import Freshness, Step, own_record
-from vitcnn.provenance.record import read_record
-from vitcnn.steps import Steps
+from vitcnn.provenance.freshness import Step, Verdict, judge
+from vitcnn.provenance.record import accept, differences, made_of, read_record
 
 RESULTS = Path("results")
 MEANINGS = {
     "missing": "not made yet",
-    "stale": "would come out otherwise now",
-    "foreign": "not known to be of this study; nothing is written over them",
-    "orphaned": "nobody asks for them any more; kept until you remove them by name",
-    "fresh": "as they would come out now",
+    "stale": "would come out differently now",
+    "unknown": "not known to belong to this study; never overwritten",
+    "unused": "no experiment asks for them; kept until you remove them by name",
+    "accepted": "up to date because a change was accepted",
+    "up to date": "would come out the same now",
 }
 
 
-def audit(study: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+def audit(steps: Sequence[Step], accept_environment: bool) -> dict[str, dict[str, str]]:
     """Return, by state, each output and run folder of the working directory with the reason in words.
 
-    The states are those of MEANINGS. Every output is read and compared with its digest.
+    The states are those of MEANINGS, `steps` all that the study asks for. Every output is read and
+    compared with its digest.
     """
     found: dict[str, dict[str, str]] = {state: {} for state in MEANINGS}
-    freshness = Freshness(study["accept_environment"], thorough=True)
-    steps = list(Steps(study).all_steps())
+    verdicts = judge(steps, accept_environment, thorough=True)
     for step in steps:
-        try:
-            verdict = freshness.judge(step)
-        except StudyError as error:
-            own = _error_of(step)
-            found["foreign" if own else "stale"][step.output] = (
-                own or f"is made from what is foreign: {error}"
-            )
-            continue
-        if not Path(step.output).exists():
-            if step.output.startswith("results/"):
-                found["missing"][step.output] = "; ".join(verdict.reasons)
-        elif verdict.is_stale or verdict.pending:
-            upstream = ", ".join((*verdict.stale_inputs, *verdict.pending)[:3])
-            found["stale"][step.output] = (
-                "; ".join(verdict.reasons) or f"is made from {upstream}, which is stale"
-            )
+        verdict, output = verdicts[step.record], step.outputs[0]
+        if verdict.foreign:
+            found["unknown"][output] = verdict.foreign
+        elif not Path(output).exists():
+            if not step.may_be_gone:
+                found["missing"][output] = "; ".join(verdict.reasons)
+        elif verdict.is_stale:
+            made_from = f"is made from {len(verdict.stale_inputs)} file(s) that are not up to date"
+            found["stale"][output] = "; ".join(verdict.reasons) or made_from
+        elif verdict.record and (words := verdict.record.get("accepted")):
+            found["accepted"][output] = "; ".join(word["because"] for word in words)
         else:
-            found["fresh"][step.output] = ""
-    known = {Path(step.provenance) for step in steps}
+            found["up to date"][output] = ""
+    known = {Path(step.record) for step in steps}
     for path in (*sorted(RESULTS.rglob("*provenance.json")), *(f / "provenance.json" for f in run_folders())):
         if path in known or path.is_relative_to(RESULTS / "partial"):
             continue
         known.add(path)
-        place, reason = _orphan(path)
-        found["foreign" if reason else "orphaned"][place] = reason
+        place, reason = _unused(path)
+        found["unknown" if reason else "unused"][place] = reason
     return found
 
 
@@ -64,16 +58,63 @@ def run_folders() -> Iterator[Path]:
     yield from sorted({path.parent for path in files})
 
 
-def remove_orphans(study: Mapping[str, Any], names: list[str]) -> None:
+def accept_changes(
+    steps: Sequence[Step], accept_environment: bool, names: Collection[str], because: str
+) -> list[str]:
+    """Accept that changes of code or packages leave these outputs as they are; return what was accepted.
+
+    `names` are runs or outputs; "all" stands for every output that such a change made stale. Raises
+    StudyError, before any record is written, for a name that is not one, and for an output that is stale
+    for another reason: a changed setting or input cannot be accepted.
+    """
+    verdicts = judge(steps, accept_environment)
+    by_output = {step.outputs[0]: step for step in steps}
+    asked = [] if names == ["all"] else [_place(name, by_output) for name in names]
+    chosen: list[Step] = []
+    for step in steps:
+        output, verdict = step.outputs[0], verdicts[step.record]
+        if (asked and output not in asked) or not (verdict.is_stale and verdict.record):
+            continue
+        changed = _not_acceptable(step, verdict, {s.record for s in chosen})
+        if not changed:
+            chosen.append(step)
+        elif asked:
+            raise StudyError(f"{output}: cannot be accepted: {changed}. No record was changed")
+    records = {step.record for step in chosen}
+    for step in chosen:
+        inputs = [file for file in step.inputs if file in records]
+        accept(Path(step.record), step.settings, because, inputs)
+    return [step.outputs[0] for step in chosen]
+
+
+def _not_acceptable(step: Step, verdict: Verdict, accepted: Collection[str]) -> str:
+    """Return why a stale output cannot be accepted, "" if nothing but code and packages changed."""
+    now = made_of(step.script, step.settings)
+    record = verdict.record
+    other = [path for path in verdict.stale_inputs if step.inputs[path] not in accepted]
+    if other:
+        return f"{other[0]} is not up to date, and not accepted"
+    if record["outputs"] is None or record["settings"] != step.settings:
+        return "; ".join(verdict.reasons)
+    acceptable = set(differences(record, now))
+    return "; ".join(reason for reason in verdict.reasons if reason not in acceptable)
+
+
+def _place(name: str, places: Collection[str]) -> str:
+    """Return the output that a name on the command line means: itself, or a run's metrics."""
+    return name if name in places else str(plan.Run.parse(name).folder / "metrics.json")
+
+
+def remove_unused(steps: Sequence[Step], names: Collection[str]) -> None:
     """Delete runs, or other outputs, that nobody asks for any more, with their records.
 
     Raises StudyError, before anything is deleted, for one that is asked for or that is none.
     """
-    orphans = audit(study)["orphaned"]
-    places = [name if name in orphans else str(plan.Run.parse(name).folder) for name in names]
+    unused = audit(steps, accept_environment=True)["unused"]
+    places = [name if name in unused else str(plan.Run.parse(name).folder) for name in names]
     for place in places:
-        if place not in orphans:
-            raise StudyError(f"{place}: is not orphaned, and stays. Nothing was removed")
+        if place not in unused:
+            raise StudyError(f"{place}: is not unused, and stays. Nothing was removed")
     for place in places:
         path = Path(place)
         record = path / "provenance.json" if path.is_dir() else record_beside(path)
@@ -92,7 +133,7 @@ def record_beside(output: Path) -> Path:
 
 
 def in_words(found: Mapping[str, Mapping[str, str]]) -> str:
-    """Return what audit() found: what needs attention first, what is fresh as a number."""
+    """Return what audit() found: what needs attention first, what is up to date as a number."""
     lines = []
     for state, meaning in MEANINGS.items():
         outputs = found[state]
@@ -100,24 +141,15 @@ def in_words(found: Mapping[str, Mapping[str, str]]) -> str:
             continue
         lines.append(f"{len(outputs)} {state} ({meaning})")
         together: dict[str, list[str]] = defaultdict(list)
-        for output, reason in outputs.items() if state != "fresh" else ():
+        for output, reason in outputs.items() if state != "up to date" else ():
             together[reason].append(output)
         for reason, members in together.items():
             lines += [f"  {output}" for output in members] + ([f"      {reason}"] if reason else [])
     return "\n".join(lines)
 
 
-def _error_of(step: Step) -> str:
-    """Return what is wrong with a step's own record, or "" if that is in order."""
-    try:
-        own_record(step)
-    except StudyError as error:
-        return str(error)
-    return ""
-
-
-def _orphan(path: Path) -> tuple[str, str]:
-    """Return what an unasked record is of, and "" or why it is not known to be ours."""
+def _unused(path: Path) -> tuple[str, str]:
+    """Return what an unasked record is of, and "" or why it is not known to belong to the study."""
     folder = path.parent
     is_run = folder.is_relative_to(RESULTS / "runs")
     place = str(folder) if is_run else str(path)

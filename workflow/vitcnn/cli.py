@@ -11,7 +11,7 @@ from pathlib import Path
 from vitcnn.errors import StudyError
 from vitcnn.interrupts import Interrupted, raise_on_signals
 from vitcnn.locks import one_at_a_time
-from vitcnn.provenance.record import Made, is_made, recording
+from vitcnn.provenance.record import Made, is_up_to_date, recording
 
 _OF_THE_DISK = (errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
 
@@ -31,7 +31,12 @@ def argument_parser(description: str | None) -> argparse.ArgumentParser:
         "--provenance", type=Path, metavar="FILE", help="write the record there (default: none)"
     )
     parser.add_argument(
-        "--unless-made", action="store_true", help="do nothing where --provenance says that it is made"
+        "--redo", action="store_true", help="run even if the record says that the output is up to date"
+    )
+    parser.add_argument(
+        "--accept-environment",
+        action="store_true",
+        help="an output made with other versions of packages is up to date too",
     )
     parser.add_argument(
         "--settings", type=json.loads, default={}, metavar="JSON", help="what decides the output, by name"
@@ -43,14 +48,16 @@ def run(
     main: Callable[[argparse.Namespace], Made],
     parser: argparse.ArgumentParser,
     prepare: Callable[[argparse.Namespace], None] = lambda args: None,
+    ends_early: bool = True,
 ) -> None:
     """Parse the command line, call `main`, write the record of what it made, and end the process.
 
     `prepare` may complete the arguments first. What `main` reaches is the code that the record digests.
-    Where another process makes the same, its end is waited for, and what it made is taken.
+    With `ends_early` nothing is done where the record says that the output is up to date. Where another
+    process makes the same output, this one waits for it and uses the result.
 
-    What the user can mend, and a signal, end with a message and status 1. Anything else keeps its
-    traceback, which is in the log too.
+    An error that the user can fix, and a signal, end with a message and status 1. Any other exception
+    keeps its traceback, which is in the log too.
     """
     args = parser.parse_args()
     handlers: list[logging.Handler] = [logging.StreamHandler()]
@@ -69,8 +76,8 @@ def run(
             return
         what = (args.provenance, Path(sys.argv[0]).stem, args.settings)
         with one_at_a_time(args.provenance.with_suffix(".lock")) as waited:
-            if (waited or args.unless_made) and is_made(*what):
-                log.info("%s: is made already", args.provenance.parent)
+            if (waited or (ends_early and not args.redo)) and is_up_to_date(*what, args.accept_environment):
+                log.info("%s: up to date", args.provenance)
                 return
             with recording(*what) as made:
                 made.append(main(args))

@@ -5,7 +5,7 @@ that ask for the same one share it.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -83,21 +83,27 @@ def run_spec(config: Mapping[str, Any], run: Run) -> dict[str, Any]:
     wrong = misfits(config, run.dataset, run.model, run.recipe)
     if wrong:
         raise StudyError(f"{run.name}: {'; '.join(wrong)}")
-    dataset = config["datasets"][run.dataset]
-    model = resolve(config["models"][run.model], run.dataset)
     recipe = resolve(config["recipes"][run.recipe], run.dataset)
     return {
         "version": SPEC_VERSION,
-        "dataset": {
-            "name": run.dataset,
-            "image_size": dataset["image_size"],
-            "num_classes": dataset["num_classes"],
-        },
-        "model": {"name": run.model} | {k: v for k, v in model.items() if k != "title"},
+        **model_spec(config, run.dataset, run.model),
         "recipe": {"name": run.recipe} | {k: v for k, v in recipe.items() if k != "title"},
         "train_size": run.train_size,
         "seed": run.seed,
         "precision": config["precision"],
+    }
+
+
+def model_spec(config: Mapping[str, Any], dataset: str, model: str) -> dict[str, Any]:
+    """Return the part of a run's spec that decides what the model is, however it is trained."""
+    data, settings = config["datasets"][dataset], resolve(config["models"][model], dataset)
+    return {
+        "dataset": {
+            "name": dataset,
+            "image_size": data["image_size"],
+            "num_classes": data["num_classes"],
+        },
+        "model": {"name": model} | {k: v for k, v in settings.items() if k != "title"},
     }
 
 
@@ -126,12 +132,12 @@ def spec_run(spec: Mapping[str, Any]) -> Run:
     return Run(*names, spec["train_size"], spec["seed"])
 
 
-def largest_sizes(config: Mapping[str, Any], dataset: str) -> tuple[int, int]:
-    """Return the largest numbers of images that runs ask of `dataset`: of all runs, and of those that
-    hold images out."""
+def largest_sizes(config: Mapping[str, Any], runs: Iterable[Run], dataset: str) -> tuple[int, int]:
+    """Return the largest numbers of images that `runs` ask of `dataset`: of all, and of those that hold
+    images out."""
     sizes = [
         (int(run.train_size), config["recipes"][run.recipe]["hold_out"])
-        for run in all_runs(config)
+        for run in runs
         if run.dataset == dataset and run.train_size != ALL
     ]
     return max((size for size, _ in sizes), default=0), max((size for size, held in sizes if held), default=0)
@@ -148,9 +154,9 @@ def check_sizes(manifest: Mapping[str, Any], largest: tuple[int, int], path: Pat
             )
 
 
-def refuse_oversized(config: Mapping[str, Any], resources: Path) -> None:
-    """Do what check_sizes() does for each dataset that is packed already, from a source still configured."""
-    for dataset in datasets_of(all_runs(config)):
+def refuse_oversized(config: Mapping[str, Any], runs: Collection[Run], resources: Path) -> None:
+    """Do what check_sizes() does for each dataset of `runs` that is packed, from a source still configured."""
+    for dataset in datasets_of(runs):
         manifest = resources / dataset / "packed" / "manifest.json"
         fetched = resources / dataset / "fetched_from.json"
         if not manifest.exists() or not fetched.exists():
@@ -161,9 +167,9 @@ def refuse_oversized(config: Mapping[str, Any], resources: Path) -> None:
         except (StudyError, KeyError, TypeError):
             continue  # damaged; whatever needs it has it made again
         if source in config["datasets"][dataset]["source"]:
-            check_sizes(found, largest_sizes(config, dataset), manifest)
+            check_sizes(found, largest_sizes(config, runs, dataset), manifest)
 
 
-def datasets_of(runs: list[Run]) -> Iterator[str]:
+def datasets_of(runs: Iterable[Run]) -> Iterator[str]:
     """Yield the name of each dataset that the runs use, once."""
     yield from dict.fromkeys(run.dataset for run in runs)

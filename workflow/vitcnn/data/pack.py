@@ -27,8 +27,8 @@ def pack_dataset(
 ) -> dict[Path, str]:
     """Write a dataset's packed arrays and, last of all, `manifest.json` with their digests to `target`.
 
-    Returns the digests, SHA-256 by file. Arrays of images that stay as they are move there from `decoded`:
-    they have both names until all is written, so that what stops it costs no decoding.
+    Returns the digests, SHA-256 by file. Arrays of images that stay as they are get a second name there
+    beside that in `decoded`, which costs no room.
 
     `report` is what validate.validate_images() returned. Damaged images stop it (`on_damaged` "error") or are
     left out ("skip"). `image_size` and `num_classes` are those that there must be. Raises StudyError for
@@ -86,8 +86,8 @@ def pack_dataset(
             held_out = choose_hold_out(images, labels)
             save("hold_out.npy", held_out)
             counts["hold_out"] = {"images": int(held_out.sum())}
-    moved = [f"{split}_images.npy" for split in SPLITS if not unusable[split]]
-    for name in moved:
+    unchanged = [f"{split}_images.npy" for split in SPLITS if not unusable[split]]
+    for name in unchanged:
         with writing(target / name), replacing(target / name) as temporary:
             _link(decoded / name, temporary)
         digests[target / name] = found["sha256"][name]
@@ -102,8 +102,6 @@ def pack_dataset(
             "sha256": {path.name: digests[path] for path in sorted(digests)},
         },
     )
-    for name in moved:
-        (decoded / name).unlink()
     log.info("%s: packed %s", dataset, counts)
     return digests
 

@@ -6,7 +6,7 @@ is unfinished, so that nothing half-made passes for whole; at its end it names t
 """
 
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
@@ -87,13 +87,56 @@ def recording(path: Path, script: str, settings: Mapping[str, Any]) -> Iterator[
             shutil.rmtree(made[0].scratch, ignore_errors=True)
 
 
-def is_made(path: Path, script: str, settings: Mapping[str, Any]) -> bool:
-    """Return whether the record at `path` is of this work, finished, and of files as they are now."""
+def is_up_to_date(
+    path: Path, script: str, settings: Mapping[str, Any], accept_environment: bool = False
+) -> bool:
+    """Return whether the record at `path` is of this work, finished, and of files as they are now.
+
+    With `accept_environment` it may have been done with other versions of packages.
+    """
     record = read_record(path)
-    if record is None or record["outputs"] is None or any(differences(record, made_of(script, settings))):
+    if record is None or record["outputs"] is None:
+        return False
+    now = made_of(script, settings)
+    if accept_environment:
+        now["environment"] = record["environment"]
+    if any(differences(record, now)):
         return False
     digests = record["inputs"] | {file: made["sha256"] for file, made in record["outputs"].items()}
     return all(Path(file).exists() and file_digest(Path(file)) == sha256 for file, sha256 in digests.items())
+
+
+def accept(path: Path, settings: Mapping[str, Any], because: str, inputs: Iterable[str] = ()) -> None:
+    """Note in the record at `path` that its output stands although code or packages changed since.
+
+    The record then has today's digests, and under `accepted` the former ones with the words `because`.
+    `settings` are today's, and `inputs` the files whose new content is accepted too: accepted records.
+    Raises StudyError where settings changed: then the output would differ.
+    """
+    record = read_record(path)
+    if record is None or record["outputs"] is None:
+        raise StudyError(f"{path}: there is no record of a finished job to accept")
+    changed = list(_changed_settings(record["settings"], settings))
+    if changed:
+        raise StudyError(f"{path}: a changed setting cannot be accepted: {'; '.join(changed)}")
+    now = made_of(record["script"], record["settings"])
+    kinds = ("code", "environment")
+    before = {
+        kind: {
+            name: record[kind].get(name)
+            for name in sorted(record[kind].keys() | now[kind].keys())
+            if record[kind].get(name) != now[kind].get(name)
+        }
+        for kind in kinds
+    }
+    accepted = [*record.get("accepted", []), {"because": because, "before": before}]
+    digests = {file: file_digest(Path(file)) for file in inputs if file in record["inputs"]}
+    _write(
+        path,
+        record
+        | {kind: now[kind] for kind in kinds}
+        | {"inputs": record["inputs"] | digests, "accepted": accepted},
+    )
 
 
 def read_record(path: Path) -> dict[str, Any] | None:
@@ -127,7 +170,12 @@ def _changed_settings(old: Any, new: Any, place: str = "") -> Iterator[str]:
     if isinstance(old, Mapping) and isinstance(new, Mapping):
         for key in sorted(old.keys() | new.keys()):
             inner = f"{place}.{key}" if place not in ("", "spec", "study") else key
-            yield from _changed_settings(old.get(key, "nothing"), new.get(key, "nothing"), inner)
+            if key not in old or key not in new:
+                whole = new.get(key, old.get(key))
+                value = "" if isinstance(whole, Mapping | list) else f": {whole}"
+                yield f"{inner} is {'gone' if key in old else 'new'}{value}"
+            else:
+                yield from _changed_settings(old[key], new[key], inner)
     elif old != new:
         yield f"{place}: {old} → {new}"
 

@@ -39,7 +39,7 @@ def collect_runs(settings: Mapping[str, Any], root: Path, partial: bool = False)
     """
     study = settings["study"]
     rows, epochs, problems = [], [], []
-    read = [root / manifest for manifest in map(_manifest, study["datasets"]) if (root / manifest).exists()]
+    read = []
     seen: set[tuple[str, str]] = set()
     data = {name: _packed_digest(root, name) for name in study["datasets"]}
     for experiment in plan.active_experiments(study):
@@ -67,7 +67,7 @@ def collect_runs(settings: Mapping[str, Any], root: Path, partial: bool = False)
                 problems.append(str(error))
                 rows.append(identity | {"gap": str(error)})
                 continue
-            read += [root / run.folder / name for name in ("metrics.json", "runtime.json")]
+            read += [root / run.folder / name for name in ("metrics.json", "runtime.json", "provenance.json")]
             rows.append(identity | _figures(metrics, runtime) | {"other_versions": other_versions})
             epochs += [
                 identity | epoch | {"seconds": seconds}

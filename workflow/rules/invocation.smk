@@ -1,0 +1,116 @@
+# What an invocation checks before its first job, and what it says.
+
+
+def on_graph(dag, jobs, is_running):
+    """Check the runs that are asked for; before a real run, also take the folder and what it needs."""
+    runs = [run_of(job.wildcards) for job in jobs if "train_size" in job.wildcards.keys()]
+    try:
+        plan.refuse_oversized(STUDY, runs, Path("resources"))
+    except StudyError as error:
+        raise WorkflowError(str(error)) from None
+    writes = [job for job in jobs if "partial/" not in job.output.provenance]
+    if not is_running:
+        return
+    if not writes:  # beside a study that may be running here
+        write_json(Path(AUDIT_CONFIG), STUDY)
+        return
+    refuse_absent_device()
+    if workflow.execution_settings.lock:
+        dag.claim = claim_folder()  # held until this process ends
+    limit_gpu_jobs()
+    write_json(Path(RESOLVED_CONFIG), STUDY)
+    sizes = {
+        dataset: plan.largest_sizes(STUDY, runs, dataset) for dataset in plan.datasets_of(runs)
+    }
+    write_json(Path(ASKED_SIZES), sizes)
+
+
+def claim_folder():
+    """Return this invocation's lock of the folder, so that one at a time works in it.
+
+    The kernel frees it when a process is killed; then Snakemake's own locks are nobody's. Jobs that
+    outlive their Snakemake are waited for: a plan made before they end would do their work again.
+    """
+    path = Path(".snakemake/working.lock")
+    lock = hold(path)
+    if lock is None:
+        raise WorkflowError(f"{holder(path)} works in this folder; wait for its end, or stop it")
+    # Not by rglob: before Python 3.12 it fails where a folder goes while it looks.
+    results = [
+        Path(folder, name)
+        for folder, _, names in os.walk("results", followlinks=True)
+        for name in names
+        if name.endswith(".lock")
+    ]
+    for path in [*Path("resources").glob("*/provenance/*.lock"), *results]:
+        held = hold(path)
+        if not held:
+            logger.info(f"{holder(path)} still works in {path.parent}; waiting for its end")
+            held = hold(path, wait=True)
+        path.unlink(missing_ok=True)
+        held.release()
+    workflow.persistence.cleanup_locks()
+    Path(".snakemake/locks").mkdir()  # which it removes too, and Snakemake needs
+    return lock
+
+
+def limit_gpu_jobs():
+    """Let no more training jobs run here than have a place on a GPU; --resources gpu=N overrides it."""
+    if workflow.local_exec and "gpu" not in workflow.global_resources:
+        workflow.register_resource("gpu", Resource("gpu", GPU_JOBS))
+
+
+def refuse_absent_device():
+    """Stop before the first job where it is certain that no training job can get its device."""
+    device = STUDY["device"]
+    if workflow.local_exec and device in ("cuda", "mps") and not has_gpu(device):
+        raise WorkflowError(f"device: {device} is not available on this machine. Set device: auto")
+
+
+def warn_of_other_versions():
+    """Warn where packages are installed at other versions than the records will say."""
+    if not workflow.deployment_settings.deployment_method:
+        for difference in not_as_locked():
+            logger.warning(f"{difference}; install it, or results will be recorded wrongly")
+
+
+def say_how_long():
+    """Say before the first job how many runs there are to train, and about how long that takes here."""
+    jobs = [job for job in workflow.dag.needrun_jobs() if "train_size" in job.wildcards.keys()]
+    verdicts = getattr(workflow.dag, "verdicts", {})
+    names = [run_of(job.wildcards).name for job in jobs if verdicts[job.output.provenance].reasons]
+    if len(jobs) > len(names):
+        logger.info(
+            f"\n{len(jobs) - len(names)} more run(s) are trained again only if their data change."
+        )
+    if not names:
+        return
+    if not workflow.local_exec:
+        logger.info(f"\nTo be trained: {len(names)} run(s), on the cluster.")
+        return
+    # In a process of its own: torch stays out of this one, and what fails there stops nothing here.
+    at_a_time = max(1, workflow.cores // STUDY["threads"])
+    if has_gpu(STUDY["device"]):
+        at_a_time = min(at_a_time, GPU_JOBS)
+    estimate = [
+        *(sys.executable, str(WORKFLOW / "scripts/estimate_time.py")),
+        *("--config", RESOLVED_CONFIG, "--jobs", str(at_a_time), "--runs", "-"),
+    ]
+    said = subprocess.run(estimate, input="\n".join(names), capture_output=True, text=True)
+    logger.info(f"\n{said.stdout or f'To be trained: {len(names)} run(s). {said.stderr}'}")
+
+
+def say_where_to_look():
+    """End a run by naming what it made."""
+    shown = [path for path in all_results() if path.endswith((".html", ".svg", "findings.md"))]
+    made = [f"  {Path(path).absolute()}" for path in shown if Path(path).exists()]
+    if made:
+        logger.info("\n".join(["\nResults are in:", *made]))
+
+
+def say_what_is_left():
+    """End a failed run by naming the way to what did succeed."""
+    logger.info("\n`snakemake partial` shows what the finished runs give, with the gaps marked.")
+
+
+vitcnn_hooks.install(STUDY["accept_environment"], on_graph)

@@ -1,0 +1,188 @@
+"""Where the records decide what runs: every touch of Snakemake's own internals, each with its reason.
+
+A job is ours if one of its outputs is named `provenance`: its record. Other jobs, such as a user's own
+rules, are Snakemake's alone. tests/workflow/test_hooks.py fails by name if Snakemake changes here.
+"""
+
+import json
+import logging
+import shlex
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from snakemake.api import SnakemakeApi
+from snakemake.dag import DAG
+from snakemake.exceptions import WorkflowError
+from snakemake.jobs import Job, Reason
+from snakemake.logging import logger
+from snakemake.settings.types import ConfigSettings, OutputSettings, Quietness, ResourceSettings
+
+from vitcnn.provenance.freshness import Step, judge
+
+_SHOWN = 8  # reasons named for one job
+_check_incomplete = DAG.check_incomplete
+
+# What Snakemake's notes in .snakemake say of our jobs, which have records instead: no reason to run.
+_NO_REASON = {
+    "has_metadata": True,
+    "has_outdated_metadata": False,
+    "params_changed": (),
+    "input_changed": (),
+    "code_changed": (),
+    "software_stack_changed": (),
+}
+
+
+class Stale(Reason):
+    """A reason in the record's words; Snakemake shows it for the job, and in its list of reasons."""
+
+    __slots__ = ("words",)
+
+    def __init__(self, words: Sequence[str]) -> None:
+        super().__init__()
+        more = [f"and {len(words) - _SHOWN} more differences"] if len(words) > _SHOWN else []
+        self.words = [*words[:_SHOWN], *more]
+
+    def __bool__(self) -> bool:
+        return not self.finished
+
+    def __str__(self) -> str:
+        return "; ".join(word for word in (*self.words, super().__str__()) if word)
+
+    def get_names(self):
+        yield from self.words
+        yield from super().get_names()
+
+
+def install(accept_environment: bool, on_graph: Callable[[DAG, list[Job], bool], None]) -> None:
+    """Let the records decide in this process.
+
+    `on_graph` is called before they are read, with the graph, our jobs in it, and whether they will run.
+    """
+
+    async def check_incomplete(dag: DAG) -> None:
+        # The one place where the graph is whole and Snakemake has decided nothing yet.
+        workflow = dag.workflow
+        if workflow.is_main_process:
+            _enter_verdicts(dag, accept_environment, on_graph)
+        elif workflow.remote_exec:
+            # --keep-going does not reach a group's job: without it one run that fails stops its group.
+            workflow.execution_settings.keep_going = True
+        await _check_incomplete(dag)
+
+    DAG.check_incomplete = check_incomplete
+
+
+def our_jobs(dag: DAG) -> list[Job]:
+    """Return the jobs that keep a record, each after those it reads from."""
+    return [job for level in dag.toposorted() for job in level if hasattr(job.output, "provenance")]
+
+
+def step_of(dag: DAG, job: Job) -> Step:
+    """Return a job as the records see it. Inputs that its rule declares `ancient` do not count."""
+    makers = {
+        file: producer.output.provenance
+        for producer, files in dag.dependencies[job].items()
+        if hasattr(producer.output, "provenance")
+        for file in files
+    }
+    script = next(word for word in shlex.split(job.params.command) if word.endswith(".py"))
+    kept = [file for file in job.output if file != job.output.provenance]
+    return Step(
+        Path(script).stem,
+        job.output.provenance,
+        tuple(str(file) for file in kept if not file.is_temp),
+        json.loads(job.params.settings),
+        {str(file): makers.get(file, "") for file in job.input if not file.is_ancient},
+        tuple(dict.fromkeys(makers.values())),
+        tuple(str(file) for file in kept if file.is_temp),
+    )
+
+
+def study_steps(snakefile: Path, configfiles: Sequence[Path]) -> list[Step]:
+    """Return the jobs of everything that the study asks for, without running or judging any."""
+    steps: list[Step] = []
+
+    class Enough(Exception):
+        pass
+
+    async def take(dag: DAG) -> None:
+        steps.extend(step_of(dag, job) for job in our_jobs(dag))
+        raise Enough
+
+    former = DAG.check_incomplete
+    logger.setLevel(logging.WARNING)
+    try:
+        with SnakemakeApi(OutputSettings(quiet={Quietness.ALL})) as api:
+            workflow = api.workflow(
+                ResourceSettings(cores=1), ConfigSettings(configfiles=configfiles), snakefile=snakefile
+            )
+            dag = workflow.dag()
+            DAG.check_incomplete = take  # parsing the Snakefile has installed the other
+            dag.execute_workflow(executor="dryrun")
+    except Enough:
+        return steps
+    finally:
+        DAG.check_incomplete = former
+    raise WorkflowError(f"{snakefile}: its graph could not be read")
+
+
+def _enter_verdicts(
+    dag: DAG, accept_environment: bool, on_graph: Callable[[DAG, list[Job], bool], None]
+) -> None:
+    """Judge our jobs and enter in Snakemake's graph which are stale.
+
+    A job that must run masks all jobs below it in DAG.update_needrun, and the mask ends where a job
+    reads only `ancient` files. So what a stale job makes is an ordinary input, and what any other job
+    makes is ancient: all jobs below a stale one run, and end at once where the bytes turn out the same.
+    """
+    workflow, jobs = dag.workflow, our_jobs(dag)
+    is_running = workflow.execution_settings is not None and not workflow.dryrun
+    if is_running and workflow.touch and jobs:
+        raise WorkflowError(
+            "--touch changes dates, and dates decide nothing here. To keep results although code or "
+            "packages changed: python workflow/scripts/audit.py --accept RUN --because TEXT"
+        )
+    on_graph(dag, jobs, is_running)
+    forced = {
+        job.output.provenance
+        for job in jobs
+        if job.rule in dag.forcerules or not dag.forcefiles.isdisjoint(job.output)
+    }
+    wanted = {job.output.provenance for job in jobs if job in dag.targetjobs}
+    verdicts = judge([step_of(dag, job) for job in jobs], accept_environment, forced, wanted)
+    foreign = [verdict.foreign for verdict in verdicts.values() if verdict.foreign]
+    if foreign:
+        raise WorkflowError("\n".join(foreign))
+    dag.verdicts = verdicts  # for command(), the estimate and the report
+    stale = {record for record, verdict in verdicts.items() if verdict.is_stale}
+    for job in jobs:
+        for producer, files in dag.dependencies[job].items():
+            if hasattr(producer.output, "provenance"):
+                is_ancient = producer.output.provenance not in stale
+                for file in {id(file): file for file in (*files, *job.input) if file in files}.values():
+                    file.flags["ancient"] = is_ancient
+        job._params = None  # command() depends on the verdicts: let Snakemake ask again
+        verdict = verdicts[job.output.provenance]
+        if verdict.reasons and verdict.record:
+            dag._reason[job] = Stale(verdict.reasons)
+        elif verdict.reasons:
+            dag.reason(job).missing_output.update(job.output)
+    _hide_notes(workflow.persistence, set(jobs))
+
+
+def _hide_notes(persistence, jobs: set[Job]) -> None:
+    """Let Snakemake's notes in .snakemake give our jobs no reason to run, nor pass for incomplete."""
+
+    def hide(name: str, answer) -> None:
+        asked = getattr(persistence, name)
+        setattr(persistence, name, lambda job: answer if job in jobs else asked(job))
+
+    for name, answer in _NO_REASON.items():
+        hide(name, answer)
+    incomplete = persistence.incomplete
+
+    async def incomplete_of_others(job: Job) -> list:
+        return [] if job in jobs else await incomplete(job)
+
+    persistence.incomplete = incomplete_of_others
