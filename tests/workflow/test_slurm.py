@@ -14,6 +14,8 @@ import slurm
 import yaml
 from conftest import ROOT, SMALL, merge, read, snakemake
 
+pytestmark = pytest.mark.exhaustive
+
 EPOCHS = 100
 LAST_EPOCH = f"epoch {EPOCHS} of {EPOCHS}"
 CONFIG = {
