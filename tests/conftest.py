@@ -1,17 +1,24 @@
 """Small datasets in the publishers' layouts, and ways to run the workflow in a folder of its own."""
 
+import os
+
+# Of NumPy and torch, here and in what tests start: pytest's workers share the cores.
+os.environ["OMP_NUM_THREADS"] = "1"
+
 import ast
 import io
 import json
-import os
+import shutil
 import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
+from filelock import FileLock
 from PIL import Image
+from warm import Warm
 
 from vitcnn.config import check_config
 from vitcnn.data import embedded, trees
@@ -75,7 +82,7 @@ SMALL = {
     "experiments": {
         "comparison": {"datasets": ["cifar10"]},
         "curves": {"datasets": ["cifar10"]},
-        "data_efficiency": {"train_sizes": [100, 500]},
+        "data_efficiency": {"train_sizes": [100, 500], "seeds": [0]},
     },
 }
 
@@ -83,29 +90,61 @@ SMALL = {
 @pytest.fixture(scope="session")
 def data(tmp_path_factory) -> Path:
     """The embedded CIFAR-10, packed: 1,000 training and 400 test images."""
-    folder = tmp_path_factory.mktemp("data")
-    trees.copy_tree(embedded.generate("cifar10", folder), "cifar10", folder / "tree")
-    report = validate_images("cifar10", "cifar10", folder / "tree", folder / "decoded", 1)
-    write_json(folder / "validation.json", report)
-    paths = (folder / name for name in ("validation.json", "decoded", "packed"))
-    pack_dataset(*paths, on_damaged="error", image_size=32, num_classes=10)
-    return folder / "packed"
+
+    def make(folder: Path) -> None:
+        trees.copy_tree(embedded.generate("cifar10", folder), "cifar10", folder / "tree")
+        report = validate_images("cifar10", "cifar10", folder / "tree", folder / "decoded", 1)
+        write_json(folder / "validation.json", report)
+        paths = (folder / name for name in ("validation.json", "decoded", "packed"))
+        pack_dataset(*paths, on_damaged="error", image_size=32, num_classes=10)
+
+    return made_once(tmp_path_factory, "data", make) / "packed"
+
+
+WARM = Warm()
 
 
 def snakemake(
-    folder: Path, *arguments: str, config: dict | None = None, **options
+    folder: Path, *arguments: str, config: dict | None = None, env: dict[str, str] | None = None
 ) -> subprocess.CompletedProcess:
     """Run the workflow in `folder` with SMALL, changed by `config`, and return what it printed."""
+    command = snakemake_command(folder, *arguments, config=config)
+    return WARM.run(["snakemake", *command], folder, environment(env))
+
+
+def snakemake_command(folder: Path, *arguments: str, config: dict | None = None) -> list[str]:
+    """Make `folder`, write its configuration, and return Snakemake's arguments to run the workflow there."""
     folder.mkdir(parents=True, exist_ok=True)
     configfile = folder / "config.yaml"
     configfile.write_text(yaml.safe_dump(merge(SMALL, config or {}), sort_keys=False))
-    command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile")]
-    command += ["--workflow-profile", "none", "--cores", "2", "--directory", str(folder), *arguments]
-    command += ["--configfile", str(configfile)]
-    environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "1"} | options.pop("env", {})
-    return subprocess.run(
-        command, capture_output=True, text=True, timeout=900, env=environment, cwd=folder, **options
-    )
+    command = ["--snakefile", str(ROOT / "Snakefile"), "--workflow-profile", "none", "--cores", "2"]
+    return [*command, "--directory", str(folder), *arguments, "--configfile", str(configfile)]
+
+
+def run_script(name: str, *arguments: str | Path, cwd: Path = ROOT) -> subprocess.CompletedProcess:
+    """Run a script of workflow/scripts in `cwd`, and return what it printed."""
+    script = ROOT / f"workflow/scripts/{name}.py"
+    return WARM.run([str(part) for part in (script, *arguments)], cwd, environment())
+
+
+def environment(more: dict[str, str] | None = None) -> dict[str, str]:
+    """Return the environment of what tests start."""
+    return os.environ | {"PYTHONDONTWRITEBYTECODE": "1"} | (more or {})
+
+
+def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
+    """Return the folder `name`, made by the first of pytest's workers that asks for it; the others wait."""
+    base = factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        base = base.parent
+    folder, finished = base / name, base / f"{name} is made"
+    with FileLock(base / f"{name}.lock"):
+        if not finished.exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir()
+            make(folder)
+            finished.touch()
+    return folder
 
 
 def merge(base: dict, over: dict) -> dict:

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from conftest import ROOT, SMALL, merge, read
+from conftest import ROOT, SMALL, environment, merge, read, run_script
 
 from vitcnn import plan
 from vitcnn.config import check_config
@@ -71,14 +71,28 @@ def stop_at(monkeypatch):
     return set_stop
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
-@pytest.mark.parametrize("model", ["vit", "cnn", "simple_vit", "simple_cnn"])
-def test_stopped_anywhere_it_ends_with_the_same_bytes(model, precision, data, tmp_path, stop_at):
+@pytest.mark.parametrize(
+    ("model", "precision", "places"),
+    [
+        # In each epoch 3 batches of training, 4 of the test and 1 of the held-out images: in the midst of each,
+        # and between two epochs.
+        ("vit", "bf16", (2, 9)),
+        ("cnn", "fp32", (5, 10)),
+        ("simple_vit", "fp32", (8, 11)),
+        ("simple_cnn", "bf16", (3, 15)),
+        *(
+            pytest.param(model, precision, range(1, 17), marks=pytest.mark.exhaustive)
+            for model in ("vit", "cnn", "simple_vit", "simple_cnn")
+            for precision in ("fp32", "bf16")
+        ),
+    ],
+)
+def test_stopped_anywhere_it_ends_with_the_same_bytes(model, precision, places, data, tmp_path, stop_at):
     spec = spec_of(f"cifar10/{model}/adamw10/n300/seed1", precision, hold_out=True)
     count = stop_at(0)
     assert train(spec, data, tmp_path / "whole")
-    assert count() == 2 * (3 + 4 + 1)  # batches of training, of the test and of the held-out images
-    for place in range(1, count() + 1):
+    assert count() == 16
+    for place in places:
         folder = tmp_path / str(place)
         stop_at(place)
         assert not train(spec, data, folder)
@@ -221,30 +235,38 @@ def test_a_folder_that_cannot_be_written_is_said_at_the_start(data, tmp_path):
 # The same through the script, as its processes are really killed.
 
 
-def command(folder, data, *arguments, spec=None, log=None):
+def arguments(folder, data, *more, spec=None, log=None):
+    settings = canonical_json({"spec": spec or spec_of(epochs=12)})
+    log = log or folder.with_suffix(".log")
     return [
-        *(sys.executable, str(ROOT / "workflow/scripts/train.py")),
-        *("--settings", canonical_json({"spec": spec or spec_of(epochs=12)}), "--data", str(data)),
-        *(
-            "--out",
-            str(folder),
-            "--device",
-            "cpu",
-            "--log",
-            str(log or folder.with_suffix(".log")),
-            *arguments,
-        ),
+        *("--settings", settings, "--data", str(data), "--out", str(folder)),
+        *("--device", "cpu", "--log", str(log), *more),
     ]
 
 
-def start(folder, data, *arguments, spec=None):
+def command(folder, data, *more, **options):
+    script = ROOT / "workflow/scripts/train.py"
+    return [sys.executable, str(script), *arguments(folder, data, *more, **options)]
+
+
+def start(folder, data, *more, spec=None):
     return subprocess.Popen(
-        command(folder, data, *arguments, spec=spec),
+        command(folder, data, *more, spec=spec),
         cwd=folder.parent,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        env=environment(),
     )
+
+
+def by_script(folder, data, *more, spec=None):
+    return run_script("train", *arguments(folder, data, *more, spec=spec), cwd=folder.parent)
+
+
+def ends_well(folder, data, *more, spec=None):
+    done = by_script(folder, data, *more, spec=spec)
+    assert done.returncode == 0, done.stderr
 
 
 def wait_for(condition, process):
@@ -253,13 +275,14 @@ def wait_for(condition, process):
         time.sleep(0.01)
 
 
-def test_killed_ten_times_at_random(data, tmp_path):
-    """In any of a hundred epochs, and now and then in the import of torch."""
+@pytest.mark.parametrize("kills", [3, pytest.param(10, marks=pytest.mark.exhaustive)])
+def test_killed_at_random(kills, data, tmp_path):
+    """In any epoch, and where it is killed more often, now and then in the import of torch."""
     whole, pieces, spec = tmp_path / "whole", tmp_path / "pieces", spec_of(epochs=100)
-    assert start(whole, data, spec=spec).wait() == 0
+    assert train(spec, data, whole)
     log = pieces.with_suffix(".log")
     chance = random.Random(0)
-    for attempt in range(1, 11):
+    for attempt in range(1, kills + 1):
         process = start(pieces, data, "--checkpoint-seconds", "0.02", spec=spec)
         if attempt % 4:
             epoch = f"epoch {8 * attempt} of 100"
@@ -268,42 +291,46 @@ def test_killed_ten_times_at_random(data, tmp_path):
         process.kill()
         process.communicate()
         assert not (pieces / "metrics.json").exists()
-    assert start(pieces, data, spec=spec).wait() == 0
+    ends_well(pieces, data, spec=spec)
     assert same(pieces, whole)
     runtime = read(pieces / "runtime.json")
-    assert 9 <= runtime["attempts"] <= 11
-    assert runtime["resumed_epochs"] >= 79
-    assert [epoch["epoch"] for epoch in read(pieces / "metrics.json")["history"]] == list(range(1, 101))
-    assert sorted(p.name for p in pieces.iterdir()) == sorted(p.name for p in whole.iterdir())
+    assert kills - 1 <= runtime["attempts"] <= kills + 1
+    assert runtime["resumed_epochs"] >= 8 * kills - 1
+    epochs = [epoch["epoch"] for epoch in read(pieces / "metrics.json")["history"]]
+    assert epochs == list(range(1, 101))
+    assert sorted(p.name for p in pieces.iterdir()) == sorted([*SEEDED, "runtime.json", "provenance.json"])
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])
-def test_a_signal_leaves_a_checkpoint_and_a_message(number, data, tmp_path):
+def epochs_after(text, log):
+    """Return how many epochs the log says have been trained after that text."""
+    return log.exists() and log.read_text().partition(text)[2].count(" of 1000")
+
+
+def test_each_signal_leaves_a_checkpoint_and_a_message(data, tmp_path):
     folder, log = tmp_path / "run", tmp_path / "run.log"
-    spec = spec_of(epochs=200)
-    process = start(folder, data, spec=spec)
-    wait_for(lambda: log.exists() and "epoch 2 of 200" in log.read_text(), process)
-    process.send_signal(number)
-    before = log.read_text().count(" of 200")
-    _, said = process.communicate(timeout=60)
-    assert log.read_text().count(" of 200") <= before + 1, "at the next step, not at the end of the epoch"
-    assert process.returncode == 1
-    assert f"stopped by {number.name}; the next attempt goes on from here" in said
-    assert said.strip() in log.read_text()
-    assert (folder / "checkpoint" / NAME).exists()
-    assert not (folder / "metrics.json").exists()
-    process = start(folder, data, spec=spec)
-    wait_for(lambda: "goes on in epoch" in log.read_text(), process)
-    process.kill()
-    process.communicate()
-    assert "attempt 1" in log.read_text()
-    assert "attempt 2" in log.read_text()
+    spec = spec_of(epochs=1000)
+    for attempt, number in enumerate((signal.SIGTERM, signal.SIGUSR1, signal.SIGINT), 1):
+        process = start(folder, data, spec=spec)
+        wait_for(lambda begin=f"attempt {attempt}": epochs_after(begin, log) >= 2, process)
+        process.send_signal(number)
+        before = log.read_text().count(" of 1000")
+        _, said = process.communicate(timeout=60)
+        text = log.read_text()
+        assert text.count(" of 1000") <= before + 1, "at the next step, not at the end of the epoch"
+        assert process.returncode == 1
+        assert f"stopped by {number.name}; the next attempt goes on from here" in said
+        assert said.strip() in text
+        assert f"attempt {attempt}" in text
+        assert text.count("goes on in epoch") == attempt - 1
+        assert text.count("epoch 1 of") == 1
+        assert (folder / "checkpoint" / NAME).exists()
+        assert not (folder / "metrics.json").exists()
 
 
 # In a mount namespace of its own a folder is mounted, and then is not, or may not be written to any more.
 MOUNTED = """
 mount --bind {store} {place}
-{train} & process=$!
+{job} & process=$!
 until [ -e {run}/checkpoint/previous.pt ]; do kill -0 $process; sleep 0.1; done
 {fault}
 wait $process
@@ -329,8 +356,8 @@ def test_a_disk_that_goes_away_leaves_the_last_checkpoint(store, place, fault, m
     for path in (paths["store"], paths["place"]):
         path.mkdir(parents=True, exist_ok=True)
     spec = spec_of(epochs=40)
-    train = command(paths["run"], data, "--checkpoint-seconds", "0", spec=spec, log=tmp_path / "log")
-    script = MOUNTED.format(train=shlex.join(train), fault=fault.format(**paths), **paths)
+    job = command(paths["run"], data, "--checkpoint-seconds", "0", spec=spec, log=tmp_path / "log")
+    script = MOUNTED.format(job=shlex.join(job), fault=fault.format(**paths), **paths)
     done = subprocess.run(
         [*namespace, "sh", "-ec", script], cwd=tmp_path, capture_output=True, text=True, timeout=300
     )
@@ -338,8 +365,8 @@ def test_a_disk_that_goes_away_leaves_the_last_checkpoint(store, place, fault, m
     assert re.search(rf"checkpoint\.pt: could not be written \({message}\)", done.stderr), done.stderr
     run = paths["run"] if store == place else paths["store"] / "run"
     assert not (run / "metrics.json").exists()
-    assert start(run, data, spec=spec).wait() == 0
-    assert start(tmp_path / "whole", data, spec=spec).wait() == 0
+    ends_well(run, data, spec=spec)
+    assert train(spec, data, tmp_path / "whole")
     assert same(run, tmp_path / "whole")
     assert read(run / "runtime.json")["attempts"] == 2
 
@@ -347,13 +374,12 @@ def test_a_disk_that_goes_away_leaves_the_last_checkpoint(store, place, fault, m
 def test_the_log_holds_the_traceback_and_the_terminal_the_message(data, tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run/checkpoint").write_text("a file where a folder should be")
-    process = start(tmp_path / "run", data)
-    _, said = process.communicate()
-    assert process.returncode == 1
+    done = by_script(tmp_path / "run", data)
+    assert done.returncode == 1
     for name in ("run.log", "run.history.log"):
         assert "Traceback" in (tmp_path / name).read_text()
-    assert "could not be written" in said
-    assert "Traceback" not in said
+    assert "could not be written" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def start_two(folder, data):
@@ -378,20 +404,20 @@ def test_a_duplicate_waits_and_takes_what_was_made(data, tmp_path):
 
 
 def test_what_is_made_is_left_as_it_is_where_that_is_asked_for(data, tmp_path):
-    run = tmp_path / "run"
-    assert start(run, data).wait() == 0
-    before = (run / "metrics.json").stat()
-    assert start(run, data, "--unless-made").wait() == 0
-    assert (run / "metrics.json").stat() == before
-    (run / "predictions.npz").write_bytes(b"damaged")
-    assert start(run, data, "--unless-made").wait() == 0
-    assert (run / "metrics.json").stat() != before
+    folder = tmp_path / "run"
+    ends_well(folder, data)
+    before = (folder / "metrics.json").stat()
+    ends_well(folder, data, "--unless-made")
+    assert (folder / "metrics.json").stat() == before
+    (folder / "predictions.npz").write_bytes(b"damaged")
+    ends_well(folder, data, "--unless-made")
+    assert (folder / "metrics.json").stat() != before
     log = (tmp_path / "run.log").read_text()
     assert (log.count("is made already"), log.count("epoch 12 of 12")) == (1, 2)
 
 
 def test_a_duplicate_goes_on_where_the_first_was_killed(data, tmp_path):
-    assert start(tmp_path / "whole", data).wait() == 0
+    assert train(spec_of(epochs=12), data, tmp_path / "whole")
     first, second = start_two(tmp_path / "run", data)
     first.kill()
     assert second.wait() == 0

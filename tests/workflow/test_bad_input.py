@@ -9,7 +9,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, WNIDS, snakemake
+from conftest import ROOT, WNIDS, run_script, snakemake
 
 from vitcnn.data import embedded
 from vitcnn.data.trees import list_files
@@ -18,7 +18,12 @@ ONLY_TINY = {
     "datasets": {"imagenet200": {"num_classes": 3}},
     "experiments": {"comparison": {"datasets": ["imagenet200"]}, "curves": None, "data_efficiency": None},
 }
+TABLE = "results/collected/comparison/runs.csv"  # what needs the data, and no more
 KEPT = "results/runs/imagenet200/vit/adam10/nall/seed5/metrics.json"
+
+
+# tests/unit/test_trees.py shows the same of the functions; the tests beside these show that messages get through.
+of_unit_tests_too = pytest.mark.exhaustive
 
 
 def refused(folder: Path, config: dict, *arguments: str, **options) -> str:
@@ -68,8 +73,9 @@ def test_a_train_size_over_the_dataset(tmp_path):
     config = {
         "experiments": {"data_efficiency": {"train_sizes": [100, 1001]}, "curves": None, "comparison": None}
     }
+    table = "results/collected/data_efficiency/runs.csv"
     message = "train_size 1,001 is over the 1,000 training images that cifar10 has, says resources/cifar10"
-    assert message in refused(tmp_path, config)
+    assert message in refused(tmp_path, config, table)
     again = refused(tmp_path, config)  # now the data are there, and no job is needed to see it
     assert message in again
     assert "Select jobs" not in again
@@ -77,58 +83,63 @@ def test_a_train_size_over_the_dataset(tmp_path):
 
 def test_a_source_list_that_is_exhausted(tmp_path):
     config = tiny_config("/nowhere")
-    config["datasets"]["imagenet200"]["source"].append("http://127.0.0.1:9/tiny.zip#md5=" + "0" * 32)
-    output = refused(tmp_path, config, env={"NO_PROXY": "*"})
+    config["datasets"]["imagenet200"]["source"].append("/nowhere/else.zip#md5=" + "0" * 32)
+    output = refused(tmp_path, config, TABLE)
     assert "imagenet200: no source delivered:" in output
     assert "- /nowhere: there is nothing at this path" in output
-    assert "- http://127.0.0.1:9/tiny.zip#md5=" in output
+    assert f"- /nowhere/else.zip#md5={'0' * 32}: there is nothing at this path" in output
 
 
 def test_a_checksum_mismatch(tiny, tmp_path):
     archive = shutil.make_archive(str(tmp_path / "tiny"), "zip", tiny.parent)
-    output = refused(tmp_path / "run", tiny_config(f"{archive}#md5={'0' * 32}"))
+    output = refused(tmp_path / "run", tiny_config(f"{archive}#md5={'0' * 32}"), TABLE)
     assert f"not {'0' * 32}; the file is not used" in output
     assert not (tmp_path / "run/resources/imagenet200/fetched.json").exists()
 
 
+@of_unit_tests_too
 def test_an_archive_of_another_dataset(tmp_path):
     archive = embedded.generate("cifar10", tmp_path)
-    output = refused(tmp_path / "run", tiny_config(archive))
+    output = refused(tmp_path / "run", tiny_config(archive), TABLE)
     assert "is no tiny_imagenet dataset" in output
     assert "it looks like cifar10" in output
 
 
+@of_unit_tests_too
 def test_a_truncated_archive(tmp_path):
     archive = embedded.generate("cifar10", tmp_path)
     archive.write_bytes(archive.read_bytes()[:-100])
     config = {"datasets": {"cifar10": {"source": [str(archive)]}}}
-    assert f"{archive}: is truncated or damaged" in refused(tmp_path / "run", config)
+    assert f"{archive}: is truncated or damaged" in refused(tmp_path / "run", config, TABLE)
 
 
-@pytest.mark.parametrize("name", ["../../escaped", "/tmp/escaped-by-a-test"])
+@pytest.mark.parametrize(
+    "name", ["../../escaped", pytest.param("/tmp/escaped-by-a-test", marks=of_unit_tests_too)]
+)
 def test_an_archive_with_names_that_leave_it(name, tmp_path):
     archive = tmp_path / "hostile.zip"
     with zipfile.ZipFile(archive, "w") as file:
         file.writestr(name, "x")
-    output = refused(tmp_path / "run", tiny_config(archive))
+    output = refused(tmp_path / "run", tiny_config(archive), TABLE)
     assert f"member '{name}' would be written outside the folder" in output
     assert not list(tmp_path.rglob("escaped"))
     assert not Path("/tmp/escaped-by-a-test").exists()
 
 
+@of_unit_tests_too
 def test_a_tar_archive_with_a_link(tmp_path):
     archive = tmp_path / "hostile.tar.gz"
     with tarfile.open(archive, "w:gz") as file:
         info = tarfile.TarInfo("wnids.txt")
         info.type, info.linkname = tarfile.SYMTYPE, "/etc/passwd"
         file.addfile(info)
-    assert "'wnids.txt' is a link or a device" in refused(tmp_path / "run", tiny_config(archive))
+    assert "'wnids.txt' is a link or a device" in refused(tmp_path / "run", tiny_config(archive), TABLE)
 
 
 def test_a_missing_class_folder(tiny, tmp_path):
     shutil.rmtree(tiny / "train" / WNIDS[1])
     before = list_files(tiny)
-    output = refused(tmp_path / "run", tiny_config(tiny))
+    output = refused(tmp_path / "run", tiny_config(tiny), TABLE)
     assert f"train/{WNIDS[1]}: the folder of a class of wnids.txt is missing" in output
     assert list_files(tiny) == before
 
@@ -139,7 +150,7 @@ def test_bad_data_of_one_dataset_cost_no_training_on_another(tiny, tmp_path):
     config["experiments"] = ONLY_TINY["experiments"] | {
         "comparison": {"datasets": ["cifar10", "imagenet200"]}
     }
-    output = refused(tmp_path / "run", config)
+    output = refused(tmp_path / "run", config, TABLE)
     assert "imagenet200: 1 damaged images:" in output
     assert "rule train:" not in output
 
@@ -148,7 +159,7 @@ def test_a_source_folder_that_was_mended_is_read_again(tiny, tmp_path):
     bad = tiny / "train" / WNIDS[0] / "images" / f"{WNIDS[0]}_0.JPEG"
     good = bad.read_bytes()
     bad.write_bytes(b"spoilt")
-    refused(tmp_path / "run", tiny_config(tiny))
+    refused(tmp_path / "run", tiny_config(tiny), TABLE)
     bad.write_bytes(good)
     target = "resources/imagenet200/packed/manifest.json"
     done = snakemake(tmp_path / "run", target, config=tiny_config(tiny))
@@ -157,7 +168,7 @@ def test_a_source_folder_that_was_mended_is_read_again(tiny, tmp_path):
 
 def test_a_damaged_image_stops_or_is_left_out(tiny, tmp_path):
     (tiny / "train" / WNIDS[0] / "images" / f"{WNIDS[0]}_0.JPEG").write_bytes(b"spoilt")
-    output = refused(tmp_path / "run", tiny_config(tiny))
+    output = refused(tmp_path / "run", tiny_config(tiny), TABLE)
     assert "imagenet200: 1 damaged images:" in output
     assert f"- train/{WNIDS[0]}/images/{WNIDS[0]}_0.JPEG: cannot identify image file" in output
     target = "results/runs/imagenet200/cnn/adam10/nall/seed0/metrics.json"
@@ -167,11 +178,6 @@ def test_a_damaged_image_stops_or_is_left_out(tiny, tmp_path):
     text = (tmp_path / "run" / target).read_text()
     assert '"damaged_images": {\n    "train": 1,\n    "test": 0\n  }' in text
     assert '"train_images": 11' in text
-
-
-def run_script(name: str, *arguments: str, **options) -> subprocess.CompletedProcess:
-    command = [sys.executable, str(ROOT / f"workflow/scripts/{name}.py"), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, **options)
 
 
 def test_a_full_disk_while_packing(tiny, tmp_path):

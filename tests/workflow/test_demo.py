@@ -16,6 +16,8 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
+pytestmark = pytest.mark.xdist_group("demo")  # one demo for all, so one worker
+
 COMMAND = re.findall(r"^\.venv/bin/(snakemake .*)$", (ROOT / "README.md").read_text(), re.M)[0]
 NO_NETWORK = ["unshare", "--net", "--map-root-user"]
 ODD = {"HOME": "/dev/null/home", "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}

@@ -2,6 +2,7 @@
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,8 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-import yaml
-from conftest import ROOT, SMALL, merge, read, snakemake
+from conftest import environment, made_once, merge, read, snakemake, snakemake_command
 
 CONFIG = {
     "recipes": {"adam10": {"epochs": 20}},
@@ -21,6 +21,8 @@ CONFIG = {
         "data_efficiency": None,
     },
 }
+TWO_RUNS = merge(CONFIG, {"seeds": [0]})  # of four
+TARGET = "results/collected/comparison/runs.csv"
 
 
 STARTED: list[subprocess.Popen] = []
@@ -34,18 +36,20 @@ def nothing_goes_on():
             os.killpg(STARTED.pop().pid, signal.SIGKILL)
 
 
-def start(folder: Path, epochs: int = 20) -> subprocess.Popen:
+def start(folder: Path, config: dict) -> subprocess.Popen:
     """Start the workflow in `folder`, in a process group of its own."""
-    folder.mkdir(parents=True, exist_ok=True)
-    config = merge(SMALL, merge(CONFIG, {"recipes": {"adam10": {"epochs": epochs}}}))
-    (folder / "config.yaml").write_text(yaml.safe_dump(config))
-    command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile")]
-    command += ["--workflow-profile", "none", "--cores", "2", "--directory", str(folder)]
-    command += ["--configfile", str(folder / "config.yaml")]
+    command = [sys.executable, "-m", "snakemake", *snakemake_command(folder, TARGET, config=config)]
     with (folder / "out.txt").open("w") as out:
-        process = subprocess.Popen(command, cwd=folder, stdout=out, stderr=out, start_new_session=True)
+        process = subprocess.Popen(
+            command, cwd=folder, stdout=out, stderr=out, start_new_session=True, env=environment()
+        )
     STARTED.append(process)
     return process
+
+
+def ends_well(folder: Path, config: dict) -> None:
+    done = snakemake(folder, TARGET, config=config)
+    assert done.returncode == 0, done.stderr
 
 
 def wait_for(condition, process):
@@ -75,101 +79,113 @@ def logs_of(folder: Path) -> list[str]:
     return [path.read_text() for path in (folder / "logs").glob("runs/**/*.history.log")]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def whole(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("whole")
-    assert start(folder).wait() == 0, (folder / "out.txt").read_text()
-    return folder
+    """The folder of the study of four runs, not interrupted."""
+    return made_once(tmp_path_factory, "whole", lambda folder: ends_well(folder, CONFIG))
 
 
-def assert_same(folder: Path, whole: Path) -> None:
-    runs = [path.relative_to(whole) for path in finished(whole)]
-    assert len(runs) == len(finished(folder)) == 4
-    for run in runs:
+@pytest.fixture
+def with_data(whole, tmp_path) -> Path:
+    """A folder in which the data are there, and nothing else."""
+    shutil.copytree(whole / "resources", tmp_path / "resources")
+    return tmp_path
+
+
+def assert_same(folder: Path, whole: Path, runs: int) -> None:
+    assert len(finished(folder)) == runs
+    for metrics in finished(folder):
+        run = metrics.parent.relative_to(folder)
         for name in ("metrics.json", "model.safetensors", "predictions.npz"):
-            path = run.with_name(name)
-            assert (folder / path).read_bytes() == (whole / path).read_bytes(), path
+            assert (folder / run / name).read_bytes() == (whole / run / name).read_bytes(), run
     left = [path for kind in ("*.lock", "*.part*", "checkpoint") for path in (folder / "results").rglob(kind)]
     assert not left
 
 
-def test_all_killed_at_random_a_plain_restart_goes_on(whole, tmp_path):
+def at_random() -> list[int]:
+    """Return after how many epochs ten attempts are killed; with the fifth the first run or two are finished."""
     chance = random.Random(1)
+    early, two_runs, one_run = (0, 10), (42, 50), (20, 30)
+    limits = [*[early] * 4, two_runs, *[early] * 2, one_run, *[early] * 2]
+    return [chance.randint(*between) for between in limits]
+
+
+@pytest.mark.parametrize(
+    "kills",
+    [
+        pytest.param([3, 44, 6], id="three times"),
+        pytest.param(at_random(), id="ten times", marks=pytest.mark.exhaustive),
+    ],
+)
+def test_all_killed_a_plain_restart_goes_on(kills, whole, tmp_path):
     before = {}
-    for least, most in ((0, 10), (42, 50), (0, 10), (20, 30), (0, 10)):  # of four runs of 20 epochs
-        process = start(tmp_path)
-        until = epochs_done(tmp_path) + chance.randint(least, most)
-        wait_for(lambda until=until: epochs_done(tmp_path) >= until, process)
-        os.killpg(process.pid, signal.SIGKILL)
+    for epochs in kills:  # of eighty, on each attempt
+        process = start(tmp_path, CONFIG)
+        until = epochs_done(tmp_path) + epochs
+        while epochs_done(tmp_path) < until and process.poll() is None:
+            time.sleep(0.05)
+        assert process.poll() in (None, 0), (tmp_path / "out.txt").read_text()
+        with suppress(ProcessLookupError):  # where it was faster than this test
+            os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         now = finished(tmp_path)
         assert before.items() <= now.items()
         before = now
     assert before
-    done = snakemake(tmp_path, config=CONFIG)
-    assert done.returncode == 0, done.stderr
+    ends_well(tmp_path, CONFIG)
     assert before.items() <= finished(tmp_path).items()
-    assert_same(tmp_path, whole)
+    assert_same(tmp_path, whole, runs=4)
+    assert any("attempt 1" in log and "attempt 2" in log for log in logs_of(tmp_path))
+    assert any(read(path)["attempts"] >= 2 for path in (tmp_path / "results").rglob("runtime.json"))
 
 
-def test_snakemake_alone_is_killed_and_its_jobs_go_on(whole, tmp_path):
-    process = start(tmp_path)
-    wait_for(lambda: in_training(tmp_path), process)
+def test_snakemake_alone_is_killed_and_its_jobs_go_on(whole, with_data):
+    process = start(with_data, TWO_RUNS)
+    wait_for(lambda: in_training(with_data), process)
     process.kill()
     process.wait()
-    done = snakemake(tmp_path, config=CONFIG)
-    assert done.returncode == 0, done.stderr
-    assert_same(tmp_path, whole)
-    assert [log.count("epoch 20 of 20") for log in logs_of(tmp_path)] == [1] * 4  # waited for, not repeated
+    ends_well(with_data, TWO_RUNS)
+    assert_same(with_data, whole, runs=2)
+    assert [log.count("epoch 20 of 20") for log in logs_of(with_data)] == [1] * 2  # waited for, not repeated
 
 
-def test_a_run_that_ends_after_snakemake_was_killed_is_not_repeated(whole, tmp_path):
+def test_a_run_that_ends_after_snakemake_was_killed_is_not_repeated(whole, with_data):
     """Snakemake's own note says that it is incomplete; its record says that it is whole."""
-    process = start(tmp_path)
-    wait_for(lambda: in_training(tmp_path), process)
+    process = start(with_data, TWO_RUNS)
+    wait_for(lambda: in_training(with_data), process)
     process.kill()
     process.wait()
-    while list((tmp_path / "results").glob("runs/*/*/*/*/*/provenance.lock")):
+    while list((with_data / "results").glob("runs/*/*/*/*/*/provenance.lock")):
         time.sleep(0.1)
-    before = finished(tmp_path)
+    before = finished(with_data)
     assert before
-    done = snakemake(tmp_path, config=CONFIG)
-    assert done.returncode == 0, done.stderr
-    assert before.items() <= finished(tmp_path).items()
-    assert_same(tmp_path, whole)
+    ends_well(with_data, TWO_RUNS)
+    assert before.items() <= finished(with_data).items()
+    assert_same(with_data, whole, runs=2)
 
 
-def test_the_second_of_two_says_so_and_stops(tmp_path):
-    first = start(tmp_path, epochs=10_000)
-    wait_for(lambda: in_training(tmp_path), first)
-    second = snakemake(tmp_path, config=CONFIG)
+def test_the_second_of_two_says_so_and_stops(with_data):
+    endless = merge(TWO_RUNS, {"recipes": {"adam10": {"epochs": 10_000}}})
+    first = start(with_data, endless)
+    wait_for(lambda: in_training(with_data), first)
+    second = snakemake(with_data, config=CONFIG)
     assert second.returncode == 1
     assert f"process {first.pid} on" in second.stderr
     assert "works in this folder; wait for its end, or stop it" in second.stderr
-    dry = snakemake(tmp_path, "--dry-run", config=CONFIG)
+    dry = snakemake(with_data, "--dry-run", config=CONFIG)
     assert dry.returncode == 0, dry.stderr
     os.killpg(first.pid, signal.SIGINT)
     assert first.wait() == 1
-    assert list((tmp_path / "results").rglob("checkpoint.pt"))
-    assert not list((tmp_path / "results").rglob("metrics.json"))
+    assert list((with_data / "results").rglob("checkpoint.pt"))
+    assert not list((with_data / "results").rglob("metrics.json"))
 
 
-def test_a_job_that_comes_late_on_a_cluster_leaves_the_copy_of_the_data(whole):
+def test_a_job_that_comes_late_on_a_cluster_leaves_the_copy_of_the_data(with_data):
     """Called as an executor of a cluster calls it, when another has long made the same."""
-    copied = whole / "resources/cifar10/tree/copied.json"
+    copied = with_data / "resources/cifar10/tree/copied.json"
     before = [path.stat().st_ino for path in (copied, copied.parent)]
     late = ["--mode", "remote", "--force", "--nolock", "--allowed-rules", "copy_dataset"]
-    done = snakemake(whole, *late, "--target-jobs", "copy_dataset:dataset=cifar10", config=CONFIG)
+    done = snakemake(with_data, *late, "--target-jobs", "copy_dataset:dataset=cifar10", config=CONFIG)
     assert done.returncode == 0, done.stderr
-    assert "is made already" in (whole / "logs/cifar10/copy.log").read_text()
+    assert "is made already" in (with_data / "logs/cifar10/copy.log").read_text()
     assert [path.stat().st_ino for path in (copied, copied.parent)] == before
-
-
-def test_the_log_of_every_attempt_is_kept(tmp_path):
-    process = start(tmp_path)
-    wait_for(lambda: in_training(tmp_path), process)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    assert snakemake(tmp_path, config=CONFIG).returncode == 0
-    assert any("attempt 1" in log and "attempt 2" in log for log in logs_of(tmp_path))
-    assert any(read(path)["attempts"] == 2 for path in (tmp_path / "results").rglob("runtime.json"))

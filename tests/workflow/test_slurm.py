@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 import slurm
 import yaml
-from conftest import ROOT, SMALL, merge, read, snakemake
+from conftest import ROOT, SMALL, environment, merge, read, snakemake
+
+pytestmark = [pytest.mark.exhaustive, pytest.mark.xdist_group("slurm")]  # one Slurm, so one worker
 
 EPOCHS = 100
 LAST_EPOCH = f"epoch {EPOCHS} of {EPOCHS}"
@@ -64,7 +66,12 @@ def start(tmp_path):
         command += ["--slurm-init-seconds-before-status-checks", "3", "--latency-wait", "20", *arguments]
         with (tmp_path / "out.txt").open("a") as out:
             process = subprocess.Popen(
-                [str(part) for part in command], cwd=ROOT, stdout=out, stderr=out, start_new_session=True
+                [str(part) for part in command],
+                cwd=ROOT,
+                stdout=out,
+                stderr=out,
+                start_new_session=True,
+                env=environment(),
             )
         started.append(process)
         return process
