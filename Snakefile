@@ -6,6 +6,7 @@
 #   snakemake audit                                what is fresh, stale, missing, orphaned or foreign
 #   snakemake partial                              what the finished runs show, gaps marked
 #   snakemake --report report.html                 table, figures and findings in one page
+import os
 from pathlib import Path
 
 from snakemake.utils import min_version
@@ -14,6 +15,12 @@ min_version("9.27")
 
 
 configfile: Path(workflow.basedir) / "config.yaml"
+
+
+# A profile can change the study, under what the command line says: see profiles/demo.
+if "VITCNN_PROFILE" in os.environ:
+
+    configfile: Path(workflow.basedir) / "profiles" / os.environ["VITCNN_PROFILE"] / "config.yaml"
 
 
 report: "workflow/report/workflow.rst"

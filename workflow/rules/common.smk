@@ -1,4 +1,5 @@
 # What the rules share: the checked configuration, the plan, and how entry points are called.
+import os
 import shlex
 import subprocess
 import sys
@@ -12,12 +13,16 @@ sys.path.insert(0, str(Path(workflow.basedir) / "workflow"))
 from vitcnn import plan
 from vitcnn.config import check_config
 from vitcnn.errors import StudyError
+from vitcnn.profiles import refuse_absent_profile, refuse_real_data
 from vitcnn.results.figures import FIGURES
 from vitcnn.training.devices import has_gpu
 from vitcnn.training.gpus import visible_gpus
 
 try:
+    refuse_absent_profile(sys.argv[1:], Path(workflow.rundir), Path(workflow.basedir))
     STUDY = check_config(config)
+    if "VITCNN_PROFILE" in os.environ:
+        refuse_real_data(STUDY, Path())
     RUNS = plan.all_runs(STUDY)
     plan.refuse_oversized(STUDY, Path("resources"))
 except StudyError as error:
