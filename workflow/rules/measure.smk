@@ -5,8 +5,9 @@ rule describe_model:
     input:
         inputs_of("describe_model"),
     output:
-        text=report(
-            "results/models/{dataset}/{model}.txt",
+        txt="results/models/{dataset}/{model}.txt",
+        html=report(
+            "results/models/{dataset}/{model}.html",
             caption="../report/model.rst",
             category="Models",
             labels={"dataset": "{dataset}", "model": "{model}"},
@@ -21,4 +22,4 @@ rule describe_model:
         settings=settings_of("describe_model"),
     shell:
         "entry describe_model --log {log:q} --provenance {params.provenance:q} --settings {params.settings:q}"
-        " --out {output.text:q}"
+        " --txt {output.txt:q} --html {output.html:q}"

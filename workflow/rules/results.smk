@@ -95,8 +95,9 @@ rule write_findings:
     input:
         inputs_of("write_findings"),
     output:
-        text=report(
-            "results/{part}findings.md",
+        md="results/{part}findings.md",
+        html=report(
+            "results/{part}findings.html",
             caption="../report/findings.rst",
             category="Results",
             labels={"result": "findings", "kind": "text"},
@@ -111,4 +112,4 @@ rule write_findings:
         settings=settings_of("write_findings"),
     shell:
         "entry write_findings --log {log:q} --provenance {params.provenance:q} --settings {params.settings:q}"
-        " --runs {input.runs:q} --out {output.text:q}"
+        " --runs {input.runs:q} --md {output.md:q} --html {output.html:q}"

@@ -11,6 +11,7 @@ from typing import Any
 
 from vitcnn import plan
 from vitcnn.config import builder_family
+from vitcnn.data.sources import is_generated
 from vitcnn.files import digest, file_digest
 from vitcnn.provenance.freshness import Input, Step
 from vitcnn.provenance.record import made_of
@@ -178,6 +179,9 @@ class Steps:
         return {
             "study": study,
             "families": families,
+            "generated": [
+                name for name in study["datasets"] if is_generated(self.study["datasets"][name]["source"])
+            ],
             "environments": {model: made["environment"] for model, made in trained.items()},
         }
 
