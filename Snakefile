@@ -19,6 +19,12 @@ min_version("9.27")
 configfile: Path(workflow.current_basedir) / "config.yaml"
 
 
+# A profile can change the study, under what the command line says: see profiles/demo.
+if "VITCNN_PROFILE" in os.environ:
+
+    configfile: Path(workflow.current_basedir) / "profiles" / os.environ["VITCNN_PROFILE"] / "config.yaml"
+
+
 report: "workflow/report/workflow.rst"
 
 

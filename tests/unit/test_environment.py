@@ -144,3 +144,12 @@ def test_the_readme_names_every_key_of_the_configuration():
     recipes = set().union(*config["recipes"].values()) - {"title"}
     for key in {*config, *recipes, *config["datasets"]["cifar10"]}:
         assert f"`{key}" in text, key
+
+
+def test_the_citation_is_of_this_version():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert {"cff-version", "message", "title", "authors"} <= citation.keys()  # what the format asks for
+    assert citation["version"] == PROJECT["project"]["version"]
+    assert citation["license"] == PROJECT["project"]["license"]
+    holder = re.search(r"Copyright \(c\) \d+ (.+)", (ROOT / "LICENSE").read_text())[1]
+    assert [author["name"] for author in citation["authors"]] == [holder]

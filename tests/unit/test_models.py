@@ -173,7 +173,7 @@ def test_notebook_two_has_a_final_norm_gelu_and_small_position_embedding():
 @pytest.mark.parametrize("dataset", list(SHAPES))
 @pytest.mark.parametrize("model", MODELS)
 def test_description(model, dataset):
-    text = describe_model(spec_of(model, dataset), "Title")
+    text = describe_model(spec_of(model, dataset))
     model_count = count_parameters(create_model(spec_of(model, dataset)))
     assert f"{model_count:,} trainable parameters" in text
     lines = text.split("\n\n")[1].splitlines()[2:]

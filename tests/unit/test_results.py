@@ -2,7 +2,9 @@
 
 import copy
 import hashlib
+import html
 import json
+import re
 
 import numpy as np
 import pandas as pd
@@ -16,9 +18,10 @@ from vitcnn.config import builder_family, check_config
 from vitcnn.errors import StudyError
 from vitcnn.files import digest, write_json
 from vitcnn.results import findings, tables
-from vitcnn.results.collect import collect_runs
+from vitcnn.results.claims import NEITHER, Claim, judge
+from vitcnn.results.collect import collect_runs, marked
 from vitcnn.results.figures import FIGURES, style
-from vitcnn.results.statistics import compare, half_width
+from vitcnn.results.statistics import Difference, compare, half_width
 
 RAW = yaml.safe_load((ROOT / "config.yaml").read_text())
 # Means of a made-up study: the ViT behind on CIFAR, ahead on ImageNet-200, catching up at 25,000.
@@ -116,13 +119,11 @@ def write_record(folder, environment):
     write_json(folder / "provenance.json", record | {"digest": digest(record)})
 
 
-def collect(study, root, **options):
+def collect(study, root, generated=(), **options):
     families = {name: builder_family(model["builder"]) for name, model in study["models"].items()}
-    return collect_runs(
-        {"study": study, "families": families, "environments": dict.fromkeys(families, ENVIRONMENT)},
-        root,
-        **options,
-    )
+    environments = dict.fromkeys(families, ENVIRONMENT)
+    settings = {"study": study, "families": families, "generated": generated, "environments": environments}
+    return collect_runs(settings, root, **options)
 
 
 def finished(root, seeds=(0, 1, 2)):
@@ -140,20 +141,30 @@ def collected(root, study, **options):
     return pd.read_csv(root / "runs.csv"), pd.read_csv(root / "epochs.csv")
 
 
+def written(runs):
+    """The findings as Markdown; the page says the same in HTML."""
+    found = findings.findings(runs)
+    text = findings.to_markdown(found)
+    words = re.sub(r"<[^>]+>", " ", findings.to_html(found).split("</style>")[1])
+    for line in text.splitlines():
+        for cell in line.replace("|---", "").split("|"):
+            assert cell.strip(" -#*") in html.unescape(words), cell
+    return text
+
+
 def first_notebook(runs):
-    """The claims of the first notebook, as write_findings() holds them against the runs."""
-    text = findings.write_findings(runs)
-    return claims(text, "first")
+    """The claims of the first notebook, as the findings hold them against the runs."""
+    return claims(written(runs), "first")
 
 
 def second_notebook(runs):
-    return claims(findings.write_findings(runs), "second")
+    return claims(written(runs), "second")
 
 
 def claims(text, notebook):
     table = text.split(f"## What the {notebook} notebook concluded\n\n")[1].split("\n\n")[0]
     rows = [line.strip("| ").split(" | ") for line in table.splitlines()[2:]]
-    return [findings.Claim(claim, shown, verdict.strip("*")) for claim, shown, verdict in rows]
+    return [Claim(claim, shown, verdict.strip("*")) for claim, shown, verdict in rows]
 
 
 def test_the_table_has_the_notebooks_rows_and_columns(tmp_path):
@@ -196,7 +207,7 @@ def test_one_seed_has_no_spread(tmp_path):
     runs, _ = collected(tmp_path, finished(tmp_path, seeds=[5]))
     shown = tables.for_people(tables.comparison(runs))
     assert shown.iloc[0]["Accuracy (%)"] == "62.40"
-    text = findings.write_findings(runs)
+    text = written(runs)
     assert "nothing can be concluded about chance" in text
 
 
@@ -273,7 +284,7 @@ def test_a_run_that_is_not_right_is_never_averaged_over(how, message, tmp_path):
     assert runs["gap"].notna().sum() == 1
     shown = tables.for_people(tables.comparison(runs))
     assert shown.iloc[0]["Seeds"] == "2 of 3"
-    assert "Partial: 1 of" in findings.write_findings(runs)
+    assert "Partial: 1 of" in written(runs)
     figure = draw("training_curves", runs, epochs)
     assert "PARTIAL" not in figure.get_suptitle()  # the gap is not among its runs
 
@@ -283,6 +294,34 @@ def draw(name, runs, epochs):
 
     settings = {"title": "Title", "band": "sd", "dpi": 50}
     return import_module(f"vitcnn.results.figures.{name}").draw(runs, epochs, settings)
+
+
+def test_generated_images_are_named_and_nothing_reported_is_set_beside_them(tmp_path):
+    study = finished(tmp_path)
+    runs, epochs = collected(tmp_path, study, generated=["cifar10", "cifar100", "imagenet200"])
+    table, note = tables.comparison(runs), tables.note(runs)
+    assert not any("reported" in column for column in (*table, *tables.for_people(table)))
+    assert "Generated images, not those published: CIFAR-10, CIFAR-100, ImageNet-200" in note
+    assert "Reported" not in note
+    assert marked("Title", runs) == "Title (generated images)"
+    assert draw("summary", runs, epochs).get_suptitle() == "Title (generated images)"
+    text = written(runs)
+    assert text.startswith("# Findings (generated images)\n\n**Generated images: CIFAR-10, CIFAR-100, ")
+    assert "ViT − CNN" in text
+    assert "notebook concluded" not in text
+    assert not any(verdict in text for verdict in ("borne out", "undecided", "cannot be told"))
+
+
+def test_published_images_beside_generated_ones(tmp_path):
+    study = finished(tmp_path)
+    runs, _ = collected(tmp_path, study, generated=["cifar10"])
+    table = tables.comparison(runs).set_index(["Dataset", "Model"])
+    assert np.isnan(table.loc[("CIFAR-10", "ViT"), "Accuracy (%) reported"])
+    assert table.loc[("CIFAR-100", "ViT"), "Accuracy (%) reported"] == 36.77
+    assert marked("Title", runs) == "Title (generated images: CIFAR-10)"
+    assert {claim.claim.split(":")[0] for claim in first_notebook(runs)} >= {"CIFAR-100", "ImageNet-200"}
+    assert not any("CIFAR-10:" in claim.claim + claim.shown for claim in first_notebook(runs))
+    assert "What the second notebook concluded" not in written(runs)
 
 
 def test_runs_of_another_environment_are_marked(tmp_path):
@@ -366,7 +405,7 @@ def test_gaps_are_marked_in_figures(tmp_path):
 
 def test_nothing_at_all_is_still_a_page(tmp_path):
     runs, epochs = collected(tmp_path, study_of(), partial=True)
-    assert "No run is finished yet" in findings.write_findings(runs)
+    assert "No run is finished yet" in written(runs)
     assert (tables.for_people(tables.comparison(runs))["Accuracy (%)"] == "–").all()
     for name in FIGURES:
         style.save_figure(draw(name, runs, epochs), [tmp_path / f"{name}.svg"], dpi=50)
@@ -374,14 +413,15 @@ def test_nothing_at_all_is_still_a_page(tmp_path):
 
 def test_findings_answer_from_the_data(tmp_path):
     runs, _ = collected(tmp_path, finished(tmp_path))
-    text = findings.write_findings(runs)
+    text = written(runs)
     assert (
-        "CIFAR-10, 50,000 images: the SimpleCNN is 5.00 points above the SimpleViT in best accuracy" in text
+        "CIFAR-10, 50,000 images: best accuracy, SimpleViT − SimpleCNN: −5.00 points [−5.23, −4.77], n = 3\n"
+        in text
     )
     assert "Which model wins with 1,000 images?" in text
-    assert "CIFAR-10: the SimpleCNN is 20.00 points above the SimpleViT in best accuracy" in text
+    assert "CIFAR-10: best accuracy, SimpleViT − SimpleCNN: −20.00 points [−20.23, −19.77], n = 3\n" in text
     assert "The SimpleViT is level or ahead for the first time at 25,000 images" in text
-    assert "CIFAR-10: the CNN trains 4.0 times as fast as the ViT (interval 3.9 to 4.1, 3 seeds)." in text
+    assert "CIFAR-10: training time, ViT ÷ CNN: 4.0 [3.9, 4.1], n = 3\n" in text
     verdicts = {claim.claim: claim.verdict for claim in first_notebook(runs)}
     assert verdicts["CIFAR-10: the CNN is more accurate"] == "borne out"
     assert verdicts["ImageNet-200: the ViT is more accurate"] == "borne out"
@@ -404,11 +444,11 @@ def test_findings_turn_round_with_the_data(tmp_path):
         swapped[column] = 100 - swapped[column]
     verdicts = {claim.claim: claim.verdict for claim in first_notebook(swapped)}
     assert verdicts["CIFAR-10: the CNN is more accurate"] == "not borne out"
-    assert "does not catch up" not in findings.write_findings(runs)
+    assert "does not catch up" not in written(runs)
     never = runs.copy()
     never.loc[never["model"] == "simple_vit", "best"] -= 50
     assert "The SimpleViT does not catch up in the range tried, from 1,000 to 50,000 images" in (
-        findings.write_findings(never)
+        written(never)
     )
 
 
@@ -418,7 +458,7 @@ def test_a_difference_within_chance_is_undecided(tmp_path):
     runs.loc[rows, "final"] = [60.0, 62.0, 64.0]
     verdicts = {claim.claim: claim.verdict for claim in first_notebook(runs)}
     assert verdicts["CIFAR-10: the CNN is more accurate"] == "undecided"
-    assert "chance alone could do that" in findings.write_findings(runs)
+    assert "chance alone could do that" in written(runs)
 
 
 def test_times_on_different_hardware_are_not_compared(tmp_path):
@@ -426,7 +466,7 @@ def test_times_on_different_hardware_are_not_compared(tmp_path):
     runs.loc[runs["model"] == "vit", "device"] = "A GPU"
     verdicts = {claim.claim: claim.verdict for claim in first_notebook(runs)}
     assert verdicts["CIFAR-10: the CNN trains faster"] == "cannot be told"
-    assert "ran on different hardware" in findings.write_findings(runs)
+    assert "ran on different hardware" in written(runs)
 
 
 def test_one_seed_decides_nothing(tmp_path):
@@ -443,12 +483,12 @@ def test_every_model_and_dataset_is_compared(tmp_path):
     )
     other = runs[runs["experiment"] == "data_efficiency"].assign(dataset="svhn", dataset_title="SVHN")
     strange = third.assign(model="mixer", model_title="Mixer", family="other")
-    text = findings.write_findings(pd.concat([runs, third, other, strange]))
-    assert "the WideCNN is 37.00 points above the ViT in final accuracy" in text
-    assert "- SVHN: the SimpleCNN is 20.00 points above" in text
+    text = written(pd.concat([runs, third, other, strange]))
+    assert "final accuracy, ViT − WideCNN: −37.00 points" in text
+    assert "- SVHN: best accuracy, SimpleViT − SimpleCNN: −20.00 points" in text
     assert "not compared here: Mixer" in text
     alone = runs[runs["model"] == "vit"]
-    assert "No finished pair of a ViT and a CNN answers this" in findings.write_findings(alone)
+    assert "No finished pair of a ViT and a CNN answers this" in written(alone)
 
 
 def test_sizes_are_not_mistaken_for_seeds(tmp_path):
@@ -462,9 +502,9 @@ def test_sizes_are_not_mistaken_for_seeds(tmp_path):
     assert len(table) == 12
     assert (table["Seeds"] == 3).all()
     assert table["Model"].iloc[0] == "ViT, 1000 images"
-    text = findings.write_findings(runs)
-    assert "CIFAR-10, 1,000 images: the CNN is 18.00 points above" in text
-    assert "CIFAR-10, 5,000 images: the CNN is 18.00 points above" in text
+    text = written(runs)
+    assert "CIFAR-10, 1,000 images: final accuracy, ViT − CNN: −18.00 points" in text
+    assert "CIFAR-10, 5,000 images: final accuracy, ViT − CNN: −18.00 points" in text
 
 
 @pytest.mark.parametrize(
@@ -472,7 +512,7 @@ def test_sizes_are_not_mistaken_for_seeds(tmp_path):
     [(-5, 5, "borne out"), (-70, 70, "undecided"), (61, 70, "not borne out"), (-70, -61, "not borne out")],
 )
 def test_within_a_minute(low, high, verdict):
-    assert findings._within(findings.Difference((low + high) / 2, low, high, 5), 60) == verdict
+    assert judge(Difference((low + high) / 2, low, high, 5), NEITHER) == verdict
 
 
 def test_statistics_against_textbook_values():

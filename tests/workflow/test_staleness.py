@@ -272,9 +272,8 @@ def test_how_it_is_run(study, arguments):
     assert study.makes(*arguments) == set()
 
 
-@pytest.mark.parametrize("profile", ["default", "demo"])
-def test_profiles(study, profile):
-    assert study.makes(profile=str(study.repository / "profiles" / profile)) == set()
+def test_the_default_profile(study):
+    assert study.makes(profile=str(study.repository / "profiles/default")) == set()
 
 
 def test_another_executor(study):

@@ -1,4 +1,5 @@
 # What the rules share: the checked configuration, the plan, and how a rule calls its script.
+import os
 import shlex
 import subprocess
 import sys
@@ -13,17 +14,22 @@ sys.path.insert(0, str(WORKFLOW))
 import vitcnn_hooks
 from vitcnn import plan
 from vitcnn.config import builder_family, check_config
+from vitcnn.data.sources import is_generated
 from vitcnn.errors import StudyError
 from vitcnn.files import canonical_json, digest, file_digest, write_json
 from vitcnn.locks import hold, holder
 from vitcnn.provenance.environment import not_as_locked
 from vitcnn.provenance.record import made_of
+from vitcnn.profiles import refuse_absent_profile, refuse_real_data
 from vitcnn.results.figures import FIGURES
 from vitcnn.training.devices import has_gpu
 from vitcnn.training.gpus import visible_gpus
 
 try:
+    refuse_absent_profile(sys.argv[1:], Path(workflow.rundir), WORKFLOW.parent)
     STUDY = check_config(config)
+    if "VITCNN_PROFILE" in os.environ:
+        refuse_real_data(STUDY, Path())
     RUNS = plan.all_runs(STUDY)
 except StudyError as error:
     raise WorkflowError(str(error)) from None
@@ -109,6 +115,11 @@ def collecting(wildcards):
     }
     found = {
         "study": plan.part_of_study(STUDY, wildcards.experiment),
+        "generated": [
+            name
+            for name in STUDY["experiments"][wildcards.experiment]["datasets"]
+            if is_generated(DATASETS[name]["source"])
+        ],
         "families": {name: builder_family(model["builder"]) for name, model in MODELS.items()},
         "environments": {model: made["environment"] for model, made in trained.items()},
     }
@@ -137,7 +148,7 @@ def all_results(part=""):
     """Return every result that this configuration has."""
     return [
         *results_of(EXPERIMENTS, part),
-        *([f"results/{part}findings.md"] if EXPERIMENTS else []),
+        *(f"results/{part}findings.{kind}" for kind in ("md", "html") if EXPERIMENTS),
     ]
 
 

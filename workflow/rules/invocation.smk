@@ -102,7 +102,7 @@ def say_how_long():
 
 def say_where_to_look():
     """End a run by naming what it made."""
-    shown = [path for path in all_results() if path.endswith((".html", ".svg", "findings.md"))]
+    shown = [path for path in all_results() if path.endswith((".html", ".svg"))]
     made = [f"  {Path(path).absolute()}" for path in shown if Path(path).exists()]
     if made:
         logger.info("\n".join(["\nResults are in:", *made]))

@@ -86,8 +86,9 @@ rule write_findings:
     input:
         runs=collect("results/{{part}}collected/{experiment}/runs.csv", experiment=EXPERIMENTS),
     output:
-        text=report(
-            update("results/{part}findings.md"),
+        md=update("results/{part}findings.md"),
+        html=report(
+            update("results/{part}findings.html"),
             caption="../report/findings.rst",
             category="Results",
             labels={"result": "findings", "kind": "text"},
@@ -103,7 +104,7 @@ rule write_findings:
         settings=settings(lambda w: {}),
     shell:
         "{params.command} --log {log:q} --provenance {output.provenance:q} --settings {params.settings:q}"
-        " --runs {input.runs:q} --out {output.text:q}"
+        " --runs {input.runs:q} --md {output.md:q} --html {output.html:q}"
 
 
 rule audit:

@@ -3,8 +3,9 @@
 
 rule describe_model:
     output:
-        text=report(
-            update("results/models/{dataset}/{model}.txt"),
+        txt=update("results/models/{dataset}/{model}.txt"),
+        html=report(
+            update("results/models/{dataset}/{model}.html"),
             caption="../report/model.rst",
             category="Models",
             labels={"dataset": "{dataset}", "model": "{model}"},
@@ -25,7 +26,7 @@ rule describe_model:
         ),
     shell:
         "{params.command} --log {log:q} --provenance {output.provenance:q} --settings {params.settings:q}"
-        " --out {output.text:q}"
+        " --txt {output.txt:q} --html {output.html:q}"
 
 
 rule train:

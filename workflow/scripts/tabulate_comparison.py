@@ -9,7 +9,7 @@ from vitcnn.cli import argument_parser, run
 from vitcnn.files import write_text
 from vitcnn.provenance.record import Made
 from vitcnn.results import tables
-from vitcnn.results.collect import read_tables
+from vitcnn.results.collect import marked, read_tables
 
 parser = argument_parser(__doc__)
 parser.add_argument("--runs", required=True, type=Path, help="table of collect_runs")
@@ -23,7 +23,7 @@ def main(args):
     runs = read_tables([args.runs])
     table, note = tables.comparison(runs), tables.note(runs)
     shown = tables.for_people(table)
-    title = args.settings["title"]
+    title = marked(args.settings["title"], runs)
     write_text(args.md, tables.to_markdown(shown, title, note))
     write_text(args.html, tables.to_html(shown, title, note))
     write_text(args.tex, tables.to_latex(shown, title, note))

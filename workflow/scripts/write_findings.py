@@ -9,16 +9,19 @@ from vitcnn.cli import argument_parser, run
 from vitcnn.files import write_text
 from vitcnn.provenance.record import Made
 from vitcnn.results.collect import read_tables
-from vitcnn.results.findings import write_findings
+from vitcnn.results.findings import findings, to_html, to_markdown
 
 parser = argument_parser(__doc__)
 parser.add_argument("--runs", required=True, nargs="+", type=Path, help="tables of collect_runs")
-parser.add_argument("--out", required=True, type=Path, help="Markdown file to write")
+parser.add_argument("--md", required=True, type=Path, help="file to write")
+parser.add_argument("--html", required=True, type=Path, help="file to write")
 
 
 def main(args):
-    write_text(args.out, write_findings(read_tables(args.runs)))
-    return Made(read=args.runs, wrote=[args.out])
+    found = findings(read_tables(args.runs))
+    write_text(args.html, to_html(found))
+    write_text(args.md, to_markdown(found))  # where it is, both are
+    return Made(read=args.runs, wrote=[args.md, args.html])
 
 
 if __name__ == "__main__":

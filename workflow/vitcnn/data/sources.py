@@ -1,6 +1,7 @@
 """What config.yaml says of a dataset: the layouts there are, and a place as one string of its `source`."""
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,6 +13,11 @@ _SECRET = re.compile(r"//[^/]*@|[?&][^=&]*(token|key|secret|passw|sig|auth|crede
 def shown(text: str) -> str:
     """Return an entry of a source list as it may be shown: without what looks like a secret."""
     return re.sub(r"//[^/]*@", "//…@", text.partition("?")[0] + "?…") if _SECRET.search(text) else text
+
+
+def is_generated(places: Iterable[str]) -> bool:
+    """Return whether a source list may give generated images: one `embedded:` place in it is enough."""
+    return any(Source.parse(text).kind == "embedded" for text in places)
 
 
 class Source(NamedTuple):

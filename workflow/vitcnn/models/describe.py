@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from vitcnn.models import count_parameters, create_model
 
 
-def describe_model(spec: Mapping[str, Any], title: str) -> str:
+def describe_model(spec: Mapping[str, Any]) -> str:
     """Return the layers of a spec's model in the order they run, with shapes for one image.
 
     The model is built on torch's meta device: shapes are computed, numbers are not.
@@ -27,7 +27,7 @@ def describe_model(spec: Mapping[str, Any], title: str) -> str:
         rows, headers=["layer", "type", "output", "parameters"], colalign=("left", "left", "left", "right")
     )
     return (
-        f"{title}\n{size} x {size} pixels, {num_classes} classes, "
+        f"{size} x {size} pixels, {num_classes} classes, "
         f"{count_parameters(model):,} trainable parameters\n\n{table}\n\n{model}\n"
     )
 

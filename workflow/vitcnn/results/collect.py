@@ -32,8 +32,9 @@ class Collected(NamedTuple):
 def collect_runs(settings: Mapping[str, Any], root: Path, partial: bool = False) -> Collected:
     """Return the figures of every run that an experiment of the settings' `study` asks for, in that order.
 
-    `families` of the settings says which family a model is of, `environments` the versions that its
-    runs are computed with today, and `code`, if given, the digest of the code that trains it today. `root` is the folder above `results`. Raises StudyError, with a line for each run that is missing,
+    `families` of the settings says which family a model is of, `generated` which datasets are no
+    published ones, `environments` the versions that a model's runs are computed with today, and `code`, if
+    given, the digest of the code that trains it today. `root` is the folder above `results`. Raises StudyError, with a line for each run that is missing,
     damaged, not a number, listed twice, of another spec than asked or trained on other data; with
     `partial` such a run is a row with its reason in the column `gap`.
     """
@@ -44,7 +45,10 @@ def collect_runs(settings: Mapping[str, Any], root: Path, partial: bool = False)
     data = {name: _packed_digest(root, name) for name in study["datasets"]}
     for experiment in plan.active_experiments(study):
         for run in plan.experiment_runs(study, experiment):
-            identity = _identity(study, experiment, run) | {"family": settings["families"][run.model]}
+            identity = _identity(study, experiment, run) | {
+                "family": settings["families"][run.model],
+                "generated": run.dataset in settings["generated"],
+            }
             if (experiment, run.name) in seen:
                 problems.append(f"{experiment}: {run.name} is listed twice")
                 continue
@@ -92,6 +96,14 @@ def read_tables(paths: Sequence[Path]) -> pd.DataFrame:
     """Return tables that collect_runs() made, one below the other; empty ones leave no trace."""
     tables = [pd.read_csv(path) for path in paths]
     return pd.concat([t for t in tables if len(t)] or tables[:1], ignore_index=True)
+
+
+def marked(title: str, runs: pd.DataFrame) -> str:
+    """Return a title that says which of the runs behind it are on generated images."""
+    datasets = runs.loc[runs["generated"], "dataset_title"].unique()
+    if not len(datasets):
+        return title
+    return f"{title} (generated images{'' if runs['generated'].all() else ': ' + ', '.join(datasets)})"
 
 
 def read_run(folder: Path, spec: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -171,7 +183,8 @@ def _identity(study: Mapping[str, Any], experiment: str, run: plan.Run) -> dict[
 
 
 def _identity_columns() -> list[str]:
-    return ["experiment", *plan.Run._fields, "dataset_title", "model_title", "num_classes", "family"]
+    titles = ["dataset_title", "model_title"]
+    return ["experiment", *plan.Run._fields, *titles, "num_classes", "family", "generated"]
 
 
 _FIGURES = (

@@ -18,9 +18,14 @@ class Difference(NamedTuple):
     seeds: int
 
     @property
+    def ends(self) -> tuple[float, float]:
+        """The ends of the interval; both are the mean where there is none."""
+        return (self.mean, self.mean) if self.low is None or self.high is None else (self.low, self.high)
+
+    @property
     def sign(self) -> int:
         """1 or -1 where the whole interval is on one side of 0, else 0; of the mean without interval."""
-        low, high = (self.mean, self.mean) if self.low is None or self.high is None else (self.low, self.high)
+        low, high = self.ends
         return 1 if low > 0 else -1 if high < 0 else 0
 
 

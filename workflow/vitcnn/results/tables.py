@@ -1,10 +1,12 @@
 """The first notebook's table: mean ± standard deviation over seeds, beside the figures it reported."""
 
-import html
+from html import escape
 from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
+
+from vitcnn.page import page
 
 REPORTED = Path(__file__).with_name("reported.csv")
 
@@ -26,12 +28,13 @@ _COLUMNS = {
 def comparison(runs: pd.DataFrame) -> pd.DataFrame:
     """Return the table in full precision, a row per dataset, model and train_size in the order of `runs`.
 
-    Each measure has three columns: the mean, ` sd` (over seeds, n − 1) and ` reported`. `Seeds` is the
-    number of runs behind a row, `Asked` how many there should be: fewer only in a partial table.
+    Each measure has three columns: the mean, ` sd` (over seeds, n − 1) and, if the notebook reported any of
+    these rows, ` reported`. `Seeds` is the number of runs behind a row, `Asked` how many there should be:
+    fewer only in a partial table.
     """
     runs = runs[runs["experiment"] == "comparison"].copy()
     runs["parameters_millions"] = runs["num_parameters"] / 1e6
-    reported = pd.read_csv(REPORTED).set_index(["model", "dataset"])
+    reported = _reported(runs)
     rows = []
     several = runs["train_size"].nunique() > 1
     for (dataset, model, size), group in runs.groupby(["dataset", "model", "train_size"], sort=False):
@@ -45,10 +48,8 @@ def comparison(runs: pd.DataFrame) -> pd.DataFrame:
         for name, column in _COLUMNS.items():
             row[column.title] = done[name].mean()
             row[f"{column.title} sd"] = done[name].std(ddof=1)
-            known = (model, dataset) in reported.index and size == "all"
-            row[f"{column.title} reported"] = (
-                reported.loc[(model, dataset), column.reported] if known else float("nan")
-            )
+            if len(reported):
+                row[f"{column.title} reported"] = reported[column.reported].get((model, dataset, size))
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -62,9 +63,10 @@ def for_people(table: pd.DataFrame) -> pd.DataFrame:
             _cell(mean, None if exact else sd, column.decimals)
             for mean, sd in zip(table[column.title], table[f"{column.title} sd"], strict=True)
         ]
-        shown[f"{column.title}, reported"] = [
-            _cell(value, None, column.decimals) for value in table[f"{column.title} reported"]
-        ]
+        if f"{column.title} reported" in table:
+            shown[f"{column.title}, reported"] = [
+                _cell(value, None, column.decimals) for value in table[f"{column.title} reported"]
+            ]
     shown["Seeds"] = [
         str(seeds) if seeds == asked else f"{seeds} of {asked}"
         for seeds, asked in zip(table["Seeds"], table["Asked"], strict=True)
@@ -74,7 +76,11 @@ def for_people(table: pd.DataFrame) -> pd.DataFrame:
 
 def note(runs: pd.DataFrame) -> str:
     """Return what a reader must know beside the table: what the figures are and where they were taken."""
-    runs = runs[(runs["experiment"] == "comparison") & runs["gap"].isna()]
+    runs = runs[runs["experiment"] == "comparison"]
+    generated = runs.loc[runs["generated"], "dataset_title"].unique()
+    origin = f"Generated images, not those published: {', '.join(generated)}. " if len(generated) else ""
+    reported = " Reported: the first notebook's single run on a Colab T4." if len(_reported(runs)) else ""
+    runs = runs[runs["gap"].isna()]
     devices = sorted(
         {f"{r.device}, {_threads(int(r.threads))} a job, {r.precision}" for r in runs.itertuples()}
     )
@@ -92,10 +98,10 @@ def note(runs: pd.DataFrame) -> str:
         else ""
     )
     return (
-        "Accuracy is that on the test images after the last epoch; figures are mean ± standard deviation "
+        f"{origin}Accuracy is that on the test images after the last epoch; figures are mean ± standard deviation "
         "over seeds. Train time is that of all epochs without evaluation; inference time is one pass over "
         f"the test images, divided by their number. Measured on {'; '.join(devices) or 'nothing yet'}. "
-        f"{images}.{left_out}{versions} Reported: the first notebook's single run on a Colab T4."
+        f"{images}.{left_out}{versions}{reported}"
     )
 
 
@@ -109,18 +115,8 @@ def to_markdown(table: pd.DataFrame, title: str, text: str) -> str:
 
 def to_html(table: pd.DataFrame, title: str, text: str) -> str:
     """Return the table as a page of its own."""
-    style = (
-        "body{font:15px/1.5 system-ui,sans-serif;margin:2em;color:#222}"
-        "table{border-collapse:collapse}th,td{padding:.35em .8em;border-bottom:1px solid #ccc;text-align:right}"
-        "th{border-bottom:2px solid #444;vertical-align:bottom}th:nth-child(-n+2),td:nth-child(-n+2)"
-        "{text-align:left}td{white-space:nowrap}p{max-width:60em;color:#555}"
-    )
-    body = table.to_html(index=False, border=0)
-    return (
-        f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>'
-        f"<style>{style}</style></head>\n<body><h1>{html.escape(title)}</h1>\n{body}\n"
-        f"<p>{html.escape(text)}</p></body></html>\n"
-    )
+    body = table.to_html(index=False, border=0, classes="numbers")
+    return page(title, f"{body}\n<p>{escape(text)}</p>")
 
 
 def to_latex(table: pd.DataFrame, title: str, text: str) -> str:
@@ -137,6 +133,13 @@ def to_latex(table: pd.DataFrame, title: str, text: str) -> str:
         f"\\begin{{table}}\n\\caption{{{tex(title)}. {tex(text)}}}\n\\resizebox{{\\textwidth}}{{!}}{{%\n"
         f"{body}\n}}\n\\end{{table}}\n"
     )
+
+
+def _reported(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return what the notebook reported of these runs, by model, dataset and train_size: all images, published."""
+    reported = pd.read_csv(REPORTED).assign(train_size="all").set_index(["model", "dataset", "train_size"])
+    published = runs.loc[~runs["generated"], ["model", "dataset", "train_size"]]
+    return reported[reported.index.isin(pd.MultiIndex.from_frame(published))]
 
 
 def _threads(count: int) -> str:

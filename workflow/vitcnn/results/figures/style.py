@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from vitcnn.files import replacing
+from vitcnn.results.collect import marked
 
 mpl.use("Agg")
 
@@ -74,12 +75,14 @@ def series(rows: pd.DataFrame, experiment: str, by_size: bool) -> Iterator[Serie
 
 
 def new_figure(rows: int, columns: int, size: tuple[float, float], title: str, runs: pd.DataFrame) -> Any:
-    """Return a figure and its axes; gaps among `runs` are marked under the title."""
+    """Return a figure and its axes; the title marks generated images and gaps among `runs`."""
     figure = Figure(figsize=size, layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False)
     gaps = int(runs["gap"].notna().sum())
     warning = f"\nPARTIAL: {gaps} of {len(runs)} runs are missing" if gaps else ""
-    figure.suptitle(title + warning, fontsize=14, fontweight="bold", color="#B00020" if gaps else "black")
+    figure.suptitle(
+        marked(title, runs) + warning, fontsize=14, fontweight="bold", color="#B00020" if gaps else "black"
+    )
     return figure, axes
 
 

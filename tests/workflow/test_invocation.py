@@ -1,0 +1,48 @@
+"""The demo from any folder and changed in any way, and profiles that are misspelled: dry runs."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+import yaml
+from conftest import ROOT, jobs
+
+DEMO = ROOT / "profiles/demo"
+RUN = "results/runs/cifar10/cnn/adam10/nall/seed0"
+
+
+def dry_run(folder, *arguments):
+    """Plan the study from `folder`, and return what Snakemake printed."""
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--dry-run"]
+    environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "1"}
+    command = [*command, "--printshellcmds", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment, cwd=folder)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "seeds", "made"),
+    [
+        (["--configfile", "mine.yaml"], {7}, "demo"),
+        (["--configfile", "mine.yaml", "--config", "seeds=[9]", "--directory", "a folder"], {9}, "a folder"),
+    ],
+)
+def test_the_demo_from_another_folder_changed_by_the_command_line(arguments, seeds, made, tmp_path):
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump({"seeds": [7]}))
+    done = dry_run(tmp_path, "--workflow-profile", DEMO, *arguments)
+    assert jobs(done)["train"] == 12 * len(seeds)
+    words = done.stdout + done.stderr
+    assert '"embed_dim":48' in words
+    assert '"source":["embedded:cifar10"]' in words
+    assert {seed for seed in range(10) if f'"seed":{seed}' in words} == seeds
+    assert {path.name for path in tmp_path.iterdir()} <= {"mine.yaml", made, ".snakemake", "logs"}
+
+
+def test_a_profile_that_is_misspelled_plans_nothing(tmp_path):
+    done = dry_run(tmp_path, "--workflow-profile", "profiles/dmo")
+    assert done.returncode != 0
+    assert "profiles/dmo: there is no such profile, only default, demo, slurm" in done.stdout + done.stderr
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/profile.yaml").write_text("cores: 1\n")
+    found = dry_run(tmp_path, "--workflow-profile", "mine", "--directory", "a folder", f"{RUN}/metrics.json")
+    assert jobs(found)["train"] == 1

@@ -1,0 +1,111 @@
+"""A ViT beside a CNN on the same images with the same recipe: how far apart they are, and in words."""
+
+import math
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import pandas as pd
+
+from vitcnn.results.statistics import Difference, compare
+
+
+class Measure(NamedTuple):
+    """What a column of measured() is called, its unit, its digits; `is_timing`: the machine decides too."""
+
+    words: str
+    unit: str
+    digits: int
+    is_timing: bool = False
+
+
+MEASURES = {
+    "final": Measure("final accuracy", "points", 2),
+    "best": Measure("best accuracy", "points", 2),
+    "parameters_millions": Measure("parameters", "million", 2),
+    "train_seconds": Measure("training time", "s", 1, is_timing=True),
+    "inference_ms_per_image": Measure("inference time of an image", "ms", 3, is_timing=True),
+    "inference_seconds": Measure("inference time of the test images", "s", 2, is_timing=True),
+    "peak_memory_mb": Measure("peak memory in training", "MB", 0, is_timing=True),
+}
+
+
+def measured(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return the collected runs with a column for each of MEASURES."""
+    return runs.assign(
+        parameters_millions=runs["num_parameters"] / 1e6,
+        inference_seconds=runs["inference_ms_per_image"] * runs["test_images"] / 1000,
+        peak_memory_mb=runs["peak_memory_bytes"] / 1e6,
+    )
+
+
+class Pair(NamedTuple):
+    """The finished runs of a ViT and of a CNN, as measured() returns them."""
+
+    vit: pd.DataFrame
+    cnn: pd.DataFrame
+
+    @property
+    def names(self) -> tuple[str, str]:
+        """The titles of the ViT and of the CNN."""
+        return self.vit["model_title"].iloc[0], self.cnn["model_title"].iloc[0]
+
+    @property
+    def dataset(self) -> str:
+        """The dataset's title."""
+        return self.vit["dataset_title"].iloc[0]
+
+    @property
+    def images(self) -> int:
+        """The number of training images."""
+        return int(self.vit["train_images"].iloc[0])
+
+    def compares(self, column: str) -> bool:
+        """Return whether `column` can be compared: timings need the same hardware, used in the same way."""
+        places = pd.concat(self)[["device", "threads", "precision"]].drop_duplicates()
+        return len(places) == 1 or not MEASURES[column].is_timing
+
+    def difference(self, column: str) -> Difference:
+        """Return how far the ViT's mean of `column` is above the CNN's."""
+        found = compare(self.vit[column].tolist(), self.cnn[column].tolist())
+        is_counted = column == "parameters_millions"  # chance plays no part in it, be there one seed or more
+        return found._replace(low=found.mean, high=found.mean) if is_counted else found
+
+    def log_ratio(self, column: str) -> Difference:
+        """Return the difference of the means of the logarithms of `column`."""
+        return compare(self.vit[column].map(math.log).tolist(), self.cnn[column].map(math.log).tolist())
+
+    def says(self, column: str) -> str:
+        """Return, say, "final accuracy, ViT − CNN: −17.10 points [−18.01, −16.19], n = 5"."""
+        words, unit, digits, _ = MEASURES[column]
+        difference = self.difference(column)
+        chance = "" if difference.sign else " (chance alone could do that)"
+        shown = _with_interval(difference, f"+.{digits}f", f" {unit}")
+        return f"{words}, {' − '.join(self.names)}: {shown}{chance}"
+
+    def says_ratio(self, column: str) -> str:
+        """Return, say, "training time, ViT ÷ CNN: 4.0 [3.9, 4.1], n = 5"."""
+        mean, low, high, seeds = self.log_ratio(column)
+        ratio = Difference(*(None if end is None else math.exp(end) for end in (mean, low, high)), seeds)
+        return f"{MEASURES[column].words}, {' ÷ '.join(self.names)}: {_with_interval(ratio, '.1f')}"
+
+
+def _with_interval(difference: Difference, form: str, unit: str = "") -> str:
+    mean, low, high = (f"{value:{form}}".replace("-", "−") for value in (difference.mean, *difference.ends))
+    interval = "" if low == high else f" [{low}, {high}]"
+    return f"{mean}{unit}{interval}, n = {difference.seeds}"
+
+
+def pairs(done: pd.DataFrame, experiment: str) -> Iterator[Pair]:
+    """Yield every ViT with every CNN of an experiment, on each dataset at each size."""
+    rows = done[done["experiment"] == experiment]
+    for _, group in rows.groupby(["dataset", "train_size"], sort=False):
+        vits, cnns = (group[group["family"] == f].groupby("model", sort=False) for f in ("ViT", "CNN"))
+        yield from (Pair(vit, cnn) for _, vit in vits for _, cnn in cnns)
+
+
+def sweeps(done: pd.DataFrame, experiment: str) -> list[list[Pair]]:
+    """Return the pairs of an experiment, those of the same models and dataset together, by size."""
+    together: dict[tuple[str, tuple[str, str]], list[Pair]] = {}
+    for pair in pairs(done, experiment):
+        together.setdefault((pair.dataset, pair.names), []).append(pair)
+    return [sorted(sweep, key=lambda pair: pair.images) for sweep in together.values()]
