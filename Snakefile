@@ -4,6 +4,7 @@
 #   snakemake results/figures/summary.svg          one figure, and what it needs
 #   snakemake results/runs/cifar10/vit/adam10/nall/seed0/metrics.json    one run
 #   snakemake audit                                what is fresh, stale, missing, orphaned or foreign
+#   snakemake status                               how far it is, beside a study that runs
 #   snakemake partial                              what the finished runs show, gaps marked
 #   snakemake --report report.html                 table, figures and findings in one page
 from pathlib import Path
@@ -27,6 +28,7 @@ include: "workflow/rules/train.smk"
 include: "workflow/rules/measure.smk"
 include: "workflow/rules/results.smk"
 include: "workflow/rules/audit.smk"
+include: "workflow/rules/status.smk"
 
 
 rule all:

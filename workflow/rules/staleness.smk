@@ -138,8 +138,11 @@ def input_record_of(rule):
 
 
 def write_config():
-    """Leave the resolved configuration where audit finds it, and whoever runs a script by hand."""
-    if workflow.is_main_process:
+    """Leave the resolved configuration where audit finds it, and whoever runs a script by hand.
+
+    Not for `status` alone: the file is that of the invocation beside which it looks.
+    """
+    if workflow.is_main_process and any(job.rule.name != "status" for job in workflow.dag.jobs):
         write_json(Path(RESOLVED_CONFIG), STUDY)
 
 
