@@ -29,6 +29,7 @@ include: "workflow/rules/measure.smk"
 include: "workflow/rules/results.smk"
 include: "workflow/rules/audit.smk"
 include: "workflow/rules/status.smk"
+include: "workflow/rules/progress.smk"
 
 
 rule all:
@@ -47,11 +48,14 @@ onstart:
     write_config()
     say_why()
     say_how_long()
+    show_progress()
 
 
 onsuccess:
+    hide_progress()
     say_where_to_look()
 
 
 onerror:
+    hide_progress()
     say_what_is_left()

@@ -1,5 +1,6 @@
 """Status beside a running study: from records, locks and logs, however little of them is there."""
 
+import io
 import json
 import logging
 import os
@@ -18,8 +19,19 @@ from vitcnn.config import check_config
 from vitcnn.files import write_json, write_text
 from vitcnn.locks import hold
 from vitcnn.plan import Run
+from vitcnn.progress import Followed, Progress, terminal_line
 from vitcnn.provenance.record import Made, recording
-from vitcnn.status import as_json, in_words, log_paths, read_log, read_status, time_left
+from vitcnn.status import (
+    TRAINING,
+    WORKING,
+    Log,
+    as_json,
+    in_words,
+    log_paths,
+    read_log,
+    read_status,
+    time_left,
+)
 from vitcnn.training.run import train_run
 
 CONFIG = check_config(merge(yaml.safe_load((ROOT / "config.yaml").read_text()), SMALL))
@@ -27,7 +39,7 @@ RUNS = plan.all_runs(CONFIG)
 VIT, OTHER_VIT, CNN = (
     Run("cifar10", model, "adam10", "all", seed) for model, seed in (("vit", 0), ("vit", 1), ("cnn", 0))
 )
-NOW = datetime(2026, 5, 1, 12, 0, 0)
+NOW = datetime.now().replace(microsecond=0) + timedelta(hours=3)  # so lines of logs are newer than locks
 HERE = f"process {os.getpid()} on {platform.node()}"
 ERROR = """Traceback (most recent call last):
   File "train.py", line 1, in main
@@ -171,7 +183,7 @@ def test_a_job_on_another_host_is_believed_and_said_to_be_silent():
 def test_a_job_that_waits_for_a_gpu_says_so():
     work(VIT)
     log(VIT, line(30, "waits for one of the GPUs 0, 1"))
-    assert f"{VIT.name}  in its first epoch, waits for one of the GPUs 0, 1" in words(140)
+    assert f"{VIT.name}  epoch 0 of 2, waits for one of the GPUs 0, 1" in words(140)
 
 
 def test_looking_takes_no_lock_and_writes_nothing(folder):
@@ -372,3 +384,127 @@ def test_long_lists_end_with_a_number():
         log(run, ERROR)
     found = in_words(CONFIG, read_status(CONFIG, many, NOW), 80)
     assert found.endswith("  and 5 more; --json has them all")
+
+
+# Progress ----------------------------------------------------------------------------------------
+
+
+def many_running(number):
+    runs = [VIT._replace(seed=seed) for seed in range(number)]
+    for run in runs:
+        work(run)
+        log(run, begun(run, 20), epoch(1, 10, loss=1.2345, accuracy=56.78))
+    return runs
+
+
+def test_one_run_has_its_name_and_several_as_many_as_find_room():
+    line = terminal_line(status(many_running(1)), 80)
+    assert line == "0 of 1 runs, 80 s left | cifar10/vit/nall/seed0 1/10 1.23 56.8 %"
+    found = status(many_running(3))
+    assert (
+        terminal_line(found, 80)
+        == "0 of 3 runs, 80 s left | vit 1/10 1.23 56.8 % | vit 1/10 1.23 56.8 % | +1"
+    )
+    assert terminal_line(found, 140).count("vit 1/10 1.23 56.8 %") == 3
+    assert terminal_line(found, 200).count("cifar10/vit/nall/seed") == 3
+
+
+@pytest.mark.parametrize("width", [20, 79, 80, 81, 140])
+def test_the_line_never_reaches_the_last_column(width):
+    for number in (1, 2, 5, 40):
+        assert len(terminal_line(status(many_running(number)), width)) < width
+
+
+def test_no_line_while_nothing_is_trained():
+    finish(VIT)
+    assert terminal_line(status(), 80) == ""
+
+
+def test_what_is_made_again_counts_once_it_is_made():
+    finish(VIT)
+    finish(CNN)
+    write_json(TRAINING, [VIT.name])
+    since = VIT.folder.joinpath("metrics.json").stat().st_mtime + 5
+    os.utime(TRAINING, (since, since))
+    assert status([VIT, CNN]).count() == {"done": 2}  # that invocation has ended
+    write_text(WORKING, HERE)
+    assert (state(VIT), state(CNN)) == ("waiting", "done")
+    followed = Followed(CONFIG, [VIT], since)
+    assert followed.look(NOW).count() == {"waiting": 1}
+    work(VIT)
+    assert followed.look(NOW).count() == {"running": 1}
+    (VIT.folder / "provenance.lock").unlink()
+    os.utime(VIT.folder / "metrics.json", (since + 1, since + 1))
+    assert followed.look(NOW).count() == {"done": 1}
+    assert state(VIT) == "done"
+
+
+def test_the_log_of_a_former_training_is_not_the_new_ones():
+    log(VIT, begun(VIT, 30 + 4 * 3600), epoch(1, 20 + 4 * 3600))
+    work(VIT)
+    assert status().runs[VIT].progress == Log(epochs=2)
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+    def screen(self):
+        """Return the lines as they are seen: what was cleared is not."""
+        return [line.split("\r\033[K")[-1] for line in self.getvalue().split("\n")]
+
+
+@pytest.fixture
+def logger():
+    logger = logging.Logger("snakemake")
+    yield logger
+    for handler in logger.handlers:
+        handler.close()
+
+
+def wait_until(condition, thread):
+    while not condition():
+        assert thread.is_alive()
+        thread.join(0.01)
+
+
+def test_a_loggers_lines_stay_above_the_line_and_it_is_gone_in_the_end(logger, monkeypatch):
+    monkeypatch.setattr("vitcnn.progress.EVERY", 0.01)
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("TERM", "xterm")
+    terminal = Terminal()
+    logger.addHandler(logging.StreamHandler(terminal))
+    progress = Progress(Followed(CONFIG, many_running(2), 0), logger, terminal)
+    wait_until(lambda: terminal.screen()[-1].startswith("0 of 2 runs"), progress.thread)
+    for number in range(100):
+        logger.info("line %d", number)
+    assert terminal.screen()[:-1] == [f"line {number}" for number in range(100)]
+    assert terminal.screen()[-1].startswith("0 of 2 runs")
+    progress.stop()
+    progress.stop()
+    logger.info("the end")
+    assert terminal.screen()[-2:] == ["the end", ""]
+    assert not progress.thread.is_alive()
+
+
+def test_a_file_has_a_line_for_each_finished_run_and_one_every_five_minutes(logger, monkeypatch):
+    monkeypatch.setattr("vitcnn.progress.EVERY", 0.01)
+    out = io.StringIO()
+    logger.addHandler(logging.StreamHandler(out))
+    runs = many_running(6)
+    progress = Progress(Followed(CONFIG, runs, 0), logger, out)
+    finish(VIT)
+    (VIT.folder / "provenance.lock").unlink()
+    wait_until(out.getvalue, progress.thread)
+    assert out.getvalue().startswith(f"{VIT.name} is trained: 60.00 % on the test images; 1 of 6 runs done, ")
+    said = out.getvalue()
+    progress.next_line = 0  # five minutes are over
+    wait_until(lambda: out.getvalue() != said, progress.thread)
+    added = out.getvalue().removeprefix(said)
+    assert added.startswith("1 of 6 runs done, 5 running; about ")
+    assert f"; {runs[4].name}: epoch 1 of 10, loss 1.2345, 56.78 %; 1 more\n" in added
+    finish(runs[1])
+    (runs[1].folder / "provenance.lock").unlink()
+    progress.stop()  # what has not been said is said
+    assert "2 of 6 runs done" in out.getvalue().splitlines()[-1]
+    assert len(out.getvalue().splitlines()) == 3

@@ -89,13 +89,15 @@ def refuse_absent_device():
         raise WorkflowError(f"device: {device} is not available on this machine. Set device: auto")
 
 
+def names_to_train():
+    """Return the folder of each run that this invocation trains."""
+    jobs = (job for job in workflow.dag.needrun_jobs() if job.rule.name == "train")
+    return [str(Path(job.output.metrics).parent) for job in jobs]
+
+
 def say_how_long():
     """Say before the first job how many runs are to be trained, and about how long that takes here."""
-    names = [
-        str(Path(job.output.metrics).parent)
-        for job in workflow.dag.needrun_jobs()
-        if job.rule.name == "train"
-    ]
+    names = names_to_train()
     if not names or not workflow.is_main_process:
         return
     if not workflow.local_exec:

@@ -9,6 +9,7 @@ from vitcnn.files import canonical_json, write_json
 from vitcnn.locks import hold, holder
 from vitcnn.provenance.environment import not_as_locked
 from vitcnn.provenance.freshness import Freshness, in_words
+from vitcnn.status import TRAINING
 from vitcnn.steps import Steps
 
 STEPS = Steps(STUDY)
@@ -140,10 +141,13 @@ def input_record_of(rule):
 def write_config():
     """Leave the resolved configuration where audit finds it, and whoever runs a script by hand.
 
-    Not for `status` alone: the file is that of the invocation beside which it looks.
+    Not for `status` alone: the file is that of the invocation beside which it looks. That one also leaves
+    the names of the runs that it trains.
     """
     if workflow.is_main_process and any(job.rule.name != "status" for job in workflow.dag.jobs):
         write_json(Path(RESOLVED_CONFIG), STUDY)
+    if Judge.lock:
+        write_json(TRAINING, [plan.Run.parse(name).name for name in names_to_train()])
 
 
 def say_why():

@@ -1,10 +1,10 @@
 """Say how far a study is: what is done, running, failed and waiting, and the time left. It changes nothing.
 
-  snakemake status                         with the configuration that Snakemake has
-  python workflow/scripts/status.py        with that of the last invocation of Snakemake in this folder
+  snakemake status
+  python workflow/scripts/status.py        with the configuration of Snakemake's last invocation here
   python workflow/scripts/status.py --watch
 
-Run it beside a running study, as often as you like. "Done" is what is complete and has today's settings;
+Run it beside a running study, as often as you like: the configuration is then that study's. "Done" is what is complete and has today's settings;
 `snakemake audit` checks code, packages and data too.
 """
 
@@ -21,9 +21,9 @@ from vitcnn import plan
 from vitcnn.cli import argument_parser, run
 from vitcnn.config import check_config, load_config
 from vitcnn.files import read_json
-from vitcnn.status import as_json, in_words, read_status
+from vitcnn.status import WORKING, as_json, in_words, is_held, read_status
 
-LAST = Path("logs/config.json")  # what Snakemake left
+LAST = Path("logs/config.json")  # of Snakemake's last invocation
 EVERY = 2.0  # seconds between two looks
 
 parser = argument_parser(__doc__)
@@ -33,13 +33,13 @@ parser.add_argument("--json", action="store_true", help="print every run as JSON
 
 
 def study(args):
-    """Return the configuration: as given, else that of the last invocation, else config.yaml's."""
-    if args.settings:
-        return check_config(args.settings)
+    """Return the configuration: of --configfile, of who trains here, as Snakemake has it, or of config.yaml."""
     base = Path(__file__).resolve().parents[2] / "config.yaml"
-    if args.configfile is None and LAST.exists():
+    if args.configfile is not None:
+        return load_config(base, *args.configfile)
+    if LAST.exists() and (not args.settings or is_held(WORKING)):
         return check_config(read_json(LAST))
-    return load_config(base, *(args.configfile or ()))
+    return check_config(args.settings) if args.settings else load_config(base)
 
 
 def main(args):

@@ -25,6 +25,8 @@ from vitcnn.durations import duration
 from vitcnn.plan import Run
 
 LOGS = Path("logs/runs")
+TRAINING = Path("logs/training.json")  # the runs that the invocation under way trains, by name
+WORKING = Path(".snakemake/working.lock")  # held while one is under way
 STATES = ("done", "running", "failed", "waiting")
 _TAIL = 1 << 16  # bytes at a log's end that are read; an epoch has 80
 _SILENT = 600  # seconds without a line in the log from which on that is said
@@ -89,33 +91,57 @@ class Status(NamedTuple):
 
 def read_status(config: Mapping[str, Any], runs: Sequence[Run], now: datetime) -> Status:
     """Return the status of `runs` of a checked configuration, from the files in the working directory."""
-    specs: dict[Run, dict[str, Any]] = {}
-    found = {}
-    for run in runs:
+    specs = Specs(config)
+    again, since = made_again()
+    found = {run: read_run(run, specs[run], now, since if run.name in again else 0) for run in runs}
+    return summarize(found, specs, now)
+
+
+def made_again() -> tuple[set[str], float]:
+    """Return the runs that the invocation under way trains, by name, and the time from which their results count."""
+    with suppress(OSError, ValueError):
+        if is_held(WORKING):
+            return set(json.loads(TRAINING.read_text(encoding="utf-8"))), TRAINING.stat().st_mtime
+    return set(), 0
+
+
+class Specs(dict[Run, dict[str, Any]]):
+    """The spec of each run of a configuration; those that differ by their seed alone are resolved once."""
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        self.config = config
+
+    def __missing__(self, run: Run) -> dict[str, Any]:
         alike = run._replace(seed=0)
-        if alike not in specs:
-            specs[alike] = plan.run_spec(config, alike)
-        found[run] = read_run(run, specs[alike] | {"seed": run.seed}, now)
+        if alike not in self:
+            self[alike] = plan.run_spec(self.config, alike)
+        return self[alike] | {"seed": run.seed}
+
+
+def summarize(found: Mapping[Run, RunStatus], specs: Specs, now: datetime) -> Status:
+    """Return the status of all runs from that of each: it adds the time left."""
     seconds = _seconds(found, specs, now)
-    at_a_time = sum(status.state == "running" for status in found.values())
+    at_a_time = sum(one.state == "running" for one in found.values())
     left = max([sum(seconds.values()) / at_a_time, *seconds.values()], default=0.0) if at_a_time else None
     return Status(found, seconds, left)
 
 
-def read_run(run: Run, spec: Mapping[str, Any], now: datetime) -> RunStatus:
-    """Return where a run stands. What cannot be read is said in its note."""
+def read_run(run: Run, spec: Mapping[str, Any], now: datetime, since: float = 0) -> RunStatus:
+    """Return where a run stands. What cannot be read is said in its note.
+
+    Results that were written before `since`, a time of files, are being made again and count as none.
+    """
     try:
-        return _read_run(run, spec, now)
+        return _read_run(run, spec, now, since)
     except OSError as error:
         return RunStatus(run, "waiting", note=f"{error.filename}: cannot be read: {error.strerror}")
 
 
-def _read_run(run: Run, spec: Mapping[str, Any], now: datetime) -> RunStatus:
-    folder = run.folder
-    lock = folder / "provenance.lock"
+def _read_run(run: Run, spec: Mapping[str, Any], now: datetime, since: float) -> RunStatus:
+    lock = run.folder / "provenance.lock"
     holder = _text(lock)
     is_running = holder is not None and _is_at_work(holder, lock)
-    metrics, note = (None, "") if is_running else _metrics(folder, spec)
+    metrics, note = (None, "") if is_running else _metrics(run.folder, spec, since)
     if metrics is not None:
         last = metrics["history"][-1]
         progress = Log(last["epoch"], last["epoch"], last["train_loss"], last["test_accuracy"])
@@ -123,14 +149,17 @@ def _read_run(run: Run, spec: Mapping[str, Any], now: datetime) -> RunStatus:
     log = next((path for path in log_paths(run) if path.exists()), None)
     # The history has all attempts, so also the epochs before the last interruption.
     progress = read_log(_text(log_paths(run)[1], _TAIL) or _text(log_paths(run)[0], _TAIL) or "")
+    progress = progress._replace(epochs=progress.epochs or spec["recipe"]["epochs"])
     if is_running:
+        if progress.at and progress.at.timestamp() < lock.stat().st_mtime - 1:
+            progress = Log(epochs=spec["recipe"]["epochs"])  # all that is in the log is of former attempts
         return RunStatus(run, "running", progress, _where(holder, progress), _silence(progress, now), log)
     if holder is not None:
         note = f"killed, after: {progress.last}" if progress.last else "killed before its first word"
         return RunStatus(run, "failed", progress, note=note, log=log)
     if progress.has_failed:
         return RunStatus(run, "failed", progress, note=progress.last, log=log)
-    if (folder / "checkpoint").exists():
+    if (run.folder / "checkpoint").exists():
         return RunStatus(run, "waiting", progress, note=note or "interrupted, resumes from its checkpoint")
     return RunStatus(run, "waiting", note=note)
 
@@ -189,6 +218,12 @@ def _text(path: Path, end: int | None = None) -> str | None:
         return None
 
 
+def is_held(lock: Path) -> bool:
+    """Return whether a process is at work that has written its name into a lock file."""
+    holder = _text(lock)
+    return holder is not None and _is_at_work(holder, lock)
+
+
 def _is_at_work(holder: str, lock: Path) -> bool:
     """Return whether the process that wrote a lock file still holds it.
 
@@ -228,9 +263,11 @@ def _silence(progress: Log, now: datetime) -> str:
     )
 
 
-def _metrics(folder: Path, spec: Mapping[str, Any]) -> tuple[dict[str, Any] | None, str]:
+def _metrics(folder: Path, spec: Mapping[str, Any], since: float) -> tuple[dict[str, Any] | None, str]:
     """Return the metrics of a finished run of that spec, or None and what is odd about its files."""
     metrics, record = _text(folder / "metrics.json"), _text(folder / "provenance.json")
+    if since and (metrics is None or (folder / "metrics.json").stat().st_mtime < since):
+        return None, ""
     if metrics is None:
         is_finished = record is not None and '"outputs": null' not in record
         return None, "its metrics.json is gone" if is_finished else ""
@@ -253,9 +290,7 @@ def _metrics(folder: Path, spec: Mapping[str, Any]) -> tuple[dict[str, Any] | No
 # Time left -------------------------------------------------------------------------------------
 
 
-def _seconds(
-    found: Mapping[Run, RunStatus], specs: Mapping[Run, Mapping[str, Any]], now: datetime
-) -> dict[Run, float]:
+def _seconds(found: Mapping[Run, RunStatus], specs: Specs, now: datetime) -> dict[Run, float]:
     """Return the remaining seconds of each run that is running or waiting and can be compared with a measured one."""
     images = {dataset: _images(dataset) for dataset in {run.dataset for run in found}}
 
@@ -283,7 +318,7 @@ def _seconds(
         if not each and (known := paces.get(run[:3])) and work(run):
             each = statistics.median(known) * work(run)
         if each:
-            epochs = progress.epochs or specs[run._replace(seed=0)]["recipe"]["epochs"]
+            epochs = progress.epochs or specs[run]["recipe"]["epochs"]
             spent = 0.0
             if status.state == "running" and progress.at:
                 spent = min(each, max(0.0, (now - progress.at).total_seconds()))
@@ -373,10 +408,11 @@ def _running(one: RunStatus, status: Status, width: int) -> str:
 
 
 def epochs_in_words(progress: Log) -> str:
-    """Return the last epoch finished with its loss and accuracy, in words."""
-    if not progress.epoch:
-        return "in its first epoch"
-    return f"epoch {progress.epoch} of {progress.epochs}, loss {progress.loss:.4f}, {progress.accuracy:.2f} %"
+    """Return how many epochs are finished, with the last one's loss and accuracy, in words."""
+    words = f"epoch {progress.epoch} of {progress.epochs}"
+    if progress.loss is None:
+        return words
+    return f"{words}, loss {progress.loss:.4f}, {progress.accuracy:.2f} %"
 
 
 def _failed(one: RunStatus, width: int) -> str:
