@@ -6,6 +6,7 @@
 #   snakemake results/figures/summary.svg          one figure, and what it needs
 #   snakemake results/runs/cifar10/vit/adam10/nall/seed0/metrics.json    one run
 #   snakemake audit                                which results are up to date, stale, missing, unused or unknown
+#   snakemake status                               how far a running study is
 #   snakemake partial                              what the finished runs show, gaps marked
 #   snakemake --report report.html                 table, figures and findings in one page
 import os
@@ -81,11 +82,14 @@ for experiment in EXPERIMENTS:
 onstart:
     warn_of_other_versions()
     say_how_long()
+    show_progress()
 
 
 onsuccess:
+    hide_progress()
     say_where_to_look()
 
 
 onerror:
+    hide_progress()
     say_what_is_left()

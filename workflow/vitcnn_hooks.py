@@ -7,8 +7,9 @@ rules, are Snakemake's alone. tests/workflow/test_hooks.py fails by name if Snak
 import json
 import logging
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from snakemake.api import SnakemakeApi
 from snakemake.dag import DAG
@@ -99,8 +100,8 @@ def step_of(dag: DAG, job: Job) -> Step:
     )
 
 
-def study_steps(snakefile: Path, configfiles: Sequence[Path]) -> list[Step]:
-    """Return the jobs of everything that the study asks for, without running or judging any."""
+def study_steps(snakefile: Path, study: Mapping[str, Any]) -> list[Step]:
+    """Return the jobs of everything that a checked configuration asks for, without running or judging any."""
     steps: list[Step] = []
 
     class Enough(Exception):
@@ -115,7 +116,7 @@ def study_steps(snakefile: Path, configfiles: Sequence[Path]) -> list[Step]:
     try:
         with SnakemakeApi(OutputSettings(quiet={Quietness.ALL})) as api:
             workflow = api.workflow(
-                ResourceSettings(cores=1), ConfigSettings(configfiles=configfiles), snakefile=snakefile
+                ResourceSettings(cores=1), ConfigSettings(config=study), snakefile=snakefile
             )
             dag = workflow.dag()
             DAG.check_incomplete = take  # parsing the Snakefile has installed the other

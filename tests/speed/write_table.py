@@ -90,6 +90,13 @@ def dry_run(figures):
         yield f"dry run of a study of {runs:,} runs", "", f"{slowest:.1f} s", "", "slowest of its states"
 
 
+def status(figures):
+    """Yield a row for each number of runs."""
+    for row in figures["results"]:
+        seconds = f"{statistics.median(row['cpu_seconds']):.1f} s"
+        yield f"status of a study of {row['runs']:,} runs", "", seconds, "", "CPU time; 100 are in training"
+
+
 def line(cells):
     """Return a row as Markdown."""
     return f"| {' | '.join(cells)} |\n"
@@ -99,7 +106,7 @@ def table():
     """Return the table, with the hardware's name, as Markdown."""
     text = "| | plain | here | ratio (smallest–largest) | |\n|---|---|---|---|---|\n"
     devices = []
-    for rows in (training, steps, equivalence, preparation, growth, dry_run):
+    for rows in (training, steps, equivalence, preparation, growth, dry_run, status):
         path = HERE / f"{rows.__name__}.json"
         if path.exists():
             figures = json.loads(path.read_text(encoding="utf-8"))

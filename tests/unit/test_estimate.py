@@ -11,6 +11,7 @@ from conftest import ROOT, SMALL, merge
 
 from vitcnn import plan
 from vitcnn.config import check_config
+from vitcnn.durations import duration
 from vitcnn.files import write_json
 from vitcnn.training import estimate
 from vitcnn.training.workload import image_passes
@@ -72,7 +73,7 @@ def test_the_words_name_what_takes_less():
     ("seconds", "words"), [(3, "3 s"), (600, "10 min"), (5399, "1 h 30 min"), (12_000, "3 h 20 min")]
 )
 def test_durations(seconds, words):
-    assert estimate.duration(seconds) == words
+    assert duration(seconds) == words
 
 
 def test_the_script_by_hand(tmp_path):

@@ -9,6 +9,7 @@ import time
 import pytest
 from conftest import ROOT
 
+from vitcnn import locks
 from vitcnn.training import gpus
 from vitcnn.training.gpus import take_gpu, visible_gpus
 
@@ -35,7 +36,7 @@ claim.unlink()
 @pytest.mark.parametrize("jobs_per_gpu", [1, 2])
 def test_forty_jobs_on_four_gpus_some_of_them_killed(jobs_per_gpu, tmp_path):
     environment = os.environ | {"CUDA_VISIBLE_DEVICES": "0,1,2,3", "TMPDIR": str(tmp_path)}
-    for name in gpus._JOB_IDS:
+    for name in locks.JOB_IDS:
         environment.pop(name, None)
     chance = random.Random(jobs_per_gpu)
     jobs = []
@@ -60,7 +61,7 @@ def test_forty_jobs_on_four_gpus_some_of_them_killed(jobs_per_gpu, tmp_path):
 
 @pytest.fixture
 def alone(monkeypatch, tmp_path):
-    for name in (*gpus._JOB_IDS, "CUDA_VISIBLE_DEVICES"):
+    for name in (*locks.JOB_IDS, "CUDA_VISIBLE_DEVICES"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(gpus.tempfile, "gettempdir", lambda: str(tmp_path))
     return monkeypatch
@@ -100,7 +101,7 @@ def test_only_gpus_of_the_outer_setting_are_taken(alone):
     second.release()
 
 
-@pytest.mark.parametrize("job", gpus._JOB_IDS)
+@pytest.mark.parametrize("job", locks.JOB_IDS)
 def test_what_a_scheduler_assigned_is_left_alone(job, alone, tmp_path):
     alone.setenv(job, "17")
     alone.setenv("CUDA_VISIBLE_DEVICES", "3")

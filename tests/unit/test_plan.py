@@ -144,8 +144,11 @@ def test_an_experiment_travels_whole(default_config):
 
 
 def test_too_large_a_train_size(default_config, tmp_path):
-    largest = plan.largest_sizes(default_config, "cifar10")
+    runs = plan.all_runs(default_config)
+    largest = plan.largest_sizes(default_config, runs, "cifar10")
     assert largest == (50_000, 0)
+    comparison = plan.experiment_runs(default_config, "comparison")
+    assert plan.largest_sizes(default_config, comparison, "cifar10") == (0, 0)
     manifest = {"dataset": "cifar10", "counts": {"train": {"images": 5000}, "hold_out": {"images": 500}}}
     path = tmp_path / "cifar10" / "packed" / "manifest.json"
     with pytest.raises(
@@ -164,10 +167,12 @@ def test_data_that_are_to_be_replaced_do_not_count(default_config, tmp_path):
     (packed / "manifest.json").write_text(json.dumps(manifest))
     fetched = tmp_path / "cifar10" / "fetched_from.json"
     fetched.write_text(json.dumps({"source": "a former one"}))
-    plan.refuse_oversized(default_config, tmp_path)
+    runs = plan.all_runs(default_config)
+    plan.refuse_oversized(default_config, runs, tmp_path)
     fetched.write_text(json.dumps({"source": default_config["datasets"]["cifar10"]["source"][0]}))
     with pytest.raises(StudyError, match=r"packed/manifest\.json; lower it"):
-        plan.refuse_oversized(default_config, tmp_path)
+        plan.refuse_oversized(default_config, runs, tmp_path)
+    plan.refuse_oversized(default_config, plan.experiment_runs(default_config, "comparison"), tmp_path)
 
 
 def test_a_run_outside_the_experiments_is_checked_too():

@@ -1,4 +1,5 @@
 # What the rules share: the checked configuration, the plan, and how a rule calls its script.
+import atexit
 import os
 import shlex
 import subprocess
@@ -7,6 +8,7 @@ import sys
 from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 from snakemake.resources import Resource
+from snakemake.settings.enums import Quietness
 
 WORKFLOW = Path(workflow.current_basedir).parent
 sys.path.insert(0, str(WORKFLOW))
@@ -20,8 +22,10 @@ from vitcnn.files import canonical_json, digest, file_digest, write_json
 from vitcnn.locks import hold, holder
 from vitcnn.provenance.environment import not_as_locked
 from vitcnn.provenance.record import made_of
+from vitcnn.progress import Followed, Progress
 from vitcnn.profiles import refuse_absent_profile, refuse_real_data
 from vitcnn.results.figures import FIGURES
+from vitcnn.status import TRAINING
 from vitcnn.training.devices import has_gpu
 from vitcnn.training.gpus import visible_gpus
 
@@ -39,8 +43,7 @@ EXPERIMENTS = plan.active_experiments(STUDY)
 ACTIVE_FIGURES = [name for name, needed in FIGURES.items() if set(needed) <= set(EXPERIMENTS)]
 PAIRS = list(dict.fromkeys((run.dataset, run.model) for run in RUNS))
 
-RESOLVED_CONFIG = "logs/config.json"  # of the last invocation, for what runs beside or after it
-AUDIT_CONFIG = "logs/audit_config.json"
+RESOLVED_CONFIG = "logs/config.json"  # of the last invocation that made something
 ASKED_SIZES = "logs/asked_sizes.json"  # by dataset, what its runs in the last invocation need
 
 # Each training takes one slot and each preparation of data takes them all: data come first. Without a
@@ -62,7 +65,8 @@ def command(script):
     def with_redo(wildcards, output):
         # Of itself stale, or forced: then no look at the record. The verdicts are those of the main
         # process; elsewhere each job looks itself.
-        verdict = getattr(workflow.dag, "verdicts", {}).get(output.provenance)
+        record = getattr(output, "provenance", "")
+        verdict = getattr(workflow.dag, "verdicts", {}).get(record)
         return shlex.join([*words, *(["--redo"] if verdict and verdict.reasons else [])])
 
     return with_redo

@@ -9,10 +9,7 @@ def on_graph(dag, jobs, is_running):
     except StudyError as error:
         raise WorkflowError(str(error)) from None
     writes = [job for job in jobs if "partial/" not in job.output.provenance]
-    if not is_running:
-        return
-    if not writes:  # beside a study that may be running here
-        write_json(Path(AUDIT_CONFIG), STUDY)
+    if not is_running or not writes:  # partial, audit and status work beside a study that runs here
         return
     refuse_absent_device()
     if workflow.execution_settings.lock:
@@ -74,15 +71,21 @@ def warn_of_other_versions():
             logger.warning(f"{difference}; install it, or results will be recorded wrongly")
 
 
+def runs_to_train():
+    """Return the runs that this invocation trains for certain, and those that follow if their data change."""
+    jobs = [job for job in workflow.dag.needrun_jobs() if "train_size" in job.wildcards.keys()]
+    certain = [job for job in jobs if workflow.dag.verdicts[job.output.provenance].reasons]
+    return [run_of(j.wildcards) for j in certain], [
+        run_of(j.wildcards) for j in jobs if j not in certain
+    ]
+
+
 def say_how_long():
     """Say before the first job how many runs there are to train, and about how long that takes here."""
-    jobs = [job for job in workflow.dag.needrun_jobs() if "train_size" in job.wildcards.keys()]
-    verdicts = getattr(workflow.dag, "verdicts", {})
-    names = [run_of(job.wildcards).name for job in jobs if verdicts[job.output.provenance].reasons]
-    if len(jobs) > len(names):
-        logger.info(
-            f"\n{len(jobs) - len(names)} more run(s) are trained again only if their data change."
-        )
+    certain, possible = runs_to_train()
+    if possible:
+        logger.info(f"\n{len(possible)} run(s) are trained again only if their data change.")
+    names = [run.name for run in certain]
     if not names:
         return
     if not workflow.local_exec:
@@ -98,6 +101,25 @@ def say_how_long():
     ]
     said = subprocess.run(estimate, input="\n".join(names), capture_output=True, text=True)
     logger.info(f"\n{said.stdout or f'To be trained: {len(names)} run(s). {said.stderr}'}")
+
+
+def show_progress():
+    """Follow the runs that this invocation trains: on a terminal in one line, nothing with --quiet."""
+    runs = [run for some in runs_to_train() for run in some]
+    is_quiet = {Quietness.PROGRESS, Quietness.ALL} & set(workflow.output_settings.quiet or ())
+    if not runs:
+        return
+    write_json(TRAINING, [run.name for run in runs])  # for status
+    if not is_quiet:
+        followed = Followed(STUDY, runs, TRAINING.stat().st_mtime)
+        workflow.dag.progress = Progress(followed, logger, sys.stderr)
+        atexit.register(hide_progress)
+
+
+def hide_progress():
+    """End it, however this invocation ends."""
+    if progress := getattr(workflow.dag, "progress", None):
+        progress.stop()
 
 
 def say_where_to_look():

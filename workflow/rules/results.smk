@@ -107,6 +107,10 @@ rule write_findings:
         " --runs {input.runs:q} --md {output.md:q} --html {output.html:q}"
 
 
+# Beside a study that may be running here. The configuration goes with the command: its file belongs to
+# the invocation that trains.
+
+
 rule audit:
     log:
         "logs/audit.log",
@@ -114,8 +118,18 @@ rule audit:
     conda:
         "../../envs/results.yaml"
     params:
-        script=WORKFLOW / "scripts/audit.py",
-        python=sys.executable,
-        configfile=AUDIT_CONFIG,
+        command=command("audit"),
+        study=canonical_json(STUDY),
     shell:
-        "{params.python:q} {params.script:q} --log {log:q} --configfile {params.configfile:q}"
+        "{params.command} --log {log:q} --settings {params.study:q}"
+
+
+rule status:
+    localrule: True
+    conda:
+        "../../envs/results.yaml"
+    params:
+        command=command("status"),
+        study=canonical_json(STUDY),
+    shell:
+        "{params.command} --settings {params.study:q}"

@@ -38,10 +38,11 @@ parser.add_argument("--because", metavar="TEXT", help="why, in words for the rec
 
 
 def main(args):
-    accept_environment = load_config(ROOT / "config.yaml", *args.configfile)["accept_environment"]
+    study = args.settings or load_config(ROOT / "config.yaml", *args.configfile)
+    accept_environment = study["accept_environment"]
     if bool(args.accept) != bool(args.because):
         raise StudyError("--accept and --because go together: say what is accepted, and why")
-    steps = study_steps(ROOT / "Snakefile", args.configfile)
+    steps = study_steps(ROOT / "Snakefile", study)
     if args.accept:
         accepted = audit.accept_changes(steps, accept_environment, args.accept, args.because)
         print(f"Accepted: {len(accepted)}")

@@ -2,5 +2,5 @@
 
 `config`, `plan` and `steps` say what is to be done, `data` prepares the images, `models` and `training`
 make the runs, `results` reads them. `provenance` records what each output was made of and
-judges whether it is fresh; `audit` does so for all of them.
+judges whether it is fresh; `audit` does so for all of them. `status` says how far a running study is.
 """

@@ -11,6 +11,8 @@ from filelock import FileLock, Timeout
 
 log = logging.getLogger(__name__)
 
+JOB_IDS = ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID", "JOB_ID")
+
 
 def hold(path: Path, wait: bool = False) -> FileLock | None:
     """Return the lock `path`, held by this process, or None where another one holds it and `wait` is not set."""
@@ -20,8 +22,15 @@ def hold(path: Path, wait: bool = False) -> FileLock | None:
         lock.acquire(blocking=wait, poll_interval=0.5)
     except Timeout:
         return None
-    path.write_text(f"process {os.getpid()} on {platform.node()}", encoding="utf-8")
+    job = scheduler_job()
+    where = f"process {os.getpid()} on {platform.node()}{f', job {job}' if job else ''}"
+    path.write_text(where, encoding="utf-8")
     return lock
+
+
+def scheduler_job() -> str:
+    """Return the ID of the scheduler's job that this process belongs to, or ""."""
+    return next((os.environ[name] for name in JOB_IDS if name in os.environ), "")
 
 
 def holder(path: Path) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from vitcnn import plan
+from vitcnn.durations import duration
 from vitcnn.files import canonical_json
 from vitcnn.training import devices
 from vitcnn.training.loop import Images, Trainer
@@ -104,11 +105,3 @@ def in_words(
             ways.append(f"one experiment: snakemake {target}, {duration(together(runs))}")
     ways.append("the same in small: snakemake --workflow-profile profiles/demo, 2 minutes")
     return "\n".join([text, "If that is too long:", *(f"  {way}" for way in ways)])
-
-
-def duration(seconds: float) -> str:
-    """Return seconds as people say them: `40 s`, `12 min`, `3 h 20 min`."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"

@@ -12,12 +12,11 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from vitcnn.locks import hold
+from vitcnn.locks import hold, scheduler_job
 
 log = logging.getLogger(__name__)
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
-_JOB_IDS = ("SLURM_JOB_ID", "PBS_JOBID", "LSB_JOBID", "JOB_ID")
 
 
 def visible_gpus() -> list[str]:
@@ -38,7 +37,7 @@ def take_gpu(jobs_per_gpu: int = 1) -> FileLock | None:
     To be called before torch looks for CUDA.
     """
     gpus = visible_gpus()
-    job = next((os.environ[name] for name in _JOB_IDS if name in os.environ), "")
+    job = scheduler_job()
     if not gpus:
         return None
     if job and len(gpus) == 1:

@@ -14,7 +14,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from vitcnn.data.augmentation import Parameters, augment, draw_parameters, normalize
 from vitcnn.data.packed import Packed
@@ -22,7 +21,6 @@ from vitcnn.data.subsets import choose_subset
 from vitcnn.errors import StudyError
 from vitcnn.models import create_model
 from vitcnn.models.dropout import Masks, use_masks
-from vitcnn.plan import spec_run
 from vitcnn.training.checkpoints import Checkpoints
 from vitcnn.training.devices import use_deterministic_algorithms
 from vitcnn.training.graphs import Graphed, Step
@@ -272,14 +270,7 @@ def train(
         if checkpoints:
             checkpoints.offer(state)
 
-    epochs = tqdm(
-        range(len(trained.history) + 1, recipe["epochs"] + 1),
-        desc=spec_run(spec).name,
-        unit="epoch",
-        leave=False,
-        disable=None,
-    )
-    for epoch in epochs:
+    for epoch in range(len(trained.history) + 1, recipe["epochs"] + 1):
         if trained.unevaluated is None:
             if len(trained.epoch_seconds) < epoch:
                 trained.epoch_seconds.append(0.0)
@@ -307,7 +298,6 @@ def train(
         )
         trained.evaluation_seconds.append(evaluation_seconds)
         trained.unevaluated = None
-        epochs.set_postfix(loss=f"{loss:.3f}", test=f"{test_accuracy:.1f} %")
         log.info(
             "epoch %d of %d: loss %.4f, test accuracy %.2f %%, %.2f s",
             epoch,

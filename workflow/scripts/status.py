@@ -1,0 +1,65 @@
+"""Say how far a study is: what is done, running, failed and waiting, and the time left. It changes nothing.
+
+  snakemake status
+  python workflow/scripts/status.py        with the configuration of Snakemake's last invocation here
+  python workflow/scripts/status.py --watch
+
+Run it beside a running study, as often as you like: the configuration is then that study's. "Done" is what is complete and has today's settings;
+`snakemake audit` checks code, packages and data too.
+"""
+
+import json
+import shutil
+import sys
+import time
+from datetime import datetime
+from pathlib import Path
+
+sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from vitcnn import plan
+from vitcnn.cli import argument_parser, run
+from vitcnn.config import check_config, load_config
+from vitcnn.files import read_json
+from vitcnn.status import WORKING, as_json, in_words, is_held, read_status
+
+LAST = Path("logs/config.json")  # of Snakemake's last invocation
+EVERY = 2.0  # seconds between two looks
+
+parser = argument_parser(__doc__)
+parser.add_argument("--configfile", type=Path, nargs="*", help="configuration that extends config.yaml")
+parser.add_argument("--watch", action="store_true", help="look again every two seconds, until Ctrl-C")
+parser.add_argument("--json", action="store_true", help="print every run as JSON")
+
+
+def study(args):
+    """Return the configuration: of --configfile, of who trains here, as Snakemake has it, or of config.yaml."""
+    base = Path(__file__).resolve().parents[2] / "config.yaml"
+    if args.configfile is not None:
+        return load_config(base, *args.configfile)
+    if LAST.exists() and (not args.settings or is_held(WORKING)):
+        return check_config(read_json(LAST))
+    return check_config(args.settings) if args.settings else load_config(base)
+
+
+def main(args):
+    config = study(args)
+    runs = plan.all_runs(config)
+    while True:
+        started = time.monotonic()
+        status = read_status(config, runs, datetime.now())
+        size = shutil.get_terminal_size()
+        words = json.dumps(as_json(config, status)) if args.json else in_words(config, status, size.columns)
+        if args.watch and sys.stdout.isatty():
+            shown = words.splitlines()[: size.lines - 1]
+            print("\033[H\033[J" + "\n".join(shown), flush=True)
+        else:
+            print(words, flush=True)
+        if not args.watch:
+            return
+        # However many runs there are, a look takes a tenth of the time.
+        time.sleep(max(EVERY, 9 * (time.monotonic() - started)))
+
+
+if __name__ == "__main__":
+    run(main, parser)
