@@ -21,9 +21,9 @@ configfile: Path(workflow.current_basedir) / "config.yaml"
 
 
 # A profile can change the study, under what the command line says: see profiles/demo.
-if "VITCNN_PROFILE" in os.environ:
+if PROFILE := os.getenv("VITCNN_PROFILE"):
 
-    configfile: Path(workflow.current_basedir) / "profiles" / os.environ["VITCNN_PROFILE"] / "config.yaml"
+    configfile: Path(workflow.current_basedir) / "profiles" / PROFILE / "config.yaml"
 
 
 report: "workflow/report/workflow.rst"

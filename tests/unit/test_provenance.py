@@ -12,7 +12,8 @@ from vitcnn.files import digest, write_json
 from vitcnn.provenance import code, environment
 from vitcnn.provenance.record import Made, chosen, differences, made_of, read_record, recording
 
-SCRIPTS = sorted(path.stem for path in (ROOT / "workflow/scripts").glob("*.py"))
+# audit makes nothing, and imports Snakemake.
+SCRIPTS = sorted(path.stem for path in (ROOT / "workflow/scripts").glob("*.py") if path.stem != "audit")
 TRAIN = {"spec": {"model": {"builder": "vit"}}}
 
 
@@ -96,7 +97,7 @@ def test_a_data_file_that_code_names_counts(package):
     }
 
 
-@pytest.mark.parametrize("script", [name for name in SCRIPTS if name != "audit"])
+@pytest.mark.parametrize("script", SCRIPTS)
 def test_comments_docstrings_and_formatting_do_not_count(script, package):
     settings = TRAIN | {"figure": "summary", "layout": "tiny_imagenet"}
     before = code_of(script, settings)

@@ -32,7 +32,7 @@ from vitcnn.training.gpus import visible_gpus
 try:
     refuse_absent_profile(sys.argv[1:], Path(workflow.rundir), WORKFLOW.parent)
     STUDY = check_config(config)
-    if "VITCNN_PROFILE" in os.environ:
+    if PROFILE:
         refuse_real_data(STUDY, Path())
     RUNS = plan.all_runs(STUDY)
 except StudyError as error:

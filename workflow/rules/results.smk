@@ -125,6 +125,8 @@ rule audit:
 
 
 rule status:
+    log:
+        "logs/status.log",
     localrule: True
     conda:
         "../../envs/results.yaml"
@@ -132,4 +134,4 @@ rule status:
         command=command("status"),
         study=canonical_json(STUDY),
     shell:
-        "{params.command} --settings {params.study:q}"
+        "{params.command} --log {log:q} --settings {params.study:q}"
