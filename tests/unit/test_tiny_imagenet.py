@@ -156,6 +156,17 @@ def test_decoding(tiny, tmp_path):
     assert np.load(tmp_path / "decoded" / "test_labels.npy").tolist() == [0, 0, 1, 1, 2, 2]
 
 
+def test_images_come_by_their_number(tiny, tmp_path):
+    images = tiny / "train" / min(WNIDS) / "images"
+    (images / f"{min(WNIDS)}_1.JPEG").rename(images / f"{min(WNIDS)}_10.JPEG")
+    sort_validation(tiny)
+    decode(tiny, tmp_path / "decoded", "tiny_imagenet", workers=1)
+    decoded = np.load(tmp_path / "decoded" / "train_images.npy")
+    for row, number in enumerate((0, 2, 3, 10)):
+        content = (images / f"{min(WNIDS)}_{number}.JPEG").read_bytes()
+        assert (decoded[row] == tiny_imagenet.decode_image(content)[0]).all()
+
+
 def test_every_file_of_a_class_is_looked_at(tiny, tmp_path):
     """Whatever its name: an image is packed, anything else is reported."""
     images = tiny / "train" / WNIDS[0] / "images"
