@@ -19,7 +19,7 @@ from vitcnn.config import check_config
 from vitcnn.files import write_json, write_text
 from vitcnn.locks import hold
 from vitcnn.plan import Run
-from vitcnn.progress import Followed, Progress, terminal_line
+from vitcnn.progress import Followed, Line, Progress, terminal_line
 from vitcnn.provenance.record import Made, recording
 from vitcnn.status import (
     TRAINING,
@@ -234,6 +234,10 @@ def test_logs_that_are_cut_off_empty_or_no_text():
         write_text(path, "")
         path.write_bytes(bytes(range(256)) * 1000)
     assert state(VIT) == "running"
+    damaged = (
+        whole.replace(f"{NOW:%Y}-", "2026-9") + "2026-99-99 99:99:99,999 epoch 3 of 10: loss 1.2.3, ...\n"
+    )
+    assert read_log(damaged).epoch == 0
     assert read_log(whole + ERROR[: len(ERROR) // 2]).has_failed
 
 
@@ -485,6 +489,22 @@ def test_a_loggers_lines_stay_above_the_line_and_it_is_gone_in_the_end(logger, m
     logger.info("the end")
     assert terminal.screen()[-2:] == ["the end", ""]
     assert not progress.thread.is_alive()
+
+
+def test_no_line_is_drawn_into_one_that_is_being_written(logger):
+    terminal = Terminal()
+
+    class Slow(logging.Handler):
+        def emit(self, record):
+            terminal.write("half of ")
+            line.show("new")
+            terminal.write("a line\n")
+
+    logger.addHandler(Slow())
+    line = Line(terminal, logger)
+    line.show("old")
+    logger.info("")
+    assert terminal.screen() == ["half of a line", "new"]
 
 
 def test_a_file_has_a_line_for_each_finished_run_and_one_every_five_minutes(logger, monkeypatch):

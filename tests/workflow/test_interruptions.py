@@ -2,6 +2,7 @@
 
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -148,10 +149,28 @@ def test_the_second_of_two_says_so_and_stops(tmp_path):
     assert "works in this folder; wait for its end, or stop it" in second.stderr
     dry = snakemake(tmp_path, "--dry-run", config=CONFIG)
     assert dry.returncode == 0, dry.stderr
+    beside = snakemake(tmp_path, "status", config=CONFIG)
+    assert beside.returncode == 0, beside.stderr
+    assert "0 of 4 runs done, 2 running, 2 waiting" in beside.stdout
+    assert len(re.findall(r"epoch \d+ of 10000, loss \S+, \S+ %", beside.stdout)) == 2  # not CONFIG's 20
+    assert read(tmp_path / "logs/config.json")["recipes"]["adam10"]["epochs"] == 10_000
+    assert first.poll() is None
     os.killpg(first.pid, signal.SIGINT)
     assert first.wait() == 1
     assert list((tmp_path / "results").rglob("checkpoint.pt"))
     assert not list((tmp_path / "results").rglob("metrics.json"))
+    command = [sys.executable, ROOT / "workflow/scripts/status.py"]
+    width = os.environ | {"COLUMNS": "80"}
+    after = subprocess.run(command, cwd=tmp_path, env=width, capture_output=True, text=True, check=True)
+    assert after.stdout.startswith("0 of 4 runs done, 4 waiting\n")
+    assert after.stdout.endswith(" and 1 more\n      interrupted, resumes from its checkpoint\n")
+
+
+def test_a_file_has_one_line_of_progress_for_each_run(whole):
+    said = [line for line in (whole / "out.txt").read_text().splitlines() if " is trained: " in line]
+    assert len(said) == 4
+    assert "; 4 of 4 runs done" in said[-1]
+    assert "\033" not in (whole / "out.txt").read_text()
 
 
 def test_a_job_that_comes_late_on_a_cluster_leaves_the_copy_of_the_data(whole):
@@ -170,6 +189,8 @@ def test_the_log_of_every_attempt_is_kept(tmp_path):
     wait_for(lambda: in_training(tmp_path), process)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    assert snakemake(tmp_path, config=CONFIG).returncode == 0
+    done = snakemake(tmp_path, "--quiet", config=CONFIG)
+    assert done.returncode == 0
+    assert "is trained" not in done.stdout + done.stderr
     assert any("attempt 1" in log and "attempt 2" in log for log in logs_of(tmp_path))
     assert any(read(path)["attempts"] == 2 for path in (tmp_path / "results").rglob("runtime.json"))
