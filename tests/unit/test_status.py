@@ -489,6 +489,7 @@ def test_a_loggers_lines_stay_above_the_line_and_it_is_gone_in_the_end(logger, m
     logger.info("the end")
     assert terminal.screen()[-2:] == ["the end", ""]
     assert not progress.thread.is_alive()
+    assert not logger.filters
 
 
 def test_no_line_is_drawn_into_one_that_is_being_written(logger):
