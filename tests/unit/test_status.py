@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import platform
+import signal
 import subprocess
 import sys
 from datetime import datetime, timedelta
@@ -381,6 +382,18 @@ def test_json_has_every_run():
             "waiting": 1,
         }
     ]
+
+
+def test_a_watch_has_the_configuration_of_the_last_invocation_and_ends_with_ctrl_c():
+    write_json(Path("logs/config.json"), CONFIG)
+    finish(VIT)
+    command = [sys.executable, ROOT / "workflow/scripts/status.py", "--json", "--watch"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        found = json.loads(process.stdout.readline())
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate()
+    assert (found["runs_done"], found["runs_in_all"]) == (1, len(RUNS))
+    assert (process.returncode, said) == (0, "")
 
 
 def test_long_lists_end_with_a_number():
