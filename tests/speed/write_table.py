@@ -93,8 +93,8 @@ def dry_run(figures):
 def status(figures):
     """Yield a row for each number of runs."""
     for row in figures["results"]:
-        seconds = f"{statistics.median(row['cpu_seconds']):.1f} s"
-        yield f"status of a study of {row['runs']:,} runs", "", seconds, "", "CPU time; 100 are in training"
+        seconds = f"{statistics.median(row['seconds']):.1f} s"
+        yield f"status of a study of {row['runs']:,} runs", "", seconds, "", "100 of them in training"
 
 
 def line(cells):

@@ -398,7 +398,7 @@ def test_a_duplicate_waits_and_takes_what_was_made(data, tmp_path):
     first.send_signal(signal.SIGCONT)
     assert (first.wait(), second.wait()) == (0, 0)
     log = (tmp_path / "run.log").read_text()
-    assert "is made already" in log
+    assert "up to date" in log
     assert log.count("epoch 12 of 12") == 1
     assert not list((tmp_path / "run").glob("*.lock"))
 
@@ -413,7 +413,7 @@ def test_what_is_made_is_left_as_it_is_where_that_is_asked_for(data, tmp_path):
     ends_well(folder, data, "--unless-made")
     assert (folder / "metrics.json").stat() != before
     log = (tmp_path / "run.log").read_text()
-    assert (log.count("is made already"), log.count("epoch 12 of 12")) == (1, 2)
+    assert (log.count("up to date"), log.count("epoch 12 of 12")) == (1, 2)
 
 
 def test_a_duplicate_goes_on_where_the_first_was_killed(data, tmp_path):

@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import platform
+import signal
 import subprocess
 import sys
 from datetime import datetime, timedelta
@@ -19,7 +20,7 @@ from vitcnn.config import check_config
 from vitcnn.files import write_json, write_text
 from vitcnn.locks import hold
 from vitcnn.plan import Run
-from vitcnn.progress import Followed, Progress, terminal_line
+from vitcnn.progress import Followed, Line, Progress, terminal_line
 from vitcnn.provenance.record import Made, recording
 from vitcnn.status import (
     TRAINING,
@@ -234,6 +235,10 @@ def test_logs_that_are_cut_off_empty_or_no_text():
         write_text(path, "")
         path.write_bytes(bytes(range(256)) * 1000)
     assert state(VIT) == "running"
+    damaged = (
+        whole.replace(f"{NOW:%Y}-", "2026-9") + "2026-99-99 99:99:99,999 epoch 3 of 10: loss 1.2.3, ...\n"
+    )
+    assert read_log(damaged).epoch == 0
     assert read_log(whole + ERROR[: len(ERROR) // 2]).has_failed
 
 
@@ -379,6 +384,18 @@ def test_json_has_every_run():
     ]
 
 
+def test_a_watch_has_the_configuration_of_the_last_invocation_and_ends_with_ctrl_c():
+    write_json(Path("logs/config.json"), CONFIG)
+    finish(VIT)
+    command = [sys.executable, ROOT / "workflow/scripts/status.py", "--json", "--watch"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        found = json.loads(process.stdout.readline())
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate()
+    assert (found["runs_done"], found["runs_in_all"]) == (1, len(RUNS))
+    assert (process.returncode, said) == (0, "")
+
+
 def test_long_lists_end_with_a_number():
     for run in (many := [VIT._replace(seed=seed) for seed in range(25)]):
         log(run, ERROR)
@@ -485,6 +502,23 @@ def test_a_loggers_lines_stay_above_the_line_and_it_is_gone_in_the_end(logger, m
     logger.info("the end")
     assert terminal.screen()[-2:] == ["the end", ""]
     assert not progress.thread.is_alive()
+    assert not logger.filters
+
+
+def test_no_line_is_drawn_into_one_that_is_being_written(logger):
+    terminal = Terminal()
+
+    class Slow(logging.Handler):
+        def emit(self, record):
+            terminal.write("half of ")
+            line.show("new")
+            terminal.write("a line\n")
+
+    logger.addHandler(Slow())
+    line = Line(terminal, logger)
+    line.show("old")
+    logger.info("")
+    assert terminal.screen() == ["half of a line", "new"]
 
 
 def test_a_file_has_a_line_for_each_finished_run_and_one_every_five_minutes(logger, monkeypatch):

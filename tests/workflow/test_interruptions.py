@@ -2,6 +2,7 @@
 
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -174,10 +175,28 @@ def test_the_second_of_two_says_so_and_stops(with_data):
     assert "works in this folder; wait for its end, or stop it" in second.stderr
     dry = snakemake(with_data, "--dry-run", config=CONFIG)
     assert dry.returncode == 0, dry.stderr
+    beside = snakemake(with_data, "status", config=CONFIG)
+    assert beside.returncode == 0, beside.stderr
+    assert "0 of 4 runs done, 2 running, 2 waiting" in beside.stdout
+    assert len(re.findall(r"epoch \d+ of 10000, loss \S+, \S+ %", beside.stdout)) == 2  # not CONFIG's 20
+    assert read(with_data / "logs/config.json")["recipes"]["adam10"]["epochs"] == 10_000
+    assert first.poll() is None
     os.killpg(first.pid, signal.SIGINT)
     assert first.wait() == 1
     assert list((with_data / "results").rglob("checkpoint.pt"))
     assert not list((with_data / "results").rglob("metrics.json"))
+    command = [sys.executable, ROOT / "workflow/scripts/status.py"]
+    width = os.environ | {"COLUMNS": "80"}
+    after = subprocess.run(command, cwd=with_data, env=width, capture_output=True, text=True, check=True)
+    assert after.stdout.startswith("0 of 4 runs done, 4 waiting\n")
+    assert after.stdout.endswith(" and 1 more\n      interrupted, resumes from its checkpoint\n")
+
+
+def test_a_file_has_one_line_of_progress_for_each_run(whole):
+    said = [line for line in (whole / "out.txt").read_text().splitlines() if " is trained: " in line]
+    assert len(said) == 4
+    assert "; 4 of 4 runs done" in said[-1]
+    assert "\033" not in (whole / "out.txt").read_text()
 
 
 def test_a_job_that_comes_late_on_a_cluster_leaves_the_copy_of_the_data(with_data):
@@ -187,5 +206,5 @@ def test_a_job_that_comes_late_on_a_cluster_leaves_the_copy_of_the_data(with_dat
     late = ["--mode", "remote", "--force", "--nolock", "--allowed-rules", "copy_dataset"]
     done = snakemake(with_data, *late, "--target-jobs", "copy_dataset:dataset=cifar10", config=CONFIG)
     assert done.returncode == 0, done.stderr
-    assert "is made already" in (with_data / "logs/cifar10/copy.log").read_text()
+    assert "up to date" in (with_data / "logs/cifar10/copy.log").read_text()
     assert [path.stat().st_ino for path in (copied, copied.parent)] == before

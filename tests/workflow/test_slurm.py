@@ -161,7 +161,7 @@ def test_cancelled_requeued_and_drained(local, start, tmp_path):
     assert_same(tmp_path, local)
     for run in (cancelled, requeued):
         assert read(tmp_path / "results/runs" / run / "runtime.json")["attempts"] == 2
-    assert "is made already" in history(tmp_path, finished)
+    assert "up to date" in history(tmp_path, finished)
     for run in RUNS:
         assert "GPU 0, assigned to job" in history(tmp_path, run)
         assert history(tmp_path, run).count(LAST_EPOCH) == 1
@@ -184,7 +184,7 @@ def test_snakemake_is_killed_and_a_plain_restart_takes_what_its_jobs_make(local,
     assert_same(tmp_path, local)
     for run in RUNS:
         assert history(tmp_path, run).count(LAST_EPOCH) == 1, run
-    assert "is made already" in history(tmp_path, late_run).splitlines()[-1]
+    assert "up to date" in history(tmp_path, late_run).splitlines()[-1]
 
 
 def test_a_run_that_fails_costs_the_others_of_its_group_nothing(start, tmp_path):
@@ -199,4 +199,4 @@ def test_a_run_that_fails_costs_the_others_of_its_group_nothing(start, tmp_path)
         assert is_finished(tmp_path, run) == (run not in broken)
         assert history(tmp_path, run).count(LAST_EPOCH) == (run not in broken)
         if run not in broken:
-            assert "is made already" in history(tmp_path, run).splitlines()[-1]
+            assert "up to date" in history(tmp_path, run).splitlines()[-1]

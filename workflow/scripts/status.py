@@ -21,6 +21,7 @@ from vitcnn import plan
 from vitcnn.cli import argument_parser, run
 from vitcnn.config import check_config, load_config
 from vitcnn.files import read_json
+from vitcnn.interrupts import Interrupted
 from vitcnn.status import WORKING, as_json, in_words, is_held, read_status
 
 LAST = Path("logs/config.json")  # of Snakemake's last invocation
@@ -42,23 +43,29 @@ def study(args):
     return check_config(args.settings) if args.settings else load_config(base)
 
 
+def show(args, config):
+    """Print the status once; on a terminal that is watched, in place of what it shows."""
+    status = read_status(config, plan.all_runs(config), datetime.now())
+    size = shutil.get_terminal_size()
+    words = json.dumps(as_json(config, status)) if args.json else in_words(config, status, size.columns)
+    if args.watch and sys.stdout.isatty():
+        words = "\033[H\033[J" + "\n".join(words.splitlines()[: size.lines - 1])
+    print(words, flush=True)
+
+
 def main(args):
     config = study(args)
-    runs = plan.all_runs(config)
-    while True:
-        started = time.monotonic()
-        status = read_status(config, runs, datetime.now())
-        size = shutil.get_terminal_size()
-        words = json.dumps(as_json(config, status)) if args.json else in_words(config, status, size.columns)
-        if args.watch and sys.stdout.isatty():
-            shown = words.splitlines()[: size.lines - 1]
-            print("\033[H\033[J" + "\n".join(shown), flush=True)
-        else:
-            print(words, flush=True)
-        if not args.watch:
-            return
-        # However many runs there are, a look takes a tenth of the time.
-        time.sleep(max(EVERY, 9 * (time.monotonic() - started)))
+    try:
+        while True:
+            started = time.monotonic()
+            show(args, config)
+            if not args.watch:
+                return
+            # However many runs there are, a look takes a tenth of the time.
+            time.sleep(max(EVERY, 9 * (time.monotonic() - started)))
+    except Interrupted:
+        if not args.watch:  # Ctrl-C is how a watch ends
+            raise
 
 
 if __name__ == "__main__":

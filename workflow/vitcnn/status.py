@@ -33,9 +33,11 @@ _SILENT = 600  # seconds without a line in the log from which on that is said
 _LISTED = 20  # runs in one list
 _TIMED = 3  # finished runs whose epochs are averaged for one setting
 
+# In a record as files.write_json() writes it; to parse one takes ten times as long as to find this.
+_UNFINISHED = '"outputs": null'
 _STAMP = re.compile(r"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3}) (.*)")
 _ATTEMPT = re.compile(r".+, attempt (\d+)$")
-_EPOCH = re.compile(r"epoch (\d+) of (\d+): loss (\S+), test accuracy (\S+) %, \S+ s$")
+_EPOCH = re.compile(r"epoch (\d+) of (\d+): loss (\d+\.\d+), test accuracy (\d+\.\d+) %, \S+ s$")
 _GPU = re.compile(r"GPU ([^\s,]+)")
 _HOLDER = re.compile(r"process (\d+) on ([^\s,]+)(?:, job (\S+))?")
 
@@ -185,7 +187,10 @@ def read_log(text: str) -> Log:
         stamped = _STAMP.match(line)
         if not stamped or not line.endswith("\n"):
             continue
-        at = datetime.fromisoformat(stamped[1])
+        try:
+            at = datetime.fromisoformat(stamped[1])
+        except ValueError:  # a damaged log
+            continue
         message = stamped[2]
         if found := _EPOCH.match(message):
             if since:
@@ -258,9 +263,8 @@ def _silence(progress: Log, now: datetime) -> str:
     if progress.at is None:
         return ""
     silent = (now - progress.at).total_seconds()
-    return (
-        f"silent for {duration(silent)}" if silent > max(_SILENT, 5 * (progress.epoch_seconds or 0)) else ""
-    )
+    is_long = silent > max(_SILENT, 5 * (progress.epoch_seconds or 0))
+    return f"silent for {duration(silent)}" if is_long else ""
 
 
 def _metrics(folder: Path, spec: Mapping[str, Any], since: float) -> tuple[dict[str, Any] | None, str]:
@@ -269,13 +273,11 @@ def _metrics(folder: Path, spec: Mapping[str, Any], since: float) -> tuple[dict[
     if since and (metrics is None or (folder / "metrics.json").stat().st_mtime < since):
         return None, ""
     if metrics is None:
-        is_finished = record is not None and '"outputs": null' not in record
+        is_finished = record is not None and _UNFINISHED not in record
         return None, "its metrics.json is gone" if is_finished else ""
     if record is None:
         return None, "its provenance.json is gone"
-    if (
-        '"outputs": null' in record
-    ):  # as files.write_json() writes it; to parse a record takes ten times as long
+    if _UNFINISHED in record:
         return None, ""
     try:
         found = json.loads(metrics)
