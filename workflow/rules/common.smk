@@ -12,6 +12,7 @@ sys.path.insert(0, str(Path(workflow.basedir) / "workflow"))
 
 from vitcnn import plan
 from vitcnn.config import check_config
+from vitcnn.data.sources import is_generated
 from vitcnn.errors import StudyError
 from vitcnn.profiles import refuse_absent_profile, refuse_real_data
 from vitcnn.results.figures import FIGURES
@@ -23,6 +24,9 @@ try:
     STUDY = check_config(config)
     if "VITCNN_PROFILE" in os.environ:
         refuse_real_data(STUDY, Path())
+    config["generated"] = [
+        d["title"] for d in STUDY["datasets"].values() if is_generated(d["source"])
+    ]
     RUNS = plan.all_runs(STUDY)
     plan.refuse_oversized(STUDY, Path("resources"))
 except StudyError as error:

@@ -14,6 +14,9 @@ from vitcnn.steps import Steps
 STEPS = Steps(STUDY)
 RESOLVED_CONFIG = "logs/config.json"  # of the last invocation, for audit and for what runs by hand
 VERDICTS = {}  # by output: why each stale job of this invocation is one
+STALE = config["stale"] = (
+    {}
+)  # by output, why; the report's first page knows the configuration alone
 
 
 def claim_folder():
@@ -107,6 +110,8 @@ def inputs_of(rule):
             if verdict.is_stale:
                 workflow.dag.forcefiles.add(step.output)
             pending = verdict.pending
+            if verdict.record and (verdict.is_stale or pending):
+                STALE[step.output] = "; ".join(verdict.reasons)
             made_again = {*verdict.stale_inputs, *pending}
         files = {
             name: [
