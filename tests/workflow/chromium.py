@@ -60,8 +60,13 @@ class Page:
 
     def wait_for_in_frame(self, expression: str) -> Any:
         """Do what wait_for() does in the page's only frame, wherever its content is from."""
-        frame = self.call("Page.getFrameTree")["frameTree"]["childFrames"][0]["frame"]["id"]
-        world = self.call("Page.createIsolatedWorld", frameId=frame)["executionContextId"]
+        source = self.wait_for("document.querySelector('iframe')?.src")
+        for _ in range(1500):  # until what it held before its content is gone, half a minute at most
+            frame = self.call("Page.getFrameTree")["frameTree"]["childFrames"][0]["frame"]
+            if frame["url"] == source:
+                break
+            self.evaluate("new Promise(done => setTimeout(done, 20))")
+        world = self.call("Page.createIsolatedWorld", frameId=frame["id"])["executionContextId"]
         return self.wait_for(expression, contextId=world)
 
 
