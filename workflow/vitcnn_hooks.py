@@ -55,17 +55,24 @@ class Stale(Reason):
         yield from super().get_names()
 
 
-def install(accept_environment: bool, on_graph: Callable[[DAG, list[Job], bool], None]) -> None:
+def install(
+    accept_environment: bool,
+    on_graph: Callable[[DAG, list[Job], bool], None],
+    on_verdicts: Callable[[Mapping[str, Verdict]], None],
+) -> None:
     """Let the records decide in this process.
 
-    `on_graph` is called before they are read, with the graph, our jobs in it, and whether they will run.
+    `on_graph` is called before they are read, with the graph, our jobs in it, and whether they will run;
+    `on_verdicts` then gets what they say.
     """
 
     async def check_incomplete(dag: DAG) -> None:
         # The one place where the graph is whole and Snakemake has decided nothing yet.
         workflow = dag.workflow
         if workflow.is_main_process:
-            _enter_verdicts(dag, accept_environment, on_graph)
+            jobs = our_jobs(dag)
+            _start(dag, jobs, on_graph)
+            on_verdicts(_enter_verdicts(dag, jobs, accept_environment))
         elif workflow.remote_exec:
             # --keep-going does not reach a group's job: without it one run that fails stops its group.
             workflow.execution_settings.keep_going = True
@@ -128,16 +135,8 @@ def study_steps(snakefile: Path, study: Mapping[str, Any]) -> list[Step]:
     raise WorkflowError(f"{snakefile}: its graph could not be read")
 
 
-def _enter_verdicts(
-    dag: DAG, accept_environment: bool, on_graph: Callable[[DAG, list[Job], bool], None]
-) -> None:
-    """Judge our jobs and enter in Snakemake's graph which are stale.
-
-    A job that must run masks all jobs below it in DAG.update_needrun, and the mask ends where a job
-    reads only `ancient` files. So what a stale job makes is an ordinary input, and what any other job
-    makes is ancient: all jobs below a stale one run, and end at once where the bytes turn out the same.
-    """
-    workflow, jobs = dag.workflow, our_jobs(dag)
+def _start(dag: DAG, jobs: list[Job], on_graph: Callable[[DAG, list[Job], bool], None]) -> None:
+    workflow = dag.workflow
     is_running = workflow.execution_settings is not None and not workflow.dryrun
     if is_running and workflow.touch and jobs:
         raise WorkflowError(
@@ -145,6 +144,15 @@ def _enter_verdicts(
             "packages changed: python workflow/scripts/audit.py --accept RUN --because TEXT"
         )
     on_graph(dag, jobs, is_running)
+
+
+def _enter_verdicts(dag: DAG, jobs: list[Job], accept_environment: bool) -> dict[str, Verdict]:
+    """Judge our jobs, enter in Snakemake's graph which are stale, and return the verdicts by record.
+
+    A job that must run masks all jobs below it in DAG.update_needrun, and the mask ends where a job
+    reads only `ancient` files. So what a stale job makes is an ordinary input, and what any other job
+    makes is ancient: all jobs below a stale one run, and end at once where the bytes turn out the same.
+    """
     forced = {
         job.output.provenance
         for job in jobs
@@ -169,7 +177,8 @@ def _enter_verdicts(
             dag._reason[job] = Stale(verdict.reasons)
         elif verdict.reasons:
             dag.reason(job).missing_output.update(job.output)
-    _hide_notes(workflow.persistence, set(jobs))
+    _hide_notes(dag.workflow.persistence, set(jobs))
+    return verdicts
 
 
 def _hide_notes(persistence, jobs: set[Job]) -> None:

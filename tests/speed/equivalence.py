@@ -41,7 +41,7 @@ def train(data, folder, model, precision, seed, train_size):
     spec = run_spec(config, Run(dataset, model, RECIPES[model], train_size, seed))
     command = [sys.executable, ROOT / "workflow/scripts/train.py", "--settings", json.dumps({"spec": spec})]
     command += ["--data", data, "--out", out, "--threads", "1", "--log", folder / f"{out.name}.log"]
-    subprocess.run([*command, "--unless-made"], check=True)
+    subprocess.run(command, check=True)
     return read_json(out / "metrics.json")
 
 

@@ -403,14 +403,14 @@ def test_a_duplicate_waits_and_takes_what_was_made(data, tmp_path):
     assert not list((tmp_path / "run").glob("*.lock"))
 
 
-def test_what_is_made_is_left_as_it_is_where_that_is_asked_for(data, tmp_path):
+def test_a_run_that_is_up_to_date_is_left_as_it_is(data, tmp_path):
     folder = tmp_path / "run"
     ends_well(folder, data)
     before = (folder / "metrics.json").stat()
-    ends_well(folder, data, "--unless-made")
+    ends_well(folder, data)
     assert (folder / "metrics.json").stat() == before
     (folder / "predictions.npz").write_bytes(b"damaged")
-    ends_well(folder, data, "--unless-made")
+    ends_well(folder, data)
     assert (folder / "metrics.json").stat() != before
     log = (tmp_path / "run.log").read_text()
     assert (log.count("up to date"), log.count("epoch 12 of 12")) == (1, 2)

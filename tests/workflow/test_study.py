@@ -2,11 +2,13 @@
 
 import csv
 import hashlib
+import html
 import re
 import shutil
 
 import pytest
 import yaml
+from chromium import chromium
 from conftest import ROOT, SMALL, jobs, made_once, merge, read, run_script, snakemake
 
 from vitcnn.files import read_json
@@ -63,8 +65,10 @@ def test_everything_is_there(study):
     for figure in ("training_curves", "data_efficiency", "summary"):
         for kind in ("svg", "png", "pdf"):
             assert (results / f"figures/{figure}.{kind}").stat().st_size
-    assert (results / "findings.md").read_text().startswith("# Findings")
-    assert len(list(results.glob("models/cifar10/*.txt"))) == 4
+    assert (results / "findings.md").read_text().startswith("# Findings (generated images)")
+    assert "<h1>Findings (generated images)</h1>" in (results / "findings.html").read_text()
+    for kind in ("txt", "html"):
+        assert len(list(results.glob(f"models/cifar10/*.{kind}"))) == 4
     assert len(list(results.rglob("metrics.json"))) == 12
 
 
@@ -187,13 +191,54 @@ def test_one_run_by_hand(study, tmp_path):
     assert (tmp_path / "out/metrics.json").read_bytes() == (study / RUN / "metrics.json").read_bytes()
 
 
-def test_the_report_carries_everything(copied):
-    done = snakemake(copied, "--report", "report.html")
+@pytest.mark.parametrize("name", ["report.html", "report.zip"])
+def test_every_entry_of_the_report_opens(name, study, tmp_path):
+    """Chromium shows each entry when it is clicked, and no table is wider than its place in a small window."""
+    done = snakemake(study, "--report", str(tmp_path / name))
     assert done.returncode == 0, done.stderr
-    page = (copied / "report.html").read_text()
-    for name in ("comparison", "training_curves", "data_efficiency", "summary", "findings", "simple_vit"):
-        assert name in page
-    assert "beside what the first notebook reported" in " ".join(page.split())  # a caption
+    report = tmp_path / "report.html"
+    if name.endswith(".zip"):
+        shutil.unpack_archive(tmp_path / name, tmp_path)
+        report = tmp_path / "report" / "report.html"
+    text = report.read_text()
+    assert "Generated images" in text
+    assert "Out of date" not in text
+    if not shutil.which("chromium"):
+        pytest.skip("no chromium here, so no entry can be clicked")
+    opened = set()
+    with chromium(shutil.which("chromium"), tmp_path / "profile") as page:
+        page.open(report.as_uri())
+        for category in page.wait_for("Object.keys(categories)"):
+            page.evaluate("app.setView({navbarMode: 'menu'})")
+            page.evaluate(
+                f"[...document.querySelectorAll('nav a')].find(a => a.innerText == '{category}').click()"
+            )
+            for row in range(page.wait_for("document.querySelectorAll('nav tbody tr').length")):
+                page.evaluate(f"document.querySelectorAll('nav tbody tr')[{row}].querySelector('a').click()")
+                path = page.evaluate("app.state.resultPath")
+                if path.endswith(".svg"):
+                    picture = "document.querySelector('img:not(nav img)')"
+                    assert page.wait_for(f"{picture}?.complete && {picture}.naturalWidth") > 100, path
+                else:
+                    assert page.wait_for_in_frame("document.body.innerText.length > 300"), path
+                    width = "document.documentElement.scrollWidth"
+                    assert page.wait_for_in_frame(width) <= page.evaluate(
+                        "document.querySelector('iframe').clientWidth"
+                    ), path
+                opened.add(path)
+    figures = [f"figures/{figure}.svg" for figure in ("training_curves", "data_efficiency", "summary")]
+    models = [f"models/cifar10/{model}.html" for model in ("vit", "cnn", "simple_vit", "simple_cnn")]
+    assert opened == {f"results/{p}" for p in ("findings.html", "tables/comparison.html", *figures, *models)}
+
+
+def test_a_report_over_stale_results_says_so(study, tmp_path):
+    report = tmp_path / "report.html"
+    done = snakemake(study, "--report", str(report), config={"recipes": {"adam10": {"lr": 0.5}}})
+    assert done.returncode == 0, done.stderr
+    first_page = html.unescape(re.search(r"workflow_desc = (.*)", report.read_text())[1])
+    assert "<strong>Out of date:</strong> 7 outputs" in first_page  # 4 runs, their table, and what shows it
+    assert f"{RUN}/metrics.json" in first_page
+    assert r"recipe.lr: 0.001 \u2192 0.5" in first_page
 
 
 def test_partial_renders_what_exists_and_marks_the_gaps(copied):

@@ -38,6 +38,10 @@ try:
 except StudyError as error:
     raise WorkflowError(str(error)) from None
 
+# What the report's first page says; it knows the configuration alone.
+config["generated"] = [d["title"] for d in STUDY["datasets"].values() if is_generated(d["source"])]
+config["stale"] = {}
+
 DATASETS, MODELS = STUDY["datasets"], STUDY["models"]
 EXPERIMENTS = plan.active_experiments(STUDY)
 ACTIVE_FIGURES = [name for name, needed in FIGURES.items() if set(needed) <= set(EXPERIMENTS)]

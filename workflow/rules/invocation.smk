@@ -22,6 +22,13 @@ def on_graph(dag, jobs, is_running):
     write_json(Path(ASKED_SIZES), sizes)
 
 
+def on_verdicts(verdicts):
+    """Note for the report what is out of date."""
+    for verdict in verdicts.values():
+        if verdict.is_stale and verdict.record and verdict.record["outputs"]:
+            config["stale"][next(iter(verdict.record["outputs"]))] = "; ".join(verdict.reasons)
+
+
 def claim_folder():
     """Return this invocation's lock of the folder, so that one at a time works in it.
 
@@ -135,4 +142,4 @@ def say_what_is_left():
     logger.info("\n`snakemake partial` shows what the finished runs give, with the gaps marked.")
 
 
-vitcnn_hooks.install(STUDY["accept_environment"], on_graph)
+vitcnn_hooks.install(STUDY["accept_environment"], on_graph, on_verdicts)

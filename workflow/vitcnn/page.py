@@ -4,10 +4,11 @@ from html import escape
 
 _STYLE = (
     "body{font:14px/1.5 system-ui,sans-serif;margin:1.2em;color:#222;max-width:70em}"
-    "p,li{max-width:60em}pre{font-size:12px;line-height:1.35}"
-    "table{border-collapse:collapse}th,td{padding:.3em .5em;border-bottom:1px solid #ccc;text-align:left}"
-    "th{border-bottom:2px solid #444;vertical-align:bottom}"
-    ".numbers th:nth-child(n+3),.numbers td:nth-child(n+3){text-align:right}"
+    "h1{font-size:22px}h2{font-size:17px}pre{font-size:12px;line-height:1.35;white-space:pre-wrap}"
+    "table{border-collapse:collapse;font-size:13px}"
+    "th,td{padding:.3em .4em;border-bottom:1px solid #ccc;text-align:left}thead{vertical-align:bottom}"
+    ".numbers td{white-space:nowrap}.numbers :is(th,td):nth-child(n+3),th[colspan]{text-align:right}"
+    "@media(max-width:720px){.numbers{font-size:11px}.numbers td{white-space:normal}}"
 )
 
 

@@ -103,9 +103,9 @@ def _basis(runs: pd.DataFrame, done: pd.DataFrame) -> Section:
         devices = ", ".join(sorted(done["device"].unique()))
         paragraphs = [
             f"Runs: {count}; seeds: {seeds}; on {devices}. No sentence here was written by hand.",
-            f"A difference is that of the means over n seeds a model, with its {CONFIDENCE:.0%} confidence "
-            "interval in brackets (Welch's t). The interval covers the chance of initial weights and order, not "
-            "that of another test set or other hyper-parameters.",
+            "ViT − CNN is the mean of the first less that of the second over n seeds each, with its "
+            f"{CONFIDENCE:.0%} confidence interval in brackets (Welch's t). The interval covers the chance of "
+            "initial weights and order, not that of another test set or other hyper-parameters.",
         ]
         others = done.loc[~done["family"].isin(["ViT", "CNN"]), "model_title"].unique()
         if len(others):

@@ -24,6 +24,8 @@ _COLUMNS = {
     "inference_ms_per_image": _Column("Inference Time (ms/img)", "inference_ms_per_image", 3),
 }
 
+_REPORTED = ", reported"
+
 
 def comparison(runs: pd.DataFrame) -> pd.DataFrame:
     """Return the table in full precision, a row per dataset, model and train_size in the order of `runs`.
@@ -64,7 +66,7 @@ def for_people(table: pd.DataFrame) -> pd.DataFrame:
             for mean, sd in zip(table[column.title], table[f"{column.title} sd"], strict=True)
         ]
         if f"{column.title} reported" in table:
-            shown[f"{column.title}, reported"] = [
+            shown[column.title + _REPORTED] = [
                 _cell(value, None, column.decimals) for value in table[f"{column.title} reported"]
             ]
     shown["Seeds"] = [
@@ -115,6 +117,9 @@ def to_markdown(table: pd.DataFrame, title: str, text: str) -> str:
 
 def to_html(table: pd.DataFrame, title: str, text: str) -> str:
     """Return the table as a page of its own."""
+    heads = [(name.removesuffix(_REPORTED), name.endswith(_REPORTED) * "reported") for name in table.columns]
+    if any(reported for _, reported in heads):  # one head for both, so that the columns are narrow
+        table = table.set_axis(pd.MultiIndex.from_tuples(heads), axis=1)
     body = table.to_html(index=False, border=0, classes="numbers")
     return page(title, f"{body}\n<p>{escape(text)}</p>")
 
