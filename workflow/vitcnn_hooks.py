@@ -18,7 +18,7 @@ from snakemake.jobs import Job, Reason
 from snakemake.logging import logger
 from snakemake.settings.types import ConfigSettings, OutputSettings, Quietness, ResourceSettings
 
-from vitcnn.provenance.freshness import Step, judge
+from vitcnn.provenance.freshness import Step, Verdict, judge
 
 _SHOWN = 8  # reasons named for one job
 _check_incomplete = DAG.check_incomplete

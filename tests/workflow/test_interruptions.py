@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from conftest import environment, made_once, merge, read, snakemake, snakemake_command
+from conftest import ROOT, environment, made_once, merge, read, snakemake, snakemake_command
 
 CONFIG = {
     "recipes": {"adam10": {"epochs": 20}},
