@@ -8,7 +8,7 @@ GroupJobFactory.new = lambda self, id, jobs, resources: GroupJob(id, frozenset(j
 # A group is tried again as a whole, and a job that a killed invocation has left in the queue may come when
 # another has long done the same. These leave what is made as it is; validate_images is none of them, since
 # what it decodes is removed later.
-LEAVE_WHAT_IS_MADE = ("copy_dataset", "sort_validation", "pack_dataset", "train")
+LEAVE_WHAT_IS_MADE = ("copy_dataset", "sort_validation", "pack_dataset", "train", "probe_run")
 UNLESS_MADE = "--unless-made" if workflow.remote_exec else ""
 remove_existing_output = Job.remove_existing_output
 

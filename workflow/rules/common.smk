@@ -25,6 +25,7 @@ except StudyError as error:
 
 EXPERIMENTS = plan.active_experiments(STUDY)
 ACTIVE_FIGURES = [name for name, needed in FIGURES.items() if set(needed) <= set(EXPERIMENTS)]
+PROBED_FIGURES = plan.probed_figures(STUDY)
 TINY_IMAGENETS = [
     n for n, dataset in STUDY["datasets"].items() if dataset["layout"] == "tiny_imagenet"
 ]
@@ -61,10 +62,17 @@ def results_below(folder):
     figures = [
         f"{folder}/figures/{f}.{kind}" for f in ACTIVE_FIGURES for kind in ("svg", "png", "pdf")
     ]
+    # The figures of what the models learned need every run.
+    learned = [
+        f"{folder}/figures/{f}.{kind}"
+        for f in (PROBED_FIGURES if folder == "results" else ())
+        for kind in ("svg", "png", "pdf")
+    ]
     findings = [f"{folder}/findings.md"]
     return [
         *(tables if "comparison" in EXPERIMENTS else []),
         *figures,
+        *learned,
         *(findings if EXPERIMENTS else []),
     ]
 

@@ -111,4 +111,5 @@ rule write_findings:
         settings=settings_of("write_findings"),
     shell:
         "entry write_findings --log {log:q} --provenance {params.provenance:q} --settings {params.settings:q}"
-        " --runs {input.runs:q} --out {output.text:q}"
+        " --runs {input.runs:q} --representations {input.representations:q} --predictions {input.predictions:q}"
+        " --out {output.text:q}"

@@ -10,15 +10,22 @@ from vitcnn.files import write_text
 from vitcnn.provenance.record import Made
 from vitcnn.results.collect import read_tables
 from vitcnn.results.findings import write_findings
+from vitcnn.results.learned import what_the_models_learned
+from vitcnn.results.probed import read_probed
 
 parser = argument_parser(__doc__)
 parser.add_argument("--runs", required=True, nargs="+", type=Path, help="tables of collect_runs")
+parser.add_argument("--representations", nargs="*", default=[], type=Path, help="files of probe_run")
+parser.add_argument(
+    "--predictions", nargs="*", default=[], type=Path, help="files of train, of the same runs"
+)
 parser.add_argument("--out", required=True, type=Path, help="Markdown file to write")
 
 
 def main(args):
-    write_text(args.out, write_findings(read_tables(args.runs)))
-    return Made(read=args.runs, wrote=[args.out])
+    models = read_probed(args.settings.get("probed", []), args.representations, args.predictions)
+    write_text(args.out, write_findings(read_tables(args.runs)) + what_the_models_learned(models))
+    return Made(read=[*args.runs, *args.representations, *args.predictions], wrote=[args.out])
 
 
 if __name__ == "__main__":

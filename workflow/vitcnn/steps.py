@@ -38,6 +38,8 @@ class Steps:
             yield self.describe_model(dataset, model)
         for run in runs:
             yield self.train(*run)
+        for run in plan.probed_runs(self.study):
+            yield self.probe_run(*run)
         experiments = plan.active_experiments(self.study)
         for experiment in experiments:
             yield self.collect_runs(experiment)
@@ -46,6 +48,8 @@ class Steps:
         for figure, needed in FIGURES.items():
             if set(needed) <= set(experiments):
                 yield self.draw_figure("", figure)
+        for figure in plan.probed_figures(self.study):
+            yield self.draw_representation(figure)
         if experiments:
             yield self.write_findings("")
 
@@ -116,6 +120,27 @@ class Steps:
             str(run.folder / "provenance.json"),
             {"spec": plan.run_spec(self.study, run)},
             {"manifest": [Input(packed.output, packed)]},
+        )
+
+    def probe_run(
+        self, dataset: str, model: str, recipe: str, train_size: str | int, seed: str | int
+    ) -> Step:
+        """Measure what one run's model computes."""
+        trained, packed = self.train(dataset, model, recipe, train_size, seed), self.pack_dataset(dataset)
+        folder = Path(trained.output).parent
+        settings = {"spec": trained.settings["spec"]}
+        asked = self.study["representations"]
+        if asked and "linear_probe" in asked["also"]:
+            settings["linear_probe"] = True
+        return Step(
+            "probe_run",
+            str(folder / "representations.npz"),
+            str(folder / "representations.provenance.json"),
+            settings,
+            {
+                "weights": [Input(str(folder / "model.safetensors"), trained)],
+                "manifest": [Input(packed.output, packed)],
+            },
         )
 
     def describe_model(self, dataset: str, model: str) -> Step:
@@ -209,12 +234,62 @@ class Steps:
             },
         )
 
+    def _probed(self) -> tuple[list[dict[str, Any]], dict[str, list[Input]]]:
+        """Return what is said of each probed run, and the files of them all."""
+        runs = plan.probed_runs(self.study)
+        models, recipes = self.study["models"], self.study["recipes"]
+        asked = self.study["representations"]
+        experiments = {n: plan.experiment_runs(self.study, n) for n in (asked or {}).get("experiments", [])}
+        said = [
+            {
+                "folder": str(run.folder),
+                "title": models[run.model]["title"]
+                + (f", {recipes[run.recipe]['title']}" if self._recipes(runs, run.model) > 1 else ""),
+                "family": builder_family(models[run.model]["builder"]),
+                "experiment": next(name for name, asked in experiments.items() if run in asked),
+                "seed": run.seed,
+            }
+            for run in runs
+        ]
+        probes = [self.probe_run(*run) for run in runs]
+        trained = [self.train(*run) for run in runs]
+        return said, {
+            "representations": [Input(step.output, step) for step in probes],
+            "predictions": [
+                Input(str(Path(step.output).with_name("predictions.npz")), step) for step in trained
+            ],
+        }
+
+    @staticmethod
+    def _recipes(runs: list[plan.Run], model: str) -> int:
+        return len({run.recipe for run in runs if run.model == model})
+
+    def draw_representation(self, figure: str) -> Step:
+        """Draw one figure of what the models learned."""
+        said, inputs = self._probed()
+        report, dataset = self.study["report"], self.study["representations"]["dataset"]
+        return Step(
+            "draw_representation",
+            f"results/figures/{figure}.svg",
+            f"results/figures/{figure}.provenance.json",
+            report["plots"]
+            | {
+                "figure": figure,
+                "title": report["titles"][figure],
+                "dataset_title": self.study["datasets"][dataset]["title"],
+                "num_classes": self.study["datasets"][dataset]["num_classes"],
+                "runs": said,
+            },
+            inputs,
+        )
+
     def write_findings(self, part: str) -> Step:
-        """Answer the notebooks' questions."""
+        """Answer the notebooks' questions; what the models learned only once all are probed."""
+        said, probed = self._probed() if not part else ([], {})
         return Step(
             "write_findings",
             f"results/{part}findings.md",
             f"results/{part}findings.provenance.json",
-            {},
-            {"runs": [self._collected(part, name) for name in plan.active_experiments(self.study)]},
+            {"probed": said} if said else {},
+            {"runs": [self._collected(part, name) for name in plan.active_experiments(self.study)]} | probed,
         )

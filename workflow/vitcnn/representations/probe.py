@@ -38,9 +38,9 @@ FIELD_IMAGES = 64
 GALLERY_IMAGES = 8
 
 TILES = (2, 4, 8)  # a side
-COVERED = (0.1, 0.3, 0.5, 0.7, 0.9)  # share of the cells
+COVERED = (0.25, 0.5, 0.75, 0.9)  # share of the cells
 SHIFTS = (1, 2, 4, 8)  # pixels
-DELETED = (0, 2, 4, 8, 16, 32, 64)  # cells: the curves are steep at their beginning
+DELETED = (0, 4, 8, 16, 32, 64)  # cells: the curves are steep at their beginning
 
 
 def probe_run(
