@@ -16,12 +16,14 @@ from vitcnn.representations.attention import (
     centre_first,
     class_token_map,
     deletion_curve,
+    entropy,
     grad_cam,
     rank_correlation,
     rollout,
     to_cells,
 )
 from vitcnn.representations.layers import as_map, cam_layer_of, layers_of, outputs_of
+from vitcnn.representations.linear_probe import fit, linear_probe, pooled
 from vitcnn.representations.reach import attention_distance, reach, receptive_fields
 from vitcnn.representations.robustness import cover_cells, first_covered, shuffle_tiles
 from vitcnn.representations.similarity import (
@@ -31,6 +33,7 @@ from vitcnn.representations.similarity import (
     error_consistency,
     gram_vector,
 )
+from vitcnn.representations.weights import first_filters, nearness_correlation, position_similarity
 
 CONFIG = check_config(yaml.safe_load((ROOT / "config.yaml").read_text()))
 MODELS = ["vit", "cnn", "simple_vit", "simple_cnn"]
@@ -351,3 +354,73 @@ def test_rank_correlation_is_spearmans_with_ties():
     assert rank_correlation(a, b).tolist() == pytest.approx(expected)
     assert rank_correlation(a, a.exp()).tolist() == pytest.approx([1, 1, 1])
     assert rank_correlation(a, torch.zeros_like(a)).isnan().all()
+
+
+def test_entropy_is_in_bits():
+    assert entropy(torch.full((2, 64), 1 / 64)).tolist() == pytest.approx([6, 6])
+    assert entropy(torch.eye(4)).tolist() == [0] * 4
+
+
+# What is measured only where the configuration asks for it -------------------------------------------
+
+
+def test_a_linear_probe_of_the_penultimate_layer_fits_no_worse_than_the_models_own_head():
+    """Without a penalty it is a theorem: mean over places, then linear, is what the probe may choose too."""
+    model, _ = small_model("cnn")
+    images, labels = torch.randn(60, 3, 32, 32), torch.arange(60) % 10
+    with torch.no_grad(), outputs_of({"stages": model.stages}) as outputs:
+        own = nn.functional.cross_entropy(model(images), labels)
+        features = pooled("stages", outputs["stages"])["stages"]
+    fitted = nn.functional.cross_entropy(fit(features, labels, 0.0)(features), labels)
+    assert fitted < own
+
+
+def test_a_linear_probe_chooses_its_penalty_and_generalises():
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.randint(0, 3, (400,), generator=generator)
+    features = torch.randn(400, 20, generator=generator)
+    features[:, :3] += 3 * nn.functional.one_hot(labels, 3)
+    split = (features[:300], labels[:300]), (features[300:], labels[300:])
+    assert linear_probe(*split) > 85
+    assert linear_probe(*split, penalties=[1e6]) < 60
+
+
+def test_tokens_are_pooled_with_and_without_the_class_token():
+    tokens = torch.randn(2, 17, 5)
+    features = pooled("block 1", tokens)
+    assert list(features) == ["block 1", "block 1, class token"]
+    assert torch.allclose(features["block 1"], tokens[:, 1:].mean(1))
+    assert torch.equal(features["block 1, class token"], tokens[:, 0])
+    assert list(pooled("hidden", torch.randn(2, 7))) == ["hidden"]
+
+
+def test_similarity_of_sinusoids_depends_on_displacement_alone():
+    place = torch.cartesian_prod(torch.arange(8), torch.arange(8)).double()
+    angles = 2 * torch.pi / 8 * torch.cat([place * frequency for frequency in (1, 2)], dim=1)
+    similarity = position_similarity(torch.cat([angles.sin(), angles.cos()], dim=1)).view(8, 8, 8, 8)
+    for dy, dx in ((0, 1), (2, 3)):
+        moved = torch.stack([similarity[y, x, y + dy, x + dx] for y in range(4) for x in range(4)])
+        assert torch.allclose(moved, moved[0])
+    assert nearness_correlation(similarity.view(64, 64)) > 0.3
+
+
+def test_embeddings_that_are_all_the_same_have_no_similarity():
+    for embedding in (torch.zeros(64, 8), torch.ones(64, 8)):
+        similarity = position_similarity(embedding)
+        assert similarity.isnan().all()
+        assert np.isnan(nearness_correlation(similarity))
+
+
+def test_weights_of_rank_one_have_one_component():
+    patches = nn.Conv2d(3, 12, 4, stride=4)
+    with torch.no_grad():
+        patches.weight.copy_(torch.randn(12, 1, 1, 1) * torch.randn(1, 3, 4, 4))
+    filters, explained = first_filters(nn.Sequential(nn.Identity(), patches))
+    assert explained[0].item() == pytest.approx(1)
+    assert torch.allclose(
+        (filters.square().sum() - patches.weight.square().sum()).abs(), torch.zeros(()), atol=1e-3
+    )
+    filters, explained = first_filters(nn.Conv2d(3, 5, 3))
+    assert filters.shape == (5, 3, 3, 3)
+    assert explained.isnan().all()
+    assert first_filters(nn.Linear(3, 3)) is None

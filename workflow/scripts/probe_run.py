@@ -41,7 +41,9 @@ def main(args):
     gpu = take_gpu(args.jobs_per_gpu) if args.device in ("auto", "cuda") else None
     from vitcnn.representations.probe import probe_run  # torch: after the cheap mistakes
 
-    probe_run(args.settings["spec"], args.weights, args.data, args.out, args.device, args.threads)
+    settings = args.settings
+    also = settings.get("also", [])
+    probe_run(settings["spec"], also, args.weights, args.data, args.out, args.device, args.threads)
     if gpu:
         gpu.release()
     return Made(read=[args.weights, args.data / "manifest.json"], wrote=[args.out])

@@ -130,8 +130,8 @@ class Steps:
         folder = Path(trained.output).parent
         settings = {"spec": trained.settings["spec"]}
         asked = self.study["representations"]
-        if asked and "linear_probe" in asked["also"]:
-            settings["linear_probe"] = True
+        if asked and asked["also"]:
+            settings["also"] = sorted(asked["also"])
         return Step(
             "probe_run",
             str(folder / "representations.npz"),

@@ -1,5 +1,6 @@
 """Where a model looks, as maps `(N, 8, 8)`, and whether what they mark matters to its answer."""
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -27,6 +28,11 @@ def class_token_map(attention: Tensor) -> Tensor:
     row = attention[:, 0, 1:]
     side = round(row.shape[1] ** 0.5)
     return row.unflatten(1, (side, side))
+
+
+def entropy(weights: Tensor) -> Tensor:
+    """Return the entropy in bits of attention weights `(…, L)` over their last axis."""
+    return -torch.xlogy(weights, weights).sum(-1) / math.log(2)
 
 
 def grad_cam(model: nn.Module, layer: nn.Module, images: Tensor, classes: Tensor) -> Tensor:
