@@ -77,6 +77,7 @@ SMALL = {
         "curves": {"datasets": ["cifar10"]},
         "data_efficiency": {"train_sizes": [100, 500]},
     },
+    "representations": None,
 }
 
 

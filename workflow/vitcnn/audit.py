@@ -119,7 +119,7 @@ def _error_of(step: Step) -> str:
 def _orphan(path: Path) -> tuple[str, str]:
     """Return what an unasked record is of, and "" or why it is not known to be ours."""
     folder = path.parent
-    is_run = folder.is_relative_to(RESULTS / "runs")
+    is_run = path.name == "provenance.json" and folder.is_relative_to(RESULTS / "runs")
     place = str(folder) if is_run else str(path)
     try:
         record = read_record(path)
