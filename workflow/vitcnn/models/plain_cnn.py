@@ -28,7 +28,7 @@ def build(*, image_size: int, num_classes: int, channels: list[int], hidden: int
     return PlainCNN(image_size, num_classes, channels, hidden)
 
 
-def layers(model: PlainCNN) -> dict[str, nn.Module]:
+def named_layers(model: PlainCNN) -> dict[str, nn.Module]:
     """Return the layers whose representations are studied: each pooling, and the hidden layer."""
     pools = [module for module in model.features if isinstance(module, nn.MaxPool2d)]
     return {f"pool {n}": pool for n, pool in enumerate(pools, start=1)} | {"hidden": model.classifier[2]}

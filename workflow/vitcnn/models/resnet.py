@@ -55,7 +55,7 @@ def build(*, image_size: int, num_classes: int, channels: list[int], blocks: lis
     return ResNet(num_classes, channels, blocks)
 
 
-def layers(model: ResNet) -> dict[str, nn.Module]:
+def named_layers(model: ResNet) -> dict[str, nn.Module]:
     """Return the layers whose representations are studied: the stem, before its ReLU, and each block."""
     blocks = {
         f"block {stage}.{n}": block

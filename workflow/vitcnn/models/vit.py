@@ -171,7 +171,7 @@ def build(
     )
 
 
-def layers(model: VisionTransformer) -> dict[str, nn.Module]:
+def named_layers(model: VisionTransformer) -> dict[str, nn.Module]:
     """Return the layers whose representations are studied: the embedded tokens and each block."""
     return {"embedding": model.pos_drop} | {f"block {n}": b for n, b in enumerate(model.blocks, start=1)}
 

@@ -41,7 +41,7 @@ def chosen(script: str, settings: Mapping[str, Any]) -> tuple[tuple[str, str], .
         return ((f"vitcnn.models.{settings['spec']['model']['builder']}", "build"),)
     if script == "probe_run":
         model_file = f"vitcnn.models.{settings['spec']['model']['builder']}"
-        return tuple((model_file, name) for name in ("build", "layers", "cam_layer"))
+        return tuple((model_file, name) for name in ("build", "named_layers", "cam_layer"))
     if script in ("draw_figure", "draw_representation"):
         return ((f"vitcnn.results.figures.{settings['figure']}", "draw"),)
     if script == "validate_images":

@@ -1,6 +1,6 @@
 """A model's layers and what they give for some images.
 
-A model file may have two functions: `layers(model)` returns the modules that are its layers, by name in
+A model file may have two functions: `named_layers(model)` returns the modules that are its layers, by name in
 the order they run, and `cam_layer(model)` the one whose output Grad-CAM weighs. Without them the layers
 are the model's children, and Grad-CAM takes the last of them whose output is a map.
 """
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 def layers_of(model: nn.Module, builder: str) -> dict[str, nn.Module]:
     """Return the layers of a model that `builder` built, by name, in the order they run."""
-    own = _from_model_file(builder, "layers")
+    own = _from_model_file(builder, "named_layers")
     return own(model) if own else dict(model.named_children())
 
 

@@ -96,10 +96,16 @@ def _deletion(axes: Axes, model: Model, settings: Mapping[str, Any]) -> None:
             linewidth=1.6,
             markersize=4,
         )
-    axes.set_ylim(0, None)
+    axes.set_ylim(0, 1.12 * curves.mean(0).max())
     axes.set_title(model.title, fontsize=11)
     axes.legend(
-        fontsize=8.5, title="first covered; area", title_fontsize=8.5, handlelength=2.4, labelspacing=0.25
+        fontsize=8.5,
+        title="first covered; area",
+        title_fontsize=8.5,
+        loc="upper right",
+        borderaxespad=0,
+        handlelength=1.8,
+        labelspacing=0.2,
     )
 
 

@@ -61,7 +61,7 @@ def draw(models: Sequence[Model], settings: Mapping[str, Any]) -> Figure:
     axes[1][0].set_ylabel("Share of the accuracy\non whole images (%)")
     axes[0][0].set_ylim(bottom=0)
     axes[1][0].set_ylim(bottom=0)
-    axes[0][2].legend(loc="lower left", fontsize=10)
+    axes[1][2].legend(loc="lower left", fontsize=10)
     probes.caption(figure, models, settings)
     return figure
 

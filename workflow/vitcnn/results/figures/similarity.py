@@ -94,7 +94,7 @@ def _closest(
     ]
     axes.set_yticks(range(len(pairs)), labels, fontsize=9)
     axes.grid(False, axis="y")
-    axes.invert_yaxis()
+    axes.set_ylim(len(pairs) - 0.5, -0.5)
     axes.set_xlim(min(-0.25, axes.get_xlim()[0]), 1.02)
     axes.set_xlabel("CKA of the two layers that are most alike")
     axes.set_title("Same features?", fontsize=11)
