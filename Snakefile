@@ -33,6 +33,7 @@ include: "workflow/rules/common.smk"
 include: "workflow/rules/invocation.smk"
 include: "workflow/rules/data.smk"
 include: "workflow/rules/train.smk"
+include: "workflow/rules/represent.smk"
 include: "workflow/rules/results.smk"
 
 
@@ -57,7 +58,9 @@ rule runs:
 rule figures:
     input:
         collect(
-            "results/figures/{figure}.{kind}", figure=ACTIVE_FIGURES, kind=["svg", "png", "pdf"]
+            "results/figures/{figure}.{kind}",
+            figure=ACTIVE_FIGURES + PROBED_FIGURES,
+            kind=["svg", "png", "pdf"],
         ),
 
 

@@ -84,6 +84,7 @@ SMALL = {
         "curves": {"datasets": ["cifar10"]},
         "data_efficiency": {"train_sizes": [100, 500], "seeds": [0]},
     },
+    "representations": None,
 }
 
 

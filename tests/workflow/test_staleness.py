@@ -174,6 +174,7 @@ def finish(base):
             "data_efficiency": {"train_sizes": [20]},
         },
         "report": {"plots": {"dpi": 40}},
+        "representations": None,
     }
     study = Study(repository, base / "work", config)
     study.folder.mkdir()

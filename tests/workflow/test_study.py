@@ -112,6 +112,16 @@ def test_a_figure_schedules_its_ancestors_alone(tmp_path):
     assert counts == CHAIN | {"train": 4, "collect_runs": 1, "tabulate_comparison": 1}
 
 
+def test_what_the_models_learned_is_one_job_a_run(tmp_path):
+    """Of the runs with the most images; nothing else is trained or collected for it."""
+    probed = {"dataset": "cifar10", "experiments": ["comparison", "data_efficiency"]}
+    change = {"representations": probed}
+    counts = jobs(snakemake(tmp_path, "--dry-run", "results/figures/reach.svg", config=change))
+    assert counts == CHAIN | {"train": 8, "probe_run": 8, "draw_representation": 1}
+    target = "results/runs/cifar100/simple_cnn/adamw20/n300/seed42/representations.npz"
+    assert jobs(snakemake(tmp_path, "--dry-run", target)) == CHAIN | {"train": 1, "probe_run": 1}
+
+
 def test_a_run_that_no_experiment_asks_for_can_be_named(tmp_path):
     target = "results/runs/cifar100/simple_cnn/adamw20/n300/seed42/metrics.json"
     assert jobs(snakemake(tmp_path, "--dry-run", target)) == CHAIN | {"train": 1}

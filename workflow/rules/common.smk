@@ -45,6 +45,8 @@ config["stale"] = {}
 DATASETS, MODELS = STUDY["datasets"], STUDY["models"]
 EXPERIMENTS = plan.active_experiments(STUDY)
 ACTIVE_FIGURES = [name for name, needed in FIGURES.items() if set(needed) <= set(EXPERIMENTS)]
+PROBED = plan.probed_runs(STUDY)
+PROBED_FIGURES = plan.probed_figures(STUDY)
 PAIRS = list(dict.fromkeys((run.dataset, run.model) for run in RUNS))
 
 RESOLVED_CONFIG = "logs/config.json"  # of the last invocation that made something
@@ -141,6 +143,56 @@ def collecting(wildcards):
     return found | {"code": code, "finished": there}
 
 
+def of_probed(pattern):
+    """Return an input function: a file of each probed run; none for partial results."""
+    return lambda wildcards: (
+        [] if wildcards.get("part") else collect(pattern, run=[r.name for r in PROBED])
+    )
+
+
+def said_of_probed():
+    """Return what is said of each probed run, in that order."""
+    experiments = {
+        name: plan.experiment_runs(STUDY, name)
+        for name in (STUDY["representations"] or {}).get("experiments", [])
+    }
+    recipes = {(run.model, run.recipe) for run in PROBED}
+    return [
+        {
+            "folder": str(run.folder),
+            "title": MODELS[run.model]["title"]
+            + (
+                f", {STUDY['recipes'][run.recipe]['title']}"
+                if sum(model == run.model for model, _ in recipes) > 1
+                else ""
+            ),
+            "family": builder_family(MODELS[run.model]["builder"]),
+            "experiment": next(name for name, asked in experiments.items() if run in asked),
+            "seed": run.seed,
+        }
+        for run in PROBED
+    ]
+
+
+def probing(wildcards):
+    """Return the settings of probe_run."""
+    also = sorted((STUDY["representations"] or {}).get("also", []))
+    spec = {"spec": plan.run_spec(STUDY, run_of(wildcards))}
+    return spec | {"also": also} if also else spec
+
+
+def drawing_representation(wildcards):
+    """Return the settings of draw_representation."""
+    dataset = DATASETS[STUDY["representations"]["dataset"]]
+    return STUDY["report"]["plots"] | {
+        "figure": wildcards.figure,
+        "title": STUDY["report"]["titles"][wildcards.figure],
+        "dataset_title": dataset["title"],
+        "num_classes": dataset["num_classes"],
+        "runs": said_of_probed(),
+    }
+
+
 def results_of(experiments, part=""):
     """Return the results that show these experiments: tables of numbers, the table, and figures."""
     tables = [f"results/{part}tables/comparison.{kind}" for kind in ("csv", "md", "html", "tex")]
@@ -153,9 +205,11 @@ def results_of(experiments, part=""):
 
 
 def all_results(part=""):
-    """Return every result that this configuration has."""
+    """Return every result that this configuration has; what the models learned needs every run."""
+    learned = [] if part else PROBED_FIGURES
     return [
         *results_of(EXPERIMENTS, part),
+        *(f"results/figures/{f}.{kind}" for f in learned for kind in ("svg", "png", "pdf")),
         *(f"results/{part}findings.{kind}" for kind in ("md", "html") if EXPERIMENTS),
     ]
 

@@ -85,6 +85,8 @@ rule draw_figure:
 rule write_findings:
     input:
         runs=collect("results/{{part}}collected/{experiment}/runs.csv", experiment=EXPERIMENTS),
+        representations=of_probed("results/runs/{run}/representations.npz"),
+        predictions=of_probed("results/runs/{run}/predictions.npz"),
     output:
         md=update("results/{part}findings.md"),
         html=report(
@@ -101,10 +103,11 @@ rule write_findings:
         "../../envs/results.yaml"
     params:
         command=command("write_findings"),
-        settings=settings(lambda w: {}),
+        settings=settings(lambda w: {} if w.part or not PROBED else {"probed": said_of_probed()}),
     shell:
         "{params.command} --log {log:q} --provenance {output.provenance:q} --settings {params.settings:q}"
-        " --runs {input.runs:q} --md {output.md:q} --html {output.html:q}"
+        " --runs {input.runs:q} --representations {input.representations:q}"
+        " --predictions {input.predictions:q} --md {output.md:q} --html {output.html:q}"
 
 
 # Beside a study that may be running here. The configuration goes with the command: its file belongs to

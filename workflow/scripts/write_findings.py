@@ -10,18 +10,27 @@ from vitcnn.files import write_text
 from vitcnn.provenance.record import Made
 from vitcnn.results.collect import read_tables
 from vitcnn.results.findings import findings, to_html, to_markdown
+from vitcnn.results.learned import what_the_models_learned
+from vitcnn.results.probed import read_probed
 
 parser = argument_parser(__doc__)
 parser.add_argument("--runs", required=True, nargs="+", type=Path, help="tables of collect_runs")
+parser.add_argument("--representations", nargs="*", default=[], type=Path, help="files of probe_run")
+parser.add_argument(
+    "--predictions", nargs="*", default=[], type=Path, help="files of train, of the same runs"
+)
 parser.add_argument("--md", required=True, type=Path, help="file to write")
 parser.add_argument("--html", required=True, type=Path, help="file to write")
 
 
 def main(args):
-    found = findings(read_tables(args.runs))
+    runs = read_tables(args.runs)
+    models = read_probed(args.settings.get("probed", []), args.representations, args.predictions)
+    found = [*findings(runs), *what_the_models_learned(models, bool(runs["generated"].any()))]
     write_text(args.html, to_html(found))
     write_text(args.md, to_markdown(found))  # where it is, both are
-    return Made(read=args.runs, wrote=[args.md, args.html])
+    read = [*args.runs, *args.representations, *args.predictions]
+    return Made(read=read, wrote=[args.md, args.html])
 
 
 if __name__ == "__main__":

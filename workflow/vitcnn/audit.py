@@ -151,7 +151,7 @@ def in_words(found: Mapping[str, Mapping[str, str]]) -> str:
 def _unused(path: Path) -> tuple[str, str]:
     """Return what an unasked record is of, and "" or why it is not known to belong to the study."""
     folder = path.parent
-    is_run = folder.is_relative_to(RESULTS / "runs")
+    is_run = path.name == "provenance.json" and folder.is_relative_to(RESULTS / "runs")
     place = str(folder) if is_run else str(path)
     try:
         record = read_record(path)

@@ -329,6 +329,13 @@ def _contradictions(config: dict[str, Any]) -> Iterator[str]:
             for model in experiment["models"]:
                 for line in misfits(config, dataset, model, experiment["recipe"]):
                     yield f"{place}: {line}"
+    if config["representations"] is not None:
+        asked = {key: config["representations"][key] for key in ("dataset", "experiments")}
+        for name in asked["experiments"]:
+            if name not in config["experiments"]:
+                yield f"representations.experiments: {name} is no experiment{_suggest(name, config['experiments'])}"
+        if asked["dataset"] not in datasets:
+            yield f"representations.dataset: {asked['dataset']} is no dataset{_suggest(asked['dataset'], datasets)}"
 
 
 def _unknown_datasets(place: str, node: Any, datasets: Mapping[str, Any]) -> Iterator[str]:

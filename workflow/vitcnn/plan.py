@@ -61,6 +61,31 @@ def experiment_runs(config: Mapping[str, Any], experiment: str) -> list[Run]:
     ]
 
 
+def probed_runs(config: Mapping[str, Any]) -> list[Run]:
+    """Return the runs whose models are probed: those of `representations`, at the largest training size."""
+    asked = config["representations"]
+    if asked is None:
+        return []
+    runs = [
+        run
+        for name in asked["experiments"]
+        for run in experiment_runs(config, name)
+        if run.dataset == asked["dataset"]
+    ]
+    largest = {
+        run[:3]: max((r.train_size for r in runs if r[:3] == run[:3]), key=lambda size: (size == ALL, size))
+        for run in runs
+    }
+    return list(dict.fromkeys(run for run in runs if run.train_size == largest[run[:3]]))
+
+
+def probed_figures(config: Mapping[str, Any]) -> list[str]:
+    """Return the names of the figures of what the models learned; none where no run is probed."""
+    if not probed_runs(config):
+        return []
+    return ["similarity", "robustness", "reach", "attention", *config["representations"]["also"]]
+
+
 def active_experiments(config: Mapping[str, Any]) -> list[str]:
     """Return the names of the experiments that are switched on, in one order whatever the file's."""
     return sorted(name for name, experiment in config["experiments"].items() if experiment is not None)

@@ -26,3 +26,14 @@ class PlainCNN(nn.Module):
 def build(*, image_size: int, num_classes: int, channels: list[int], hidden: int) -> PlainCNN:
     """Return a plain convolutional network for images of `image_size` pixels a side."""
     return PlainCNN(image_size, num_classes, channels, hidden)
+
+
+def named_layers(model: PlainCNN) -> dict[str, nn.Module]:
+    """Return the layers whose representations are studied: each pooling, and the hidden layer."""
+    pools = [module for module in model.features if isinstance(module, nn.MaxPool2d)]
+    return {f"pool {n}": pool for n, pool in enumerate(pools, start=1)} | {"hidden": model.classifier[2]}
+
+
+def cam_layer(model: PlainCNN) -> nn.Module:
+    """Return the last ReLU before a pooling, whose map is the finer one."""
+    return model.features[-2]

@@ -53,3 +53,18 @@ class ResNet(nn.Module):
 def build(*, image_size: int, num_classes: int, channels: list[int], blocks: list[int]) -> ResNet:
     """Return a residual network with `blocks[i]` blocks of `channels[i]` channels in stage i."""
     return ResNet(num_classes, channels, blocks)
+
+
+def named_layers(model: ResNet) -> dict[str, nn.Module]:
+    """Return the layers whose representations are studied: the stem, before its ReLU, and each block."""
+    blocks = {
+        f"block {stage}.{n}": block
+        for stage, blocks in enumerate(model.stages, start=1)
+        for n, block in enumerate(blocks, start=1)
+    }
+    return {"stem": model.bn1} | blocks
+
+
+def cam_layer(model: ResNet) -> nn.Module:
+    """Return the last module whose output is a map."""
+    return model.stages

@@ -169,3 +169,13 @@ def build(
         pos_embed_std=pos_embed_std,
         final_norm=final_norm,
     )
+
+
+def named_layers(model: VisionTransformer) -> dict[str, nn.Module]:
+    """Return the layers whose representations are studied: the embedded tokens and each block."""
+    return {"embedding": model.pos_drop} | {f"block {n}": b for n, b in enumerate(model.blocks, start=1)}
+
+
+def cam_layer(model: VisionTransformer) -> nn.Module:
+    """Return the last module that every token passes and from which the head still reads them all."""
+    return model.blocks[-1].norm1

@@ -39,7 +39,10 @@ def chosen(script: str, settings: Mapping[str, Any]) -> tuple[tuple[str, str], .
     """Return what a job loads by a name that its settings give: modules, and a function of each."""
     if script in ("train", "describe_model"):
         return ((f"vitcnn.models.{settings['spec']['model']['builder']}", "build"),)
-    if script == "draw_figure":
+    if script == "probe_run":
+        model_file = f"vitcnn.models.{settings['spec']['model']['builder']}"
+        return tuple((model_file, name) for name in ("build", "named_layers", "cam_layer"))
+    if script in ("draw_figure", "draw_representation"):
         return ((f"vitcnn.results.figures.{settings['figure']}", "draw"),)
     if script == "validate_images":
         return ((f"vitcnn.data.{READERS[settings['layout']]}", "decode"),)

@@ -1,0 +1,129 @@
+"""Where each model looks in a few images, and what covering those places does to its answer."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from vitcnn.results.figures import probes
+from vitcnn.results.figures.style import Look
+from vitcnn.results.probed import Model, areas_under_deletion
+
+_ORDERS = {  # the look of each order of deletion, the same in all panels
+    "Grad-CAM": Look("#0072B2", "-", "o", ""),
+    "attention": Look("#009E73", "-.", "^", ""),
+    "rollout": Look("#CC79A7", (0, (4, 1)), "D", ""),
+    "centre first": Look("#000000", "--", "s", ""),
+    "random": Look("#999999", ":", "x", ""),
+}
+
+
+def draw(models: Sequence[Model], settings: Mapping[str, Any]) -> Figure:
+    """Return the figure: a gallery of maps, the deletion curves, and the maps' likeness before training."""
+    shown = [model for model in models if len(model.probes[0].arrays["maps"])]
+    figure = probes.figure_of(settings, (13.5, 8.6))
+    if not shown:
+        probes.no_runs(figure.subplots(), "no model here gives a map")
+        return figure
+    gallery, tests = figure.subfigures(1, 2, width_ratios=[1.2, 1])
+    _gallery(gallery, shown)
+    rows = -(-len(shown) // 2)
+    axes = tests.subplots(rows + 1, 2, squeeze=False)
+    for number, panel in enumerate(axes[:rows].flat):
+        if number < len(shown):
+            _deletion(panel, shown[number], settings)
+        else:
+            panel.set_axis_off()
+    for panel in axes[rows - 1]:
+        panel.set_xlabel("Cells covered (%)")
+    for panel in axes[:rows, 0]:
+        panel.set_ylabel("Probability of the\nclass it had named")
+    grid = axes[rows][0].get_gridspec()
+    for panel in axes[rows]:
+        panel.remove()
+    _correlations(tests.add_subplot(grid[rows, :]), shown, settings)
+    probes.caption(figure, models, settings, "maps: first seed; ×: named wrongly")
+    return figure
+
+
+def _gallery(figure: Any, models: Sequence[Model]) -> None:
+    rows = [(model, kind) for model in models for kind in range(len(model.probes[0].arrays["maps"]))]
+    images = models[0].probes[0].arrays["gallery_images"]
+    axes = figure.subplots(
+        len(rows) + 1, len(images), squeeze=False, gridspec_kw={"wspace": 0.04, "hspace": 0.04}
+    )
+    for panel in axes.flat:
+        panel.set_xticks([])
+        panel.set_yticks([])
+        panel.spines[:].set_visible(False)
+    for panel, image in zip(axes[0], images, strict=True):
+        panel.imshow(image.transpose(1, 2, 0), interpolation="nearest")
+    for line, (model, kind) in zip(axes[1:], rows, strict=True):
+        arrays = model.probes[0].arrays
+        name = str(arrays["maps"][kind])
+        line[0].set_ylabel(f"{model.title}\n{name}", rotation=0, ha="right", va="center", fontsize=9)
+        right = arrays["gallery_predicted"] == arrays["gallery_labels"]
+        for panel, found, is_right in zip(line, arrays["gallery_maps"][kind], right, strict=True):
+            panel.imshow(found, cmap=probes.MAP_COLOURS, interpolation="nearest")
+            if not is_right:
+                panel.text(
+                    0.06,
+                    0.94,
+                    "×",
+                    transform=panel.transAxes,
+                    ha="left",
+                    va="top",
+                    color="white",
+                    fontsize=11,
+                )
+
+
+def _deletion(axes: Axes, model: Model, settings: Mapping[str, Any]) -> None:
+    curves = model.over_seeds("deletion")
+    removed = model.over_seeds("deleted")[0]
+    areas = areas_under_deletion(model)
+    for number, order in enumerate(model.probes[0].arrays["orders"]):
+        area = areas[str(order)].mean()
+        probes.line(
+            axes,
+            100 * removed / removed[-1],
+            curves[:, number],
+            _ORDERS[str(order)],
+            settings,
+            label=f"{order}  {area:.3f}",
+            linewidth=1.6,
+            markersize=4,
+        )
+    axes.set_ylim(0, 1.12 * curves.mean(0).max())
+    axes.set_title(model.title, fontsize=11)
+    axes.legend(
+        fontsize=8.5,
+        title="first covered; area",
+        title_fontsize=8.5,
+        loc="upper right",
+        borderaxespad=0,
+        handlelength=1.8,
+        labelspacing=0.2,
+    )
+
+
+def _correlations(axes: Axes, models: Sequence[Model], settings: Mapping[str, Any]) -> None:
+    """Draw how alike each kind of map is before and after training, a point a seed."""
+    labels = []
+    for model in models:
+        correlations = model.over_seeds("map_correlation")
+        for kind, name in enumerate(model.probes[0].arrays["maps"]):
+            look = _ORDERS[str(name)]
+            place = np.full(len(correlations), len(labels))
+            axes.plot(
+                correlations[:, kind], place, look.marker, color=look.colour, fillstyle="none", markersize=6
+            )
+            axes.plot(correlations[:, kind].mean(), len(labels), "|", color="black", markersize=14)
+            labels.append(f"{model.title}, {name}")
+    axes.axvline(0, color="black", linewidth=1)
+    axes.set_yticks(range(len(labels)), labels, fontsize=9)
+    axes.invert_yaxis()
+    axes.set_xlim(-1, 1)
+    axes.set_title("Rank correlation with the untrained model's map", fontsize=11)

@@ -1,0 +1,149 @@
+"""What the notebooks say the models learn, in their words, held against what was measured of them."""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from scipy import stats
+
+from vitcnn.results.claims import BORNE_OUT, NOT_BORNE_OUT, UNDECIDED, Claim
+from vitcnn.results.findings import Section
+from vitcnn.results.probed import Model
+from vitcnn.results.statistics import CONFIDENCE, Difference, compare
+
+_TILES, _SHIFT = 4, 8  # a side, and pixels: more than the recipes' own shifts
+_LOCAL = 0.5  # of the distance of uniform attention: a head below it looks at what is near
+_GLOBAL = 0.9  # of it: a model above looks at all the image
+
+
+class Judged(NamedTuple):
+    """A claim, what was measured of whom, the difference found, its unit, and the verdict."""
+
+    claim: str
+    measured: str
+    difference: Difference
+    unit: str
+    verdict: str
+
+
+def what_the_models_learned(models: Sequence[Model], is_generated: bool = False) -> list[Section]:
+    """Return the section of the findings; none where no model was probed.
+
+    Of models of generated images it gives the measurements, and no verdict on what the notebooks claim.
+    """
+    judged = list(judge(models))
+    if not judged:
+        return []
+    shown = [f"{j.measured}: {_shown(j.difference, j.unit)}" for j in judged]
+    basis = (
+        f"Intervals are {CONFIDENCE:.0%} confidence intervals over seeds (Welch's t; Student's t against a fixed "
+        "value). The figures are `similarity`, `robustness`, `reach` and `attention`."
+    )
+    section = Section("What the models learned", paragraphs=[basis])
+    if is_generated:
+        return [section._replace(items=shown)]
+    claims = [Claim(j.claim, words, j.verdict) for j, words in zip(judged, shown, strict=True)]
+    return [section._replace(claims=claims)]
+
+
+def judge(models: Sequence[Model]) -> Iterator[Judged]:
+    """Yield the notebooks' claims on locality, translation, globality and hierarchy, each model's and pair's."""
+    pairs = [
+        (vit, cnn)
+        for vit in models
+        for cnn in models
+        if (vit.family, cnn.family) == ("ViT", "CNN") and vit.experiment == cnn.experiment
+    ]
+    for vit, cnn in pairs:
+        names = f"{vit.title} less {cnn.title}"
+        yield _judged(
+            "Locality: CNNs rely on what is near each other, ViTs less so",
+            f"accuracy kept with {_TILES}×{_TILES} tiles shuffled, {names}",
+            compare(_kept(vit, "shuffled", "tiles", _TILES), _kept(cnn, "shuffled", "tiles", _TILES)),
+            "points",
+            1,
+        )
+        yield _judged(
+            "Translation: CNNs are less disturbed by a shift",
+            f"accuracy kept when shifted by {_SHIFT} pixels, {names}",
+            compare(_kept(vit, "shifted", "shifts", _SHIFT), _kept(cnn, "shifted", "shifts", _SHIFT)),
+            "points",
+            -1,
+        )
+        yield _judged(
+            "Global: ViTs relate distant places, CNNs near ones",
+            f"reach of the last layer that is a map, {names}",
+            compare(_reaches(vit)[:, 0, -1], _reaches(cnn)[:, 0, -1]),
+            "pixels",
+            1,
+        )
+    for vit in models:
+        if not vit.has("attention_distance"):
+            continue
+        distances = vit.over_seeds("attention_distance")[:, 0]
+        distances = distances[:, : max(1, distances.shape[1] - 1)]  # no one reads the last block's patches
+        uniform = float(vit.over_seeds("uniform_distance")[0])
+        yield _judged(
+            "Global: each patch attends to all others",
+            f"mean attention distance of the {vit.title}, less {_GLOBAL:.0%} of what uniform attention has",
+            against(distances.mean((1, 2)), _GLOBAL * uniform),
+            "pixels",
+            1,
+        )
+        yield _judged(
+            "Locality: ViTs learn it from the data",
+            f"distance of the {vit.title}'s most local head, less {_LOCAL:.0%} of what uniform attention has",
+            against(distances.min((1, 2)), _LOCAL * uniform),
+            "pixels",
+            -1,
+        )
+    for cnn in models:
+        if cnn.family == "CNN":
+            growth = np.diff(_reaches(cnn)[:, :, [0, -1]], axis=2)[..., 0]
+            yield _judged(
+                "Hierarchical: CNNs learn to see more from layer to layer",
+                f"reach of the {cnn.title}'s last layer over its first, trained less untrained",
+                against(growth[:, 0] - growth[:, 1], 0),
+                "pixels",
+                1,
+            )
+
+
+def against(values: Sequence[float], fixed: float) -> Difference:
+    """Return how far the mean over seeds of `values` is above a fixed value, by Student's t."""
+    found = np.asarray(values, float)
+    mean, seeds = float(found.mean() - fixed), len(found)
+    if seeds < 2:
+        return Difference(mean, None, None, seeds)
+    if not np.ptp(found):
+        return Difference(mean, mean, mean, seeds)
+    low, high = stats.ttest_1samp(found, fixed).confidence_interval(CONFIDENCE)
+    return Difference(mean, float(low - fixed), float(high - fixed), seeds)
+
+
+def _judged(claim: str, measured: str, difference: Difference, unit: str, sign: int) -> Judged:
+    if difference.low is None:
+        verdict = (
+            f"{'as claimed' if difference.sign == sign else 'not as claimed'} in one seed; chance unknown"
+        )
+    else:
+        verdict = {sign: BORNE_OUT, -sign: NOT_BORNE_OUT, 0: UNDECIDED}[difference.sign]
+    return Judged(claim, measured, difference, unit, verdict)
+
+
+def _shown(difference: Difference, unit: str) -> str:
+    mean, low, high, seeds = difference
+    interval = "" if low is None else f" [{low:+.1f}, {high:+.1f}]"
+    return f"{mean:+.1f} {unit}{interval}, n = {seeds}".replace("-", "−")
+
+
+def _kept(model: Model, name: str, at: str, value: float) -> np.ndarray:
+    """Return the accuracy in % of that on whole images `(seeds,)`, where `at` is `value`."""
+    place = int(np.flatnonzero(model.over_seeds(at)[0] == value)[0])
+    return 100 * model.over_seeds(name)[:, place] / model.over_seeds("clean")
+
+
+def _reaches(model: Model) -> np.ndarray:
+    """Return the reach `(seeds, 2, layers)` of the layers that are maps."""
+    reach = model.over_seeds("reach")
+    return reach[:, :, ~np.isnan(reach[0, 0])]

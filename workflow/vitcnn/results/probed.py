@@ -1,0 +1,144 @@
+"""What was measured of the study's models, the runs of each model together."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+from zipfile import BadZipFile
+
+import numpy as np
+
+from vitcnn.errors import StudyError
+from vitcnn.representations.similarity import cka, deconfound, error_consistency
+
+
+class Probe(NamedTuple):
+    """One run: its seed, the arrays of `representations.probe`, and which test images it gets right `(N,)`."""
+
+    seed: int
+    arrays: Mapping[str, np.ndarray]
+    correct: np.ndarray
+
+
+class Model(NamedTuple):
+    """A model with the probes of its runs, one a seed, in the order of the seeds."""
+
+    title: str
+    family: str
+    experiment: str
+    probes: list[Probe]
+
+    def has(self, name: str) -> bool:
+        """Return whether a measurement could be taken of this model."""
+        return name in self.probes[0].arrays
+
+    def over_seeds(self, name: str) -> np.ndarray:
+        """Return a measurement of all runs `(seeds, …)`."""
+        return np.array([probe.arrays[name] for probe in self.probes])
+
+
+def read_probed(
+    runs: Sequence[Mapping[str, Any]], representations: Sequence[Path], predictions: Sequence[Path]
+) -> list[Model]:
+    """Return the models of `runs`, in that order. Each says `folder`, `title`, `family`, `experiment`, `seed`.
+
+    Each run's files are those of its folder. Arrays are read when they are used. Raises StudyError for a
+    file that is missing or damaged.
+    """
+    folders = [Path(run["folder"]) for run in runs]
+    models: dict[str, Model] = {}
+    for run, probe, predicted in zip(
+        runs, _of_folders(representations, folders), _of_folders(predictions, folders), strict=True
+    ):
+        try:
+            arrays, outcome = np.load(probe), np.load(predicted)
+            correct = outcome["logits"].argmax(1) == outcome["labels"]
+        except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
+            raise StudyError(f"{probe.parent}: its arrays cannot be read ({error}); delete them") from error
+        model = models.setdefault(run["title"], Model(run["title"], run["family"], run["experiment"], []))
+        model.probes.append(Probe(run["seed"], arrays, correct))
+    for model in models.values():
+        model.probes.sort(key=lambda probe: probe.seed)
+    return list(models.values())
+
+
+def _of_folders(files: Sequence[Path], folders: Sequence[Path]) -> list[Path]:
+    by_folder = {file.parent: file for file in files}
+    return [by_folder[folder] for folder in folders]
+
+
+def areas_under_deletion(model: Model) -> dict[str, np.ndarray]:
+    """Return by order of deletion the area under the curve of each run `(seeds,)`; less: it fell sooner."""
+    share = model.over_seeds("deleted")[0] / model.over_seeds("deleted")[0][-1]
+    areas = np.trapezoid(model.over_seeds("deletion"), share, axis=2)
+    return {str(order): areas[:, i] for i, order in enumerate(model.probes[0].arrays["orders"])}
+
+
+class Similarity(NamedTuple):
+    """CKA between all layers of all models, `values` `(seeds, L, L)`: row of a seed, column of the others.
+
+    Entry (s, i, j) is the mean over the other seeds t of CKA between layer i of seed s and layer j of
+    seed t; of a study with one seed it is that seed's own. `of_model` `(L,)` says whose the layers are.
+    """
+
+    values: np.ndarray
+    of_model: np.ndarray
+
+    def closest(self, a: int, b: int) -> np.ndarray:
+        """Return, by seed, the CKA of those layers of models `a` and `b` that are most alike on average.
+
+        nan for one model in a study with one seed.
+        """
+        block = self.values[:, self.of_model == a][:, :, self.of_model == b]
+        if a == b and len(block) == 1:
+            return np.full(1, np.nan)
+        mean = np.nan_to_num(block.mean(0), nan=-np.inf)
+        return block[:, *np.unravel_index(mean.argmax(), mean.shape)]
+
+
+def similarities(models: Sequence[Model]) -> dict[str, Similarity]:
+    """Return CKA `plain` and `deconfounded`, and both `, untrained`, between all layers.
+
+    Only seeds that all models have count.
+    """
+    common = set.intersection(*({probe.seed for probe in model.probes} for model in models))
+    probes = [[probe for probe in model.probes if probe.seed in common] for model in models]
+    sizes = [len(of_model[0].arrays["layers"]) for of_model in probes]
+    of_model = np.repeat(np.arange(len(models)), sizes)
+    pixels = probes[0][0].arrays["gram_pixels"]
+    found = {}
+    for which, ending in ((0, ""), (1, ", untrained")):
+        vectors = [
+            of_seed.arrays["gram"][which] for of_seeds in zip(*probes, strict=True) for of_seed in of_seeds
+        ]
+        stacked = np.concatenate(vectors)
+        for name, rows in (("plain", stacked), ("deconfounded", deconfound(stacked, pixels))):
+            values = cka(rows).reshape(len(common), sum(sizes), len(common), sum(sizes))
+            found[name + ending] = Similarity(_over_other_seeds(values), of_model)
+    return {
+        name: found[name] for name in ("plain", "plain, untrained", "deconfounded", "deconfounded, untrained")
+    }
+
+
+def _over_other_seeds(values: np.ndarray) -> np.ndarray:
+    """Return the mean over the other seeds t of values `(s, L, t, L)`, `(s, L, L)`."""
+    seeds = len(values)
+    if seeds == 1:
+        return values[:, :, 0]
+    own = values[np.arange(seeds), :, np.arange(seeds)]
+    return (values.sum(2) - own) / (seeds - 1)
+
+
+def error_consistencies(models: Sequence[Model]) -> dict[tuple[int, int], np.ndarray]:
+    """Return κ of each two models' right answers, by their numbers: one value a pair of seeds, each once."""
+    found = {}
+    for a in range(len(models)):
+        for b in range(a, len(models)):
+            found[a, b] = np.array(
+                [
+                    error_consistency(one.correct, other.correct)
+                    for i, one in enumerate(models[a].probes)
+                    for j, other in enumerate(models[b].probes)
+                    if a != b or i < j
+                ]
+            )
+    return found
