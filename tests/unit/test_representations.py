@@ -255,6 +255,13 @@ def test_receptive_fields_of_a_box_filter_and_of_a_patch_embedding():
     assert field_of(box)[15:18, 15:18].sum().item() == pytest.approx(1)
 
 
+def test_a_receptive_field_is_of_squared_gradients():
+    line = nn.Conv2d(3, 1, (1, 3), padding=(0, 1))
+    with torch.no_grad():
+        line.weight.copy_(torch.tensor([0.0, 1.0, -2.0]).expand_as(line.weight))
+    assert field_of(line)[16, 15:18].tolist() == pytest.approx([0, 0.2, 0.8])
+
+
 def test_the_reach_of_a_point_is_0_and_a_layer_that_is_no_map_has_no_field():
     point = nn.Conv2d(3, 2, 1)
     assert reach(field_of(point)) == 0

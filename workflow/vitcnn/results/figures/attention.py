@@ -36,6 +36,12 @@ def draw(models: Sequence[Model], settings: Mapping[str, Any]) -> Figure:
             _deletion(panel, shown[number], settings)
         else:
             panel.set_axis_off()
+    entries: dict[str, Any] = {}
+    for panel in axes[:rows].flat:
+        entries |= dict(zip(*reversed(panel.get_legend_handles_labels()), strict=True))
+    tests.legend(
+        entries.values(), entries, loc="outside upper center", ncols=5, fontsize=9, columnspacing=1.2
+    )
     for panel in axes[rows - 1]:
         panel.set_xlabel("Cells covered (%)")
     for panel in axes[:rows, 0]:
@@ -85,28 +91,20 @@ def _deletion(axes: Axes, model: Model, settings: Mapping[str, Any]) -> None:
     removed = model.over_seeds("deleted")[0]
     areas = areas_under_deletion(model)
     for number, order in enumerate(model.probes[0].arrays["orders"]):
-        area = areas[str(order)].mean()
         probes.line(
             axes,
             100 * removed / removed[-1],
             curves[:, number],
             _ORDERS[str(order)],
             settings,
-            label=f"{order}  {area:.3f}",
+            label=str(order),
             linewidth=1.6,
             markersize=4,
         )
     axes.set_ylim(0, 1.12 * curves.mean(0).max())
     axes.set_title(model.title, fontsize=11)
-    axes.legend(
-        fontsize=8.5,
-        title="first covered; area",
-        title_fontsize=8.5,
-        loc="upper right",
-        borderaxespad=0,
-        handlelength=1.8,
-        labelspacing=0.2,
-    )
+    written = "\n".join(["area", *(f"{order} {area.mean():.3f}" for order, area in areas.items())])
+    axes.text(1, 1, written, transform=axes.transAxes, ha="right", va="top", fontsize=8.5, linespacing=1.3)
 
 
 def _correlations(axes: Axes, models: Sequence[Model], settings: Mapping[str, Any]) -> None:

@@ -108,11 +108,11 @@ def _reaches(
             fillstyle="none",
         )
     axes.plot([], [], color=probes.GREY, linewidth=1, marker="o", fillstyle="none", label="thin: untrained")
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(0, 1.25 * axes.get_ylim()[1])  # room for the legend
     axes.set_title("Reach of a layer's central unit")
     axes.set_ylabel("Mean distance of the pixels\nit depends on (pixels)")
     axes.set_xlabel("Depth (% of the layers that are maps)")
-    axes.legend(fontsize=9)
+    axes.legend(fontsize=9, loc="upper left", ncols=2)
 
 
 def _fields(figure: Any, models: Sequence[Model]) -> None:

@@ -30,7 +30,9 @@ def draw(models: Sequence[Model], settings: Mapping[str, Any]) -> Figure:
     axes[0].set_ylabel("Layers, first to last", fontsize=10)
     for panel in axes[1:]:
         panel.set_yticks([])
-    upper.colorbar(image, ax=axes, label="CKA, mean over pairs of seeds", fraction=0.02, pad=0.01)
+    upper.colorbar(
+        image, ax=axes, label="CKA, mean over pairs of seeds", fraction=0.02, pad=0.01, extend="min"
+    )
     left, right = lower.subplots(1, 2, width_ratios=[1.35, 1])
     _closest(left, found, models, settings)
     _mistakes(right, models)
