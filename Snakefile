@@ -37,6 +37,13 @@ include: "workflow/rules/represent.smk"
 include: "workflow/rules/results.smk"
 
 
+if not str(rules.train.output.metrics).startswith("results/"):
+    raise WorkflowError(
+        "prefix: is not supported, as records name files from the working directory. Run the study in a "
+        "folder of its own, with --directory, or leave prefix: out"
+    )
+
+
 rule all:
     default_target: True
     input:

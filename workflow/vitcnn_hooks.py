@@ -16,7 +16,9 @@ from snakemake.dag import DAG
 from snakemake.exceptions import WorkflowError
 from snakemake.jobs import Job, Reason
 from snakemake.logging import logger
+from snakemake.resources import Resource
 from snakemake.settings.types import ConfigSettings, OutputSettings, Quietness, ResourceSettings
+from snakemake.workflow import Workflow
 
 from vitcnn.provenance.freshness import Step, Verdict, judge
 
@@ -79,6 +81,18 @@ def install(
         await _check_incomplete(dag)
 
     DAG.check_incomplete = check_incomplete
+
+
+def limit_resource(workflow: Workflow, name: str, number: int) -> None:
+    """Limit a resource as --resources does, which goes first; without a limit it means nothing."""
+    if name not in workflow.global_resources:
+        workflow.register_resource(name, Resource(name, number))
+
+
+def free_locks(workflow: Workflow) -> None:
+    """Remove the locks that a killed Snakemake left in this folder, which is ours alone now."""
+    workflow.persistence.cleanup_locks()
+    Path(".snakemake/locks").mkdir()  # which it removes too, and Snakemake needs
 
 
 def our_jobs(dag: DAG) -> list[Job]:

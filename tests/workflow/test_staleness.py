@@ -139,7 +139,11 @@ class Study:
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory):
-    """A finished study of 8 runs on 40 to 400 images: CIFAR-10 from an archive, ImageNet-200 from a folder."""
+    return finished_study(tmp_path_factory)
+
+
+def finished_study(tmp_path_factory):
+    """Return a finished study of 8 runs on 40 to 400 images: CIFAR-10 from an archive, ImageNet-200 from a folder."""
     base = made_once(tmp_path_factory, "staleness", finish)
     return Study(base / "repository", base / "work", yaml.safe_load((base / "work/config.yaml").read_text()))
 

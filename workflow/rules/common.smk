@@ -7,7 +7,6 @@ import sys
 
 from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
-from snakemake.resources import Resource
 from snakemake.settings.enums import Quietness
 
 WORKFLOW = Path(workflow.current_basedir).parent
@@ -55,7 +54,7 @@ ASKED_SIZES = "logs/asked_sizes.json"  # by dataset, what its runs in the last i
 # Each training takes one slot and each preparation of data takes them all: data come first. Without a
 # limit a resource means nothing to Snakemake.
 ALL_TRAINING_SLOTS = 100_000
-workflow.register_resource("training_slots", Resource("training_slots", ALL_TRAINING_SLOTS))
+vitcnn_hooks.limit_resource(workflow, "training_slots", ALL_TRAINING_SLOTS)
 
 # As many training jobs at a time as this machine's GPUs have places for.
 GPU_JOBS = max(1, len(visible_gpus())) * STUDY["jobs_per_gpu"]

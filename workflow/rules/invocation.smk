@@ -53,15 +53,14 @@ def claim_folder():
             held = hold(path, wait=True)
         path.unlink(missing_ok=True)
         held.release()
-    workflow.persistence.cleanup_locks()
-    Path(".snakemake/locks").mkdir()  # which it removes too, and Snakemake needs
+    vitcnn_hooks.free_locks(workflow)
     return lock
 
 
 def limit_gpu_jobs():
     """Let no more training jobs run here than have a place on a GPU; --resources gpu=N overrides it."""
-    if workflow.local_exec and "gpu" not in workflow.global_resources:
-        workflow.register_resource("gpu", Resource("gpu", GPU_JOBS))
+    if workflow.local_exec:
+        vitcnn_hooks.limit_resource(workflow, "gpu", GPU_JOBS)
 
 
 def refuse_absent_device():

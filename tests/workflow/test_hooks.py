@@ -1,0 +1,238 @@
+"""Beside records that decide, Snakemake is Snakemake: for users' rules, as a module, and in what it prints."""
+
+import inspect
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from conftest import ROOT, WARM, environment
+from snakemake.dag import DAG
+from snakemake.jobs import Job, Reason
+from snakemake.persistence import PersistenceBase
+from test_staleness import RUN, Study, finished_study, runs_with
+
+RULE = """
+rule mine:
+    input:
+        "results/tables/comparison.csv",
+    output:
+        "mine.txt",
+    params:
+        words="{words}",
+    shell:
+        "{shell}"
+"""
+COPY = "cp {input} {output}; echo {params.words} >> {output}"
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory):
+    return finished_study(tmp_path_factory)
+
+
+@pytest.fixture
+def study(finished, tmp_path):
+    """A copy of the finished study with a rule of the user's own, which was run."""
+    for name in ("repository", "work"):
+        shutil.copytree(finished.folder.parent / name, tmp_path / name)
+    copy = Study(tmp_path / "repository", tmp_path / "work", finished.config)
+    write_rule(copy)
+    assert copy.snakemake("mine.txt").returncode == 0
+    assert "Nothing to be done" in said(copy.snakemake("mine.txt"))
+    return copy
+
+
+def write_rule(study, words="mine", shell=COPY):
+    snakefile = study.repository / "Snakefile"
+    text = snakefile.read_text().partition("\nrule mine:")[0]
+    snakefile.write_text(text + RULE.format(words=words, shell=shell))
+
+
+def said(done):
+    return done.stdout + done.stderr
+
+
+def test_a_users_rule_is_made_again_when_its_shell_changes(study):
+    write_rule(study, shell=COPY.replace("cp", "cat {input} >"))
+    assert "Code has changed since last execution" in said(study.snakemake("-n", "mine.txt"))
+
+
+def test_a_users_rule_is_made_again_when_its_params_change(study):
+    write_rule(study, words="yours")
+    assert "Params have changed since last execution" in said(study.snakemake("-n", "mine.txt"))
+
+
+def test_a_users_rule_is_made_again_when_its_input_changes(study):
+    study.change({"report": {"titles": {"comparison": "Another"}}, "models": {"cnn": {"title": "ResNet"}}})
+    assert study.snakemake("results/tables/comparison.csv").returncode == 0
+    assert "Updated input files: results/tables/comparison.csv" in said(study.snakemake("-n", "mine.txt"))
+
+
+def test_a_users_rule_follows_what_is_stale_above_it(study):
+    study.change({"recipes": {"adam10": {"lr": 0.5}}})
+    write_rule(study, words="yours")
+    listed = said(study.snakemake("-n", "mine.txt"))
+    assert "rule mine:" in listed
+    assert listed.count("rule train:") == len(runs_with("adam10"))
+
+
+def test_a_users_rule_killed_in_mid_write_is_refused_as_incomplete(study):
+    write_rule(study, shell="echo half > {output}; touch begun; sleep 600")
+    command = [
+        sys.executable,
+        "-m",
+        "snakemake",
+        "--snakefile",
+        study.repository / "Snakefile",
+        "--cores",
+        "1",
+    ]
+    command += ["--workflow-profile", "none", "--configfile", study.folder / "config.yaml", "mine.txt"]
+    process = subprocess.Popen(
+        [str(part) for part in command],
+        cwd=study.folder,
+        env=environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    while not (study.folder / "begun").exists():
+        assert process.poll() is None
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    again = study.snakemake("mine.txt")
+    assert again.returncode != 0
+    assert "IncompleteFilesException" in said(again)
+    assert (study.folder / "mine.txt").read_text() == "half\n"
+    write_rule(study)
+    assert study.snakemake("mine.txt", "--rerun-incomplete").returncode == 0
+    assert (study.folder / "mine.txt").read_text().endswith("mine\n")
+
+
+def test_reasons_are_in_the_records_words(study):
+    study.change({"recipes": {"adam10": {"lr": 0.5}}})
+    dry = said(study.snakemake("-n"))
+    assert "reason: recipe.lr: 0.001 → 0.5" in dry
+    assert "recipe.lr: 0.001 → 0.5:\n        train" in dry.split("Reasons:")[1]
+    assert "Forced execution" not in dry
+    assert "lr" not in said(study.snakemake("-n", "--quiet"))
+
+
+def test_commands_can_be_pasted(study):
+    """What -p prints runs in the shell, and does what the job would do."""
+    metrics = study.folder / "results/runs" / RUN / "metrics.json"
+    before = metrics.read_bytes()
+    metrics.unlink()
+    printed = said(study.snakemake("-n", "-p", str(metrics.relative_to(study.folder))))
+    (command,) = re.findall(r"^.*scripts/train\.py .*$", printed, re.M)
+    assert shlex.split(command)[0] == sys.executable
+    done = subprocess.run(["bash", "-c", command], cwd=study.folder, env=environment(), capture_output=True)
+    assert done.returncode == 0, done.stderr
+    assert metrics.read_bytes() == before
+
+
+def test_touch_is_refused_in_words(study):
+    done = study.snakemake("--touch")
+    assert done.returncode != 0
+    assert "dates decide nothing here" in said(done)
+
+
+def test_a_host_workflow_takes_the_study_as_a_module(finished, tmp_path):
+    """Dry run, run, what is finished is up to date, and the host's own rules keep their triggers."""
+    work = shutil.copytree(finished.folder, tmp_path / "work")
+    (tmp_path / "host").mkdir()
+    snakefile = tmp_path / "host/Snakefile"
+    text = f'''
+module study:
+    snakefile: "{finished.repository}/Snakefile"
+    config: config
+
+use rule * from study as study_*
+''' + RULE.format(words="mine", shell=COPY)
+    snakefile.write_text(text)
+
+    def run(*arguments):
+        command = ["snakemake", "--snakefile", str(snakefile), "--workflow-profile", "none", "--cores", "2"]
+        configfiles = [finished.repository / "config.yaml", work / "config.yaml"]
+        files = ["--configfile", *map(str, configfiles)]
+        return WARM.run([*command, "--directory", str(work), *arguments, *files], work, environment())
+
+    for record in work.rglob(f"{RUN}/metrics.json"):
+        record.unlink()
+    listed = said(run("-n", "mine.txt"))
+    assert listed.count("rule study_train:") == 1
+    done = run("mine.txt")
+    assert done.returncode == 0, said(done)
+    assert "Nothing to be done" in said(run("mine.txt"))
+    assert "Nothing to be done" in said(run("-n", "study_all"))
+    snakefile.write_text(text.replace('words="mine"', 'words="yours"'))
+    assert "Params have changed" in said(run("-n", "mine.txt"))
+    assert "train" not in said(run("-n", "mine.txt")).split("Job stats:")[1]
+
+
+def test_a_module_with_a_prefix_is_refused_with_the_reason(finished, tmp_path):
+    (tmp_path / "Snakefile").write_text(
+        f'''
+module study:
+    snakefile: "{finished.repository}/Snakefile"
+    prefix: "sub"
+    config: config
+
+use rule * from study as study_*
+'''
+    )
+    command = ["snakemake", "--snakefile", str(tmp_path / "Snakefile"), "--workflow-profile", "none", "-n"]
+    files = ["--configfile", str(finished.repository / "config.yaml"), str(finished.folder / "config.yaml")]
+    done = WARM.run([*command, "--directory", str(tmp_path), *files], tmp_path, environment())
+    assert done.returncode != 0
+    assert "prefix: is not supported" in said(done)
+
+
+def test_snakemake_decides_after_the_graph_is_whole():
+    """DAG.check_incomplete is where our verdicts enter: after DAG.cleanup, before DAG.update_needrun."""
+    source = inspect.getsource(DAG.init)
+    order = [source.index(f"self.{name}(") for name in ("cleanup", "check_incomplete", "update_needrun")]
+    assert order == sorted(order)
+
+
+def test_snakemake_keeps_reasons_and_ancient_files_where_we_enter_them():
+    source = inspect.getsource(DAG.update_needrun)
+    assert "f.is_ancient" in source
+    assert "self.reason" in source
+    assert "self._reason[job]" in inspect.getsource(DAG.reason)
+    assert {"forced", "_missing_output", "finished"} <= set(Reason.__slots__)
+
+
+def test_snakemake_asks_its_notes_by_the_names_we_hide():
+    source = inspect.getsource(DAG.update_needrun) + inspect.getsource(DAG.incomplete_files)
+    names = ["has_metadata", "has_outdated_metadata", "params_changed", "input_changed", "code_changed"]
+    for name in (*names, "software_stack_changed", "incomplete"):
+        assert f".{name}(" in source, name
+        assert hasattr(PersistenceBase, name), name
+
+
+def test_snakemake_expands_the_params_of_a_job_again_when_they_are_gone():
+    assert "if self._params is None" in inspect.getsource(Job.params.fget)
+
+
+def test_the_hooks_are_the_only_touch_of_snakemakes_internals():
+    private = re.compile(
+        r"workflow\.(_dag|persistence|global_resources|dag_settings)\b|GroupJobFactory|remove_existing_output"
+    )
+    touching = {
+        path.name
+        for path in (
+            *(ROOT / "workflow").rglob("*.smk"),
+            *(ROOT / "workflow").rglob("*.py"),
+            ROOT / "Snakefile",
+        )
+        if private.search(path.read_text())
+    }
+    assert touching <= {"vitcnn_hooks.py"}
