@@ -16,6 +16,7 @@ from snakemake.dag import DAG
 from snakemake.exceptions import WorkflowError
 from snakemake.jobs import Job, Reason
 from snakemake.logging import logger
+from snakemake.persistence import PersistenceBase
 from snakemake.resources import Resource
 from snakemake.settings.types import ConfigSettings, OutputSettings, Quietness, ResourceSettings
 from snakemake.workflow import Workflow
@@ -195,7 +196,7 @@ def _enter_verdicts(dag: DAG, jobs: list[Job], accept_environment: bool) -> dict
     return verdicts
 
 
-def _hide_notes(persistence, jobs: set[Job]) -> None:
+def _hide_notes(persistence: PersistenceBase, jobs: set[Job]) -> None:
     """Let Snakemake's notes in .snakemake give our jobs no reason to run, nor pass for incomplete."""
 
     def hide(name: str, answer) -> None:

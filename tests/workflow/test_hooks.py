@@ -12,10 +12,8 @@ import time
 
 import pytest
 from conftest import ROOT, WARM, environment
-from snakemake.dag import DAG
-from snakemake.jobs import Job, Reason
-from snakemake.persistence import PersistenceBase
 from test_staleness import RUN, Study, finished_study, runs_with
+from vitcnn_hooks import DAG, Job, PersistenceBase, Reason
 
 RULE = """
 rule mine:
@@ -93,7 +91,7 @@ def test_a_users_rule_killed_in_mid_write_is_refused_as_incomplete(study):
         "--cores",
         "1",
     ]
-    command += ["--workflow-profile", "none", "--configfile", study.folder / "config.yaml", "mine.txt"]
+    command += ["mine.txt", "--workflow-profile", "none", "--configfile", study.folder / "config.yaml"]
     process = subprocess.Popen(
         [str(part) for part in command],
         cwd=study.folder,
@@ -131,7 +129,7 @@ def test_commands_can_be_pasted(study):
     before = metrics.read_bytes()
     metrics.unlink()
     printed = said(study.snakemake("-n", "-p", str(metrics.relative_to(study.folder))))
-    (command,) = re.findall(r"^.*scripts/train\.py .*$", printed, re.M)
+    (command,) = re.findall(r"^Shell command: (.*scripts/train\.py .*)$", printed, re.M)
     assert shlex.split(command)[0] == sys.executable
     done = subprocess.run(["bash", "-c", command], cwd=study.folder, env=environment(), capture_output=True)
     assert done.returncode == 0, done.stderr
@@ -168,7 +166,7 @@ use rule * from study as study_*
         record.unlink()
     listed = said(run("-n", "mine.txt"))
     assert listed.count("rule study_train:") == 1
-    done = run("mine.txt")
+    done = run("mine.txt", "study_all")
     assert done.returncode == 0, said(done)
     assert "Nothing to be done" in said(run("mine.txt"))
     assert "Nothing to be done" in said(run("-n", "study_all"))
