@@ -336,6 +336,20 @@ def test_runs_of_another_environment_are_marked(tmp_path):
     assert "1 of 18 runs were computed with other packages" in tables.note(runs)
 
 
+def test_runs_with_an_accepted_change_are_counted(tmp_path):
+    study = finished(tmp_path)
+    runs, _ = collected(tmp_path, study)
+    assert "accepted" not in tables.note(runs)
+    path = tmp_path / plan.experiment_runs(study, "comparison")[0].folder / "provenance.json"
+    record = read_json(path) | {"accepted": [{"because": "a variable renamed", "before": {}}]}
+    record.pop("digest")
+    write_json(path, record | {"digest": digest(record)})
+    runs, _ = collected(tmp_path, study)
+    words = "runs stand although code or packages changed, accepted because: a variable renamed"
+    assert f"1 of 18 {words}" in tables.note(runs)
+    assert words in written(runs)
+
+
 def test_a_run_without_a_record_is_not_used(tmp_path):
     study = finished(tmp_path)
     run = plan.all_runs(study)[0]

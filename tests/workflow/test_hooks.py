@@ -11,7 +11,7 @@ import sys
 import time
 
 import pytest
-from conftest import ROOT, WARM, environment
+from conftest import ROOT, WARM, environment, read
 from test_staleness import RUN, Study, finished_study, runs_with
 from vitcnn_hooks import DAG, Job, PersistenceBase, Reason
 
@@ -140,6 +140,31 @@ def test_touch_is_refused_in_words(study):
     done = study.snakemake("--touch")
     assert done.returncode != 0
     assert "dates decide nothing here" in said(done)
+
+
+def audit(study, *arguments):
+    command = [sys.executable, study.repository / "workflow/scripts/audit.py", *arguments]
+    command += ["--configfile", study.folder / "config.yaml"]
+    return subprocess.run(command, cwd=study.folder, env=environment(), capture_output=True, text=True)
+
+
+def test_a_change_of_code_can_be_accepted_and_one_of_a_setting_cannot(study):
+    study.edit("workflow/vitcnn/training/loop.py", "loss.backward()", "(1.0 * loss).backward()")
+    assert len(study.plans()) > len(runs_with("cifar10"))
+    because = ("--because", "a factor of one")
+    one = audit(study, "--accept", RUN, *because)
+    assert one.stdout == "Accepted: 1\n", one.stderr
+    assert RUN not in study.plans()
+    record = read(study.folder / "results/runs" / RUN / "provenance.json")
+    assert record["accepted"][0]["because"] == "a factor of one"
+    assert list(record["accepted"][0]["before"]["code"]) == ["training/loop.py: Trainer._train_step"]
+    assert audit(study, "--accept", "all", *because).returncode == 0
+    assert study.plans() <= {"table", "findings", "collected comparison"}  # they say so
+    study.change({"recipes": {"adam10": {"lr": 0.5}}})
+    study.plans()
+    refused = audit(study, "--accept", RUN, *because)
+    assert refused.returncode == 1
+    assert "cannot be accepted: recipe.lr: 0.001 → 0.5. No record was changed" in refused.stderr
 
 
 def test_a_host_workflow_takes_the_study_as_a_module(finished, tmp_path):

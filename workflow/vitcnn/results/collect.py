@@ -72,7 +72,15 @@ def collect_runs(settings: Mapping[str, Any], root: Path, partial: bool = False)
                 rows.append(identity | {"gap": str(error)})
                 continue
             read += [root / run.folder / name for name in ("metrics.json", "runtime.json", "provenance.json")]
-            rows.append(identity | _figures(metrics, runtime) | {"other_versions": other_versions})
+            accepted = read_record(root / run.folder / "provenance.json").get("accepted", [])
+            rows.append(
+                identity
+                | _figures(metrics, runtime)
+                | {
+                    "other_versions": other_versions,
+                    "accepted": "; ".join(change["because"] for change in accepted) or None,
+                }
+            )
             epochs += [
                 identity | epoch | {"seconds": seconds}
                 for epoch, seconds in zip(metrics["history"], runtime["epoch_seconds"], strict=True)
@@ -86,7 +94,7 @@ def collect_runs(settings: Mapping[str, Any], root: Path, partial: bool = False)
     if "gap" not in runs:
         runs["gap"] = None
     return Collected(
-        runs.reindex(columns=[*_identity_columns(), *_FIGURES, "other_versions", "gap"]),
+        runs.reindex(columns=[*_identity_columns(), *_FIGURES, "other_versions", "accepted", "gap"]),
         pd.DataFrame(epochs, columns=columns),
         read,
     )
@@ -104,6 +112,15 @@ def marked(title: str, runs: pd.DataFrame) -> str:
     if not len(datasets):
         return title
     return f"{title} (generated images{'' if runs['generated'].all() else ': ' + ', '.join(datasets)})"
+
+
+def accepted_changes(runs: pd.DataFrame) -> str:
+    """Return how many of these runs stand because their user accepted a change, and why; "" for none."""
+    accepted = runs["accepted"].dropna()
+    if accepted.empty:
+        return ""
+    words = "; ".join(sorted(set(accepted)))
+    return f"{len(accepted)} of {len(runs)} runs stand although code or packages changed, accepted because: {words}"
 
 
 def read_run(folder: Path, spec: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -8,7 +8,7 @@ import pandas as pd
 
 from vitcnn.page import page
 from vitcnn.results.claims import Claim, first_notebook, second_notebook
-from vitcnn.results.collect import marked
+from vitcnn.results.collect import accepted_changes, marked
 from vitcnn.results.pairs import Pair, measured, pairs, sweeps
 from vitcnn.results.statistics import CONFIDENCE
 
@@ -107,6 +107,10 @@ def _basis(runs: pd.DataFrame, done: pd.DataFrame) -> Section:
             f"{CONFIDENCE:.0%} confidence interval in brackets (Welch's t). The interval covers the chance of "
             "initial weights and order, not that of another test set or other hyper-parameters.",
         ]
+        if changes := accepted_changes(
+            done.drop_duplicates(["dataset", "model", "recipe", "train_size", "seed"])
+        ):
+            notices.append(f"{changes}.")
         others = done.loc[~done["family"].isin(["ViT", "CNN"]), "model_title"].unique()
         if len(others):
             paragraphs.append(f"Neither ViT nor CNN, and so not compared here: {', '.join(others)}.")

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from vitcnn.page import page
+from vitcnn.results.collect import accepted_changes
 
 REPORTED = Path(__file__).with_name("reported.csv")
 
@@ -99,11 +100,13 @@ def note(runs: pd.DataFrame) -> str:
         if len(other)
         else ""
     )
+    changes = accepted_changes(runs)
+    accepted = f" {changes}." if changes else ""
     return (
         f"{origin}Accuracy is that on the test images after the last epoch; figures are mean ± standard deviation "
         "over seeds. Train time is that of all epochs without evaluation; inference time is one pass over "
         f"the test images, divided by their number. Measured on {'; '.join(devices) or 'nothing yet'}. "
-        f"{images}.{left_out}{versions}{reported}"
+        f"{images}.{left_out}{versions}{accepted}{reported}"
     )
 
 
