@@ -16,7 +16,7 @@ from conftest import ROOT, read
 from vitcnn import plan
 from vitcnn.config import builder_family, check_config
 from vitcnn.errors import StudyError
-from vitcnn.files import digest, write_json
+from vitcnn.files import digest, read_json, write_json
 from vitcnn.results import findings, tables
 from vitcnn.results.claims import NEITHER, Claim, judge
 from vitcnn.results.collect import collect_runs, marked
