@@ -86,6 +86,7 @@ def stop_at(monkeypatch):
             for precision in ("fp32", "bf16")
         ),
     ],
+    ids=lambda value: "everywhere" if isinstance(value, range) else str(value),
 )
 def test_stopped_anywhere_it_ends_with_the_same_bytes(model, precision, places, data, tmp_path, stop_at):
     spec = spec_of(f"cifar10/{model}/adamw10/n300/seed1", precision, hold_out=True)

@@ -280,7 +280,7 @@ def test_keep_going_past_a_run_that_fails(with_data):
         "models": {"cnn": {"channels": [8]}},
         "recipes": {"adam10": {"lr": {"default": 0.001, "cifar100": 1e20}}},
     }
-    done = snakemake(with_data, "--keep-going", config=config)
+    done = snakemake(with_data, "--keep-going", "results/collected/comparison/runs.csv", config=config)
     assert done.returncode != 0
     assert "the training loss became" in done.stdout + done.stderr
     assert "`snakemake partial` shows what the finished runs give" in done.stdout + done.stderr
