@@ -135,7 +135,7 @@ def run(command: list[str], cwd: str, env: dict[str, str], streams: list[str]) -
 
 def forget_modules() -> None:
     """Forget the project's modules: another copy of it has its own."""
-    for name in [name for name in sys.modules if name.partition(".")[0] == "vitcnn"]:
+    for name in [name for name in sys.modules if name.partition(".")[0] in ("vitcnn", "vitcnn_hooks")]:
         del sys.modules[name]
     sys.path[:] = [folder for folder in sys.path if Path(folder) != ROOT / "workflow"]
 

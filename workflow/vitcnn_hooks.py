@@ -4,6 +4,8 @@ A job is ours if one of its outputs is named `provenance`: its record. Other job
 rules, are Snakemake's alone. tests/workflow/test_hooks.py fails by name if Snakemake changes here.
 """
 
+import functools
+import inspect
 import json
 import logging
 import shlex
@@ -24,7 +26,8 @@ from snakemake.workflow import Workflow
 from vitcnn.provenance.freshness import Step, Verdict, judge
 
 _SHOWN = 8  # reasons named for one job
-_check_incomplete = DAG.check_incomplete
+# Snakemake's own, also where another copy of this module was here before.
+_check_incomplete = inspect.unwrap(DAG.check_incomplete)
 
 # What Snakemake's notes in .snakemake say of our jobs, which have records instead: no reason to run.
 _NO_REASON = {
@@ -69,6 +72,7 @@ def install(
     `on_verdicts` then gets what they say.
     """
 
+    @functools.wraps(_check_incomplete)
     async def check_incomplete(dag: DAG) -> None:
         # The one place where the graph is whole and Snakemake has decided nothing yet.
         workflow = dag.workflow
