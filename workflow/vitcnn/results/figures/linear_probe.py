@@ -25,8 +25,8 @@ def draw(models: Sequence[Model], settings: Mapping[str, Any]) -> Figure:
         panel.axhline(own, color="black", linewidth=1, linestyle="--", label="the model itself")
         panel.set_xticks(places, names, rotation=60, ha="right", rotation_mode="anchor", fontsize=9)
         panel.set_title(title, fontsize=11)
-        panel.set_ylim(bottom=0)
         panel.legend(fontsize=9, loc="lower right", handlelength=1.5)
+    axes[0].set_ylim(bottom=0)  # of all panels, now that all are drawn
     axes[0].set_ylabel("Test accuracy of a linear classifier (%)")
     probes.caption(figure, models, settings)
     return figure

@@ -32,9 +32,9 @@ def draw(models: Sequence[Model], settings: Mapping[str, Any]) -> Figure:
         trained, untrained = model.over_seeds("position_correlation").mean(0)
         without = model.over_seeds("without_position").mean()
         panel.set_title(
-            f"{model.title}\nrank correlation with nearness {_number(trained)} (untrained {_number(untrained)})\n"
+            f"{model.title}\nrank correlation with nearness {_number(trained)}, untrained {_number(untrained)}\n"
             f"accuracy {model.over_seeds('clean').mean():.1f} %, all positions alike {without:.1f} %",
-            fontsize=10,
+            fontsize=9,
         )
     figure.colorbar(image, ax=list(axes), label="Cosine similarity, mean removed", fraction=0.03)
     probes.caption(figure, shown, settings, "maps: first seed")
@@ -42,4 +42,4 @@ def draw(models: Sequence[Model], settings: Mapping[str, Any]) -> Figure:
 
 
 def _number(value: float) -> str:
-    return "undefined: all the same" if np.isnan(value) else f"{value:.2f}"
+    return "undefined" if np.isnan(value) else f"{value:.2f}"
