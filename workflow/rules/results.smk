@@ -121,10 +121,12 @@ rule audit:
     conda:
         "../../envs/results.yaml"
     params:
-        command=command("audit"),
+        # It reads the rules, so it needs the Python that runs Snakemake.
+        python=sys.executable,
+        script=WORKFLOW / "scripts/audit.py",
         study=canonical_json(STUDY),
     shell:
-        "{params.command} --log {log:q} --settings {params.study:q}"
+        "{params.python:q} {params.script:q} --log {log:q} --settings {params.study:q}"
 
 
 rule status:
