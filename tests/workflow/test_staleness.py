@@ -613,7 +613,8 @@ def test_metrics(study, how):
     else:
         shutil.copyfile(study.folder / "results/runs" / RUN.replace("vit", "cnn") / "metrics.json", path)
     study.rebuilds({RUN} | shown("comparison"))
-    assert path.read_bytes() == former
+    if study.is_real:
+        assert path.read_bytes() == former
 
 
 def test_a_job_that_was_cut_off(study):
