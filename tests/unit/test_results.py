@@ -12,7 +12,7 @@ import yaml
 from conftest import ROOT, read
 
 from vitcnn import plan
-from vitcnn.config import builder_family, check_config
+from vitcnn.config import check_config
 from vitcnn.errors import StudyError
 from vitcnn.files import digest, write_json
 from vitcnn.results import findings, tables
@@ -117,7 +117,7 @@ def write_record(folder, environment):
 
 
 def collect(study, root, **options):
-    families = {name: builder_family(model["builder"]) for name, model in study["models"].items()}
+    families = {name: model["family"] for name, model in study["models"].items()}
     return collect_runs(
         {"study": study, "families": families, "environments": dict.fromkeys(families, ENVIRONMENT)},
         root,

@@ -13,9 +13,12 @@ rule describe_model:
         ),
     log:
         "logs/models/{dataset}/{model}.log",
+    priority: 10  # what cannot be built is said before anything is trained
     localrule: True
     conda:
         "../../envs/train.yaml"
+    resources:
+        training_slots=ALL_TRAINING_SLOTS,
     params:
         provenance=record_of("describe_model"),
         settings=settings_of("describe_model"),

@@ -79,7 +79,7 @@ def all_runs(config: Mapping[str, Any]) -> list[Run]:
 
 
 def run_spec(config: Mapping[str, Any], run: Run) -> dict[str, Any]:
-    """Return all that decides what a run trains, resolved for its dataset; titles are left out.
+    """Return all that decides what a run trains, resolved for its dataset; titles and families are left out.
 
     Raises StudyError when the configuration has no such dataset, model or recipe, or they do not fit.
     """
@@ -99,7 +99,7 @@ def run_spec(config: Mapping[str, Any], run: Run) -> dict[str, Any]:
             "image_size": dataset["image_size"],
             "num_classes": dataset["num_classes"],
         },
-        "model": {"name": run.model} | {k: v for k, v in model.items() if k != "title"},
+        "model": {"name": run.model} | {k: v for k, v in model.items() if k not in ("title", "family")},
         "recipe": {"name": run.recipe} | {k: v for k, v in recipe.items() if k != "title"},
         "train_size": run.train_size,
         "seed": run.seed,

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from vitcnn import plan
-from vitcnn.config import builder_family
 from vitcnn.files import digest, file_digest
 from vitcnn.provenance.freshness import Input, Step
 from vitcnn.provenance.record import made_of
@@ -171,7 +170,7 @@ class Steps:
 
     def _collecting(self, experiment: str) -> dict[str, Any]:
         study = plan.part_of_study(self.study, experiment)
-        families = {name: builder_family(model["builder"]) for name, model in study["models"].items()}
+        families = {name: model["family"] for name, model in study["models"].items()}
         first = {run.model: run for run in plan.experiment_runs(self.study, experiment)}
         steps = {model: self.train(*run) for model, run in sorted(first.items())}
         trained = {model: made_of(step.script, step.settings) for model, step in steps.items()}
