@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from vitcnn import plan
+from vitcnn.data.sources import reading_settings
 from vitcnn.files import digest, file_digest
 from vitcnn.provenance.freshness import Input, Step
 from vitcnn.provenance.record import made_of
@@ -80,7 +81,7 @@ class Steps:
             "validate_images": (
                 "sort_validation" if layout == "tiny_imagenet" else "copy_dataset",
                 "validation.json",
-                {"dataset": dataset, "layout": layout},
+                {"dataset": dataset, "layout": layout, **reading_settings(settings)},
             ),
             "pack_dataset": (
                 "validate_images",

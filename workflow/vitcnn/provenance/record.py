@@ -46,6 +46,8 @@ def chosen(script: str, settings: Mapping[str, Any]) -> tuple[tuple[str, str], .
         return used
     if script == "draw_figure":
         return ((f"vitcnn.results.figures.{settings['figure']}", "draw"),)
+    if script == "copy_dataset":
+        return ((f"vitcnn.data.{READERS[settings['layout']]}", "is_root"),)
     if script == "validate_images":
         return ((f"vitcnn.data.{READERS[settings['layout']]}", "decode"),)
     return ()
