@@ -76,9 +76,9 @@ def test_a_train_size_over_the_dataset(tmp_path):
     table = "results/collected/data_efficiency/runs.csv"
     message = "train_size 1,001 is over the 1,000 training images that cifar10 has, says resources/cifar10"
     assert message in refused(tmp_path, config, table)
-    again = refused(tmp_path, config)  # now the data are there, and no job is needed to see it
+    again = refused(tmp_path, config)  # and again before anything is trained
     assert message in again
-    assert "Select jobs" not in again
+    assert "rule train:" not in again
 
 
 def test_a_source_list_that_is_exhausted(tmp_path):
