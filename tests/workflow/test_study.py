@@ -117,7 +117,7 @@ def test_what_the_models_learned_is_one_job_a_run(tmp_path):
     probed = {"dataset": "cifar10", "experiments": ["comparison", "data_efficiency"]}
     change = {"representations": probed}
     counts = jobs(snakemake(tmp_path, "--dry-run", "results/figures/reach.svg", config=change))
-    assert counts == CHAIN | {"train": 8, "probe_run": 8, "draw_representation": 1}
+    assert counts == CHAIN | {"train": 6, "probe_run": 6, "draw_representation": 1}
     target = "results/runs/cifar100/simple_cnn/adamw20/n300/seed42/representations.npz"
     assert jobs(snakemake(tmp_path, "--dry-run", target)) == CHAIN | {"train": 1, "probe_run": 1}
 
@@ -348,12 +348,12 @@ def test_audit(copied):
     shutil.rmtree(copied / ".snakemake")
     done = audit()
     assert done.returncode == 0, done.stderr
-    assert re.fullmatch(r"\d+ fresh \(as they would come out now\)\n", done.stdout)
+    assert re.fullmatch(r"\d+ up to date \(would come out the same now\)\n", done.stdout)
 
     assert snakemake(copied, "audit", config={"recipes": {"adam10": {"lr": 0.5}}}).returncode == 1
     stale = audit()
     assert stale.returncode == 1
-    assert "7 stale (would come out otherwise now)" in stale.stdout  # 4 runs, their table, and what shows it
+    assert "7 stale (would come out differently now)" in stale.stdout  # 4 runs, their table, and what shows it
     assert f"  {RUN}/metrics.json\n" in stale.stdout
     assert "      recipe.lr: 0.001 → 0.5\n" in stale.stdout
 
@@ -363,8 +363,8 @@ def test_audit(copied):
     (copied / "results/runs/notes/a.txt").write_text("mine")
     done = audit()
     assert done.returncode == 1
-    assert "4 orphaned (nobody asks for them any more; kept until you remove them by name)" in done.stdout
-    assert "2 foreign" in done.stdout
+    assert "4 unused (no experiment asks for them; kept until you remove them by name)" in done.stdout
+    assert "2 unknown" in done.stdout
     assert f"its provenance.json is that of {RUN}/metrics.json" in done.stdout
     orphan = RUN.replace("seed0", "seed1")
     for kept in (RUN, RUN.replace("seed0", "seed7"), "results/runs/notes"):
@@ -405,13 +405,13 @@ def test_what_is_not_known_to_be_ours_is_named_and_left_alone(how, message, copi
         assert done.returncode != 0, output
         assert message in output
         assert (
-            f"{RUN}/metrics.json is not known to be of this study, and nothing is written over it" in output
+            f"{RUN}/metrics.json is not known to belong to this study, and is not overwritten" in output
         )
         assert "Traceback" not in output
     assert {p: p.read_bytes() for p in before} == before
     snakemake(copied, "--dry-run")  # rewrites config.yaml
     done = run_script("audit", "--configfile", "config.yaml", cwd=copied)
     assert done.returncode != 0
-    assert "1 foreign" in done.stdout
+    assert "1 unknown" in done.stdout
     (copied / RUN / "metrics.json").unlink()  # as it was told to
     assert jobs(snakemake(copied, "--dry-run"))["train"] == 1
