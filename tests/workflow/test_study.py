@@ -353,7 +353,9 @@ def test_audit(copied):
     assert snakemake(copied, "audit", config={"recipes": {"adam10": {"lr": 0.5}}}).returncode == 1
     stale = audit()
     assert stale.returncode == 1
-    assert "7 stale (would come out differently now)" in stale.stdout  # 4 runs, their table, and what shows it
+    assert (
+        "7 stale (would come out differently now)" in stale.stdout
+    )  # 4 runs, their table, and what shows it
     assert f"  {RUN}/metrics.json\n" in stale.stdout
     assert "      recipe.lr: 0.001 → 0.5\n" in stale.stdout
 
@@ -404,9 +406,7 @@ def test_what_is_not_known_to_be_ours_is_named_and_left_alone(how, message, copi
         output = done.stdout + done.stderr
         assert done.returncode != 0, output
         assert message in output
-        assert (
-            f"{RUN}/metrics.json is not known to belong to this study, and is not overwritten" in output
-        )
+        assert f"{RUN}/metrics.json is not known to belong to this study, and is not overwritten" in output
         assert "Traceback" not in output
     assert {p: p.read_bytes() for p in before} == before
     snakemake(copied, "--dry-run")  # rewrites config.yaml
