@@ -1,14 +1,16 @@
-"""Make `tests/speed/figures.md`, one table, from the JSON files that the benchmarks beside it wrote.
+"""Write the table of `docs/speed.md` from the JSON files that the benchmarks beside this script wrote.
 
 python tests/speed/write_table.py
 """
 
 import json
+import re
 import statistics
 import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
+PAGE = HERE.parents[1] / "docs/speed.md"
 sys.path.insert(0, str(HERE.parents[1] / "workflow"))
 
 from vitcnn.files import write_text
@@ -32,7 +34,7 @@ def training(figures):
 def steps(figures):
     """Yield a row for each step that was taken back."""
     for row in figures["results"]:
-        yield f"`{row['model']}` without {row['without']}", "", "", spread(row["share"]), "speed over speed"
+        yield f"`{row['model']}` without {row['without']}", "", "", spread(row["share"]), "of the full speed"
 
 
 def preparation(figures):
@@ -117,4 +119,5 @@ def table():
 
 
 if __name__ == "__main__":
-    write_text(HERE / "figures.md", table())
+    before, old, after = re.split(r"(Measured on .*?\|\n)(?!\|)", PAGE.read_text(encoding="utf-8"), flags=re.S)
+    write_text(PAGE, before + table() + after)

@@ -556,11 +556,11 @@ def test_damaged_arrays_are_not_trained_on(study):
     content = bytearray(path.read_bytes())
     content[-1] ^= 255
     path.write_bytes(content)
-    study.change({"seeds": [0, 1]})
-    new = {run.replace("seed0", "seed1") for run in EVERY_RUN}
+    study.change({"experiments": {"curves": {"seeds": [0, 1]}}})
+    new = {run.replace("seed0", "seed1") for run in RUNS["curves"]}
     packed = chain("cifar10", "validate_images", "pack_dataset")
-    expected = new | ALL_SHOWN | packed
-    study.rebuilds(expected, planned=expected | runs_with("cifar10"))
+    expected = new | shown("curves") | packed
+    study.rebuilds(expected, planned=expected | and_what_shows(runs_with("cifar10")))
 
 
 def test_a_title_after_the_data_were_deleted(study):

@@ -8,7 +8,7 @@ _STYLE = (
     "table{border-collapse:collapse;font-size:13px}"
     "th,td{padding:.3em .4em;border-bottom:1px solid #ccc;text-align:left}thead{vertical-align:bottom}"
     ".numbers td{white-space:nowrap}.numbers :is(th,td):nth-child(n+3),th[colspan]{text-align:right}"
-    "@media(max-width:720px){.numbers{font-size:11px}.numbers td{white-space:normal}}"
+    "@media(max-width:1000px){.numbers{font-size:12px}.numbers td{white-space:normal}}"
 )
 
 

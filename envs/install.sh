@@ -1,0 +1,8 @@
+#!/bin/sh
+# Install what envs/lock.txt pins into .venv, unless it is there. Needs Python 3.11 to 3.13 alone.
+set -eu
+cd "$(dirname "$0")/.."
+cmp -s envs/lock.txt .venv/lock.txt && exit
+python3 -m venv --clear .venv
+.venv/bin/python -m pip install --require-hashes -r envs/lock.txt
+cp envs/lock.txt .venv/lock.txt
