@@ -119,5 +119,7 @@ def table():
 
 
 if __name__ == "__main__":
-    before, old, after = re.split(r"(Measured on .*?\|\n)(?!\|)", PAGE.read_text(encoding="utf-8"), flags=re.S)
+    before, old, after = re.split(
+        r"(Measured on .*?\|\n)(?!\|)", PAGE.read_text(encoding="utf-8"), flags=re.S
+    )
     write_text(PAGE, before + table() + after)

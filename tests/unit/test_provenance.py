@@ -223,7 +223,18 @@ def test_all_dynamic_imports_are_known_to_the_record():
         "vitcnn/data/validate.py",
         "vitcnn/models/__init__.py",
         "vitcnn/representations/layers.py",
+        "vitcnn/training/loop.py",
     ]
+
+
+def test_only_runs_with_a_policy_depend_on_torchvision():
+    spec = {"model": {"builder": "vit"}, "recipe": {"augmentation": {"auto_augment": "none"}}}
+    plain = made_of("train", {"spec": spec})
+    assert "torchvision" not in plain["environment"]
+    spec["recipe"]["augmentation"]["auto_augment"] = "RandAugment"
+    made = made_of("train", {"spec": spec})
+    assert "torchvision" in made["environment"]
+    assert "data/policies.py: apply_policy" in made["code"].keys() - plain["code"].keys()
 
 
 def test_every_package_imported_is_in_the_lock():

@@ -314,12 +314,18 @@ def _contradictions(config: dict[str, Any]) -> Iterator[str]:
             )
     for section in ("models", "recipes"):
         yield from _unknown_datasets(section, config[section], datasets)
+    for name, recipe in config["recipes"].items():
+        yield from (f"recipes.{name}.{line}" for line in _recipe_contradictions(recipe))
     for name, experiment in config["experiments"].items():
         if experiment is None:
             continue
         place = f"experiments.{name}"
         asked = {section: experiment[section] for section in ("datasets", "models")}
-        asked["recipes"] = [experiment["recipe"]]
+        recipe = experiment["recipe"]
+        if isinstance(recipe, Mapping) and recipe.keys() != set(experiment["models"]):
+            yield f"{place}.recipe: names {', '.join(recipe)}, not each of {', '.join(experiment['models'])}"
+            continue
+        asked["recipes"] = [recipe] if isinstance(recipe, str) else recipe.values()
         unknown = [(s, key) for s, keys in asked.items() for key in keys if key not in config[s]]
         for section, key in unknown:
             yield f"{place}: {key} is not one of the {section}{_suggest(key, config[section])}"
@@ -327,7 +333,8 @@ def _contradictions(config: dict[str, Any]) -> Iterator[str]:
             continue
         for dataset in experiment["datasets"]:
             for model in experiment["models"]:
-                for line in misfits(config, dataset, model, experiment["recipe"]):
+                used = recipe if isinstance(recipe, str) else recipe[model]
+                for line in misfits(config, dataset, model, used):
                     yield f"{place}: {line}"
     if config["representations"] is not None:
         asked = {key: config["representations"][key] for key in ("dataset", "experiments")}
@@ -348,6 +355,20 @@ def _unknown_datasets(place: str, node: Any, datasets: Mapping[str, Any]) -> Ite
             yield from _unknown_datasets(f"{place}.{key}", inner, datasets)
 
 
+def _recipe_contradictions(recipe: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what does not go together in a recipe, by its key; a setting that nothing reads is a mistake."""
+    if ("epochs" in recipe) == ("updates" in recipe):
+        yield "epochs: name either epochs, or updates and evaluations"
+    if ("updates" in recipe) != ("evaluations" in recipe):
+        yield "evaluations: goes with updates, and updates with it"
+    if recipe["momentum"] and recipe["optimizer"] != "sgd":
+        yield f"momentum: is sgd's; {recipe['optimizer']} has its own"
+    if recipe["nesterov"] and not recipe["momentum"]:
+        yield "nesterov: needs a momentum"
+    if recipe["min_lr"] and recipe["lr_scheduler"] == "constant":
+        yield "min_lr: is where a cosine ends; set lr_scheduler: cosine"
+
+
 def misfits(config: Mapping[str, Any], dataset: str, model: str, recipe: str) -> list[str]:
     """Return what keeps `model` from being trained by `recipe` on `dataset`, in words."""
     settings = resolve(config["models"][model], dataset)
@@ -362,6 +383,12 @@ def misfits(config: Mapping[str, Any], dataset: str, model: str, recipe: str) ->
     wrong = [f"{k} has no value for {dataset}, and no default" for k, v in values if isinstance(v, Mapping)]
     if wrong:
         return wrong
+    if training["min_lr"] > training["lr"]:
+        wrong.append(f"recipes.{recipe}.min_lr: {training['min_lr']} is over lr {training['lr']}")
+    if "updates" in training and training.get("evaluations", 0) > training["updates"]:
+        wrong.append(
+            f"recipes.{recipe}.evaluations: {training['evaluations']} of {training['updates']} updates"
+        )
     size, patch = config["datasets"][dataset]["image_size"], settings.get("patch_size")
     if patch and size % patch:
         divisors = ", ".join(str(p) for p in range(2, size) if size % p == 0)

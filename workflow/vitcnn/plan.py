@@ -53,7 +53,7 @@ def experiment_runs(config: Mapping[str, Any], experiment: str) -> list[Run]:
     if asked is None:
         return []
     return [
-        Run(dataset, model, asked["recipe"], size, seed)
+        Run(dataset, model, recipe_of(asked, model), size, seed)
         for dataset in asked["datasets"]
         for model in asked["models"]
         for size in asked["train_sizes"]
@@ -84,6 +84,12 @@ def probed_figures(config: Mapping[str, Any]) -> list[str]:
     if not probed_runs(config):
         return []
     return ["similarity", "robustness", "reach", "attention", *config["representations"]["also"]]
+
+
+def recipe_of(experiment: Mapping[str, Any], model: str) -> str:
+    """Return the name of the recipe that an experiment trains a model by."""
+    recipe = experiment["recipe"]
+    return recipe if isinstance(recipe, str) else recipe[model]
 
 
 def active_experiments(config: Mapping[str, Any]) -> list[str]:
@@ -141,12 +147,12 @@ def part_of_study(config: Mapping[str, Any], experiment: str) -> dict[str, Any]:
     """
     asked = config["experiments"][experiment]
     datasets = {name: config["datasets"][name] for name in asked["datasets"]}
-    recipe = config["recipes"][asked["recipe"]]
+    recipes = {name: config["recipes"][name] for name in (recipe_of(asked, m) for m in asked["models"])}
     return {
         "precision": config["precision"],
         "datasets": {n: {k: v for k, v in d.items() if k != "source"} for n, d in datasets.items()},
         "models": {name: config["models"][name] for name in asked["models"]},
-        "recipes": {asked["recipe"]: {k: v for k, v in recipe.items() if k != "title"}},
+        "recipes": {n: {k: v for k, v in r.items() if k != "title"} for n, r in recipes.items()},
         "experiments": {experiment: {"seeds": config.get("seeds"), **asked}},
     }
 

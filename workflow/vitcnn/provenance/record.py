@@ -38,7 +38,11 @@ class Made(NamedTuple):
 def chosen(script: str, settings: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
     """Return what a job loads by a name that its settings give: modules, and a function of each."""
     if script in ("train", "describe_model"):
-        return ((f"vitcnn.models.{settings['spec']['model']['builder']}", "build"),)
+        spec = settings["spec"]
+        used = ((f"vitcnn.models.{spec['model']['builder']}", "build"),)
+        if spec.get("recipe", {}).get("augmentation", {}).get("auto_augment", "none") != "none":
+            used += (("vitcnn.data.policies", "apply_policy"),)
+        return used
     if script == "probe_run":
         model_file = f"vitcnn.models.{settings['spec']['model']['builder']}"
         return tuple((model_file, name) for name in ("build", "named_layers", "cam_layer"))
