@@ -104,7 +104,7 @@ def all_runs(config: Mapping[str, Any]) -> list[Run]:
 
 
 def run_spec(config: Mapping[str, Any], run: Run) -> dict[str, Any]:
-    """Return all that decides what a run trains, resolved for its dataset; titles are left out.
+    """Return all that decides what a run trains, resolved for its dataset; titles and families are left out.
 
     Raises StudyError when the configuration has no such dataset, model or recipe, or they do not fit.
     """
@@ -134,7 +134,7 @@ def model_spec(config: Mapping[str, Any], dataset: str, model: str) -> dict[str,
             "image_size": data["image_size"],
             "num_classes": data["num_classes"],
         },
-        "model": {"name": model} | {k: v for k, v in settings.items() if k != "title"},
+        "model": {"name": model} | {k: v for k, v in settings.items() if k not in ("title", "family")},
     }
 
 
