@@ -62,6 +62,12 @@ CONFIG = yaml.safe_load((ROOT / "config.yaml").read_text())
             {"recipes": {"adam10": {"batch_size": {"cifar1": 8}}}},
             "recipes.adam10.batch_size.cifar1: is no dataset",
         ),
+        ({"datasets": {"cifar10": {"layout": "image_foldr"}}}, "did you mean image_folder?"),
+        (
+            {"datasets": {"cifar10": {"resize": "crop"}}},
+            "datasets.cifar10.resize: cifar10 has a size and a test",
+        ),
+        ({"datasets": {"cifar10": {"test_share": 1.5}}}, "datasets.cifar10.test_share: 1.5"),
         ({"datasets": {"cifar10": {"source": []}}}, "datasets.cifar10.source: is empty"),
         ({"datasets": {"cifar10": {"source": ["ftp://x/y"]}}}, "ftp:// is not supported"),
         ({"datasets": {"cifar10": {"source": ["kaggle:tiny"]}}}, "kaggle:OWNER/DATASET"),

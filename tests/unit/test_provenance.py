@@ -221,6 +221,7 @@ def test_all_dynamic_imports_are_known_to_the_record():
     assert sorted(found) == [
         "scripts/draw_figure.py",
         "scripts/draw_representation.py",
+        "vitcnn/data/trees.py",
         "vitcnn/data/validate.py",
         "vitcnn/models/__init__.py",
         "vitcnn/representations/layers.py",

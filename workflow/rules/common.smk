@@ -15,7 +15,7 @@ sys.path.insert(0, str(WORKFLOW))
 import vitcnn_hooks
 from vitcnn import plan
 from vitcnn.config import check_config
-from vitcnn.data.sources import is_generated
+from vitcnn.data.sources import is_generated, reading_settings
 from vitcnn.errors import StudyError
 from vitcnn.files import canonical_json, digest, file_digest, write_json
 from vitcnn.locks import hold, holder

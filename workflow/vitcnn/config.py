@@ -16,7 +16,7 @@ import yaml
 from jsonschema import Draft202012Validator, validators
 from jsonschema.exceptions import ValidationError
 
-from vitcnn.data.sources import Source, shown
+from vitcnn.data.sources import ANY_SIZE, READERS, Source, shown
 from vitcnn.errors import StudyError, suggest
 from vitcnn.models.registry import builder_family, parse_builder, refused, resolve_builder
 
@@ -109,7 +109,9 @@ def _read_schema(name: str) -> dict[str, Any]:
 
 
 def _spell_out(schema: dict[str, Any], config: dict[str, Any]) -> None:
-    """Add to the schema what it cannot say itself: the builders' signatures, values by dataset."""
+    """Add to the schema what it cannot say itself: the builders' signatures, layouts, values by dataset."""
+    dataset = schema["properties"]["datasets"]["additionalProperties"]
+    dataset["properties"]["layout"]["enum"] = list(READERS)
     entry = schema["properties"]["models"]["additionalProperties"]
     models = config.get("models")
     if isinstance(models, dict):
@@ -288,6 +290,9 @@ def _contradictions(config: dict[str, Any]) -> Iterator[str]:
                 Source.parse(place)
             except ValueError as error:
                 yield f"datasets.{name}.source: {shown(place)}: {error}"
+        for key in ("resize", "test_share"):
+            if key in dataset and dataset["layout"] not in ANY_SIZE:
+                yield f"datasets.{name}.{key}: {dataset['layout']} has a size and a test split of its own"
     for name, model in config["models"].items():
         try:
             resolve_builder(model["builder"])

@@ -49,6 +49,8 @@ def chosen(script: str, settings: Mapping[str, Any]) -> tuple[tuple[str, str], .
         return tuple((model_file, name) for name in ("build", "named_layers", "cam_layer"))
     if script in ("draw_figure", "draw_representation"):
         return ((f"vitcnn.results.figures.{settings['figure']}", "draw"),)
+    if script == "copy_dataset":
+        return ((f"vitcnn.data.{READERS[settings['layout']]}", "is_root"),)
     if script == "validate_images":
         return ((f"vitcnn.data.{READERS[settings['layout']]}", "decode"),)
     return ()

@@ -118,6 +118,7 @@ def describe_metrics(
         "train_images": trained.train_images,
         "val_images": trained.val_images,
         "test_images": counts["test"]["images"],
+        "test_images_in_train": counts["test"]["in_train"],
         "damaged_images": {split: counts[split]["damaged"] for split in ("train", "test")},
         "num_parameters": count_parameters(trained.model),
         "history": history,
