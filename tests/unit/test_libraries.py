@@ -142,7 +142,7 @@ def test_models_fit_the_images(builder, dataset):
     """A few kinds of model, described with all of their parameters."""
     spec = spec_of(dataset, builder=builder)
     check_model(spec)
-    text = describe_model(spec, "Title")
+    text = describe_model(spec)
     count = count_parameters(create_on_meta(spec))
     assert f"{count:,} trainable parameters" in text
     listed = [line.split()[-1].replace(",", "") for line in text.split("\n\n")[1].splitlines()[2:]]
@@ -153,7 +153,7 @@ def test_settings_are_checked_by_building():
     with pytest.raises(StudyError, match=r"models\.mine: timm:resnet18 cannot be built as .*cifar10.*heads"):
         check_model(spec_of(builder="timm:resnet18", heads=3))
     with pytest.raises(StudyError, match=r"torchvision:inception_v3 cannot be built .* 32 x 32 pixels"):
-        describe_model(spec_of(builder="torchvision:inception_v3"), "Title")
+        describe_model(spec_of(builder="torchvision:inception_v3"))
     with pytest.raises(
         StudyError, match=r"returns GoogLeNetOutputs for two images in training, .*aux_logits"
     ):
