@@ -23,7 +23,7 @@ from vitcnn.config import check_config
 from vitcnn.errors import StudyError
 from vitcnn.files import canonical_json
 from vitcnn.interrupts import Interrupted
-from vitcnn.training import checkpoints
+from vitcnn.training import checkpoints, loop
 from vitcnn.training.checkpoints import ATTEMPTS, DAMAGED, NAME, PREVIOUS, Checkpoints
 from vitcnn.training.run import train_run
 
@@ -103,6 +103,58 @@ def test_stopped_anywhere_it_ends_with_the_same_bytes(model, precision, places, 
         runtime = read(folder / "runtime.json")
         assert (runtime["attempts"], runtime["resumed_epochs"]) == (2, (place - 1) // 8)
         assert len(runtime["epoch_seconds"]) == len(runtime["evaluation_seconds"]) == 2
+
+
+RECIPE = {
+    "optimizer": "sgd",
+    "momentum": 0.9,
+    "no_decay": ["bias", "norm"],
+    "lr_scheduler": "cosine",
+    "warmup": 0.3,
+    "label_smoothing": 0.1,
+    "clip_grad_norm": 1,
+    "mixup": 0.8,
+    "cutmix": 1,
+    "updates": 7,
+    "evaluations": 2,
+    "hold_out": True,
+}
+
+
+@pytest.mark.parametrize(
+    ("policy", "places"),
+    [("none", range(1, 18)), ("TrivialAugmentWide", (2, 9))],  # every batch; in both passes
+)
+def test_a_scheduled_recipe_stopped_anywhere(policy, places, data, tmp_path, stop_at):
+    """A recipe with a schedule and mixing, evaluated in the middle of its second pass."""
+    spec = spec_of("cifar10/simple_cnn/adamw10/n300/seed1", **RECIPE)
+    del spec["recipe"]["epochs"]
+    spec["recipe"]["augmentation"] |= {"auto_augment": policy, "random_erasing": 0.5}
+    count = stop_at(0)
+    assert train(spec, data, tmp_path / "whole")
+    assert count() == 7 + 2 * (4 + 1)
+    for place in places:
+        folder = tmp_path / str(place)
+        stop_at(place)
+        assert not train(spec, data, folder)
+        stop_at(0)
+        assert train(spec, data, folder)
+        assert same(folder, tmp_path / "whole"), place
+
+
+def test_a_model_that_draws_from_torch_itself(data, tmp_path, stop_at, monkeypatch):
+    """As models of other libraries do: without torch's own state an interruption would show."""
+    monkeypatch.setattr(loop, "use_masks", lambda model, masks: None)  # nn.functional.dropout then
+    spec = spec_of("cifar10/vit/adamw10/n300/seed1")
+    stop_at(0)
+    assert train(spec, data, tmp_path / "whole")
+    for place in (2, 9):
+        stop_at(place)
+        assert not train(spec, data, tmp_path / str(place))
+        stop_at(0)
+        torch.manual_seed(place)
+        assert train(spec, data, tmp_path / str(place))
+        assert same(tmp_path / str(place), tmp_path / "whole"), place
 
 
 def test_stopped_again_and_again(data, tmp_path, stop_at):

@@ -1,6 +1,7 @@
 """Bad configuration: each mistake is named with its place, and the nearest right word."""
 
 import copy
+import re
 
 import pytest
 import yaml
@@ -61,18 +62,62 @@ CONFIG = yaml.safe_load((ROOT / "config.yaml").read_text())
             {"recipes": {"adam10": {"batch_size": {"cifar1": 8}}}},
             "recipes.adam10.batch_size.cifar1: is no dataset",
         ),
+        ({"datasets": {"cifar10": {"layout": "image_foldr"}}}, "did you mean image_folder?"),
+        (
+            {"datasets": {"cifar10": {"resize": "crop"}}},
+            "datasets.cifar10.resize: cifar10 has a size and a test",
+        ),
+        ({"datasets": {"cifar10": {"test_share": 1.5}}}, "datasets.cifar10.test_share: 1.5"),
         ({"datasets": {"cifar10": {"source": []}}}, "datasets.cifar10.source: is empty"),
         ({"datasets": {"cifar10": {"source": ["ftp://x/y"]}}}, "ftp:// is not supported"),
         ({"datasets": {"cifar10": {"source": ["kaggle:tiny"]}}}, "kaggle:OWNER/DATASET"),
         ({"datasets": {"cifar10": {"source": ["a.zip#md5=12"]}}}, "datasets.cifar10.source: a.zip#md5=12"),
         ({"datasets": {"a; touch pwned": CONFIG["datasets"]["cifar10"]}}, "'a; touch pwned' is no name"),
         ({"models": None}, "models: None is not of type object"),
+        (
+            {"recipes": {"adam10": {"epochs": 3, "updates": 9}}},
+            "name either epochs, or updates and evaluations",
+        ),
+        ({"recipes": {"adam10": {"evaluations": 9}}}, "adam10.evaluations: goes with updates"),
+        ({"recipes": {"adam10": {"momentum": 0.9}}}, "adam10.momentum: is sgd's; adam has its own"),
+        (
+            {"recipes": {"adam10": {"optimizer": "sgd", "nesterov": True}}},
+            "adam10.nesterov: needs a momentum",
+        ),
+        ({"recipes": {"adam10": {"min_lr": 1e-5}}}, "adam10.min_lr: is where a cosine ends"),
+        (
+            {"recipes": {"adam10": {"min_lr": 1, "lr_scheduler": "cosine"}}},
+            "recipes.adam10.min_lr: 1 is over lr 0.001",
+        ),
+        ({"recipes": {"adam10": {"lr_scheduler": "cosin"}}}, "did you mean cosine?"),
+        ({"recipes": {"adam10": {"no_decay": ["biases"]}}}, "did you mean bias?"),
+        ({"recipes": {"adam10": {"label_smoothing": 1}}}, "recipes.adam10.label_smoothing: 1"),
+        ({"recipes": {"adam10": {"warmup": 5}}}, "recipes.adam10.warmup: 5"),
+        (
+            {"experiments": {"comparison": {"recipe": {"vit": "adam10"}}}},
+            "recipe: names vit, not each of vit, cnn",
+        ),
+        (
+            {"experiments": {"comparison": {"recipe": {"vit": "adam10", "cnn": "adamw"}}}},
+            "experiments.comparison: adamw is not one of the recipes; did you mean adamw",
+        ),
     ],
 )
 def test_mistakes_are_named(change, expected):
     with pytest.raises(StudyError) as error:
         check_config(merge(CONFIG, change))
     assert expected in str(error.value)
+
+
+def test_updates_need_no_epochs():
+    config = copy.deepcopy(CONFIG)
+    recipe = config["recipes"]["adamw10"]
+    del recipe["epochs"]
+    recipe |= {"updates": 20, "evaluations": 5}
+    assert "epochs" not in check_config(config)["recipes"]["adamw10"]
+    recipe["evaluations"] = 21
+    with pytest.raises(StudyError, match=r"recipes\.adamw10\.evaluations: 21 of 20 updates"):
+        check_config(config)
 
 
 def test_value_missing_for_a_dataset_is_named():
@@ -178,4 +223,6 @@ def test_the_schema_and_config_yaml_name_the_same_keys():
     schema = yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text())
     assert set(schema["properties"]) == set(CONFIG)
     recipe = schema["properties"]["recipes"]["additionalProperties"]["properties"]
-    assert set(recipe) == set().union(*CONFIG["recipes"].values())
+    text = (ROOT / "config.yaml").read_text()
+    for key in {*recipe, *recipe["augmentation"]["properties"]}:
+        assert re.search(rf"\b{key}\b", text), key

@@ -34,6 +34,14 @@ def test_images_of_a_run(tmp_path):
     assert image_passes(held, RUN, tmp_path) == (800, 500)
 
 
+def test_images_of_a_run_by_updates(tmp_path):
+    recipe = {"updates": 100, "evaluations": 4, "batch_size": 128, "hold_out": False}
+    config = FULL | {"recipes": {"adam10": FULL["recipes"]["adamw10"] | recipe}}
+    del config["recipes"]["adam10"]["epochs"]
+    run = RUN._replace(dataset="cifar10", train_size=1000)
+    assert image_passes(config, run, tmp_path) == (12 * 1000 + 4 * 128, 40_000)
+
+
 def test_models_are_timed_once_and_seconds_follow_the_images(monkeypatch, tmp_path):
     timed = []
 

@@ -53,7 +53,8 @@ def test_each_call_computes_once_and_results_are_their_own():
 
 def memory(trainer):
     """Return where everything lies that a step reads or writes from one epoch to the next."""
-    tensors = [trainer.order, *trainer.parameters, *trainer.scale.values()]
+    tensors = [trainer.order, *trainer.parameters, *trainer.mixing, trainer.prepared]
+    tensors += [*trainer.scale.values(), trainer.optimizer.lr]
     tensors += trainer.model.state_dict().values()
     tensors += [tensor for group in trainer.optimizer.get_state().values() for tensor in group]
     for images in trainer.images.values():
@@ -61,12 +62,25 @@ def memory(trainer):
     return [tensor.data_ptr() for tensor in tensors if isinstance(tensor, torch.Tensor)]
 
 
+SCHEDULED = {
+    "optimizer": "sgd",
+    "momentum": 0.9,
+    "lr_scheduler": "cosine",
+    "warmup": 0.2,
+    "no_decay": ["bias"],
+}
+MIXED = {"mixup": 0.8, "cutmix": 1, "label_smoothing": 0.1, "clip_grad_norm": 1}
+AUGMENTED = {"random_erasing": 0.5, "auto_augment": "TrivialAugmentWide"}
+
+
+@pytest.mark.parametrize("more", [{}, SCHEDULED | MIXED], ids=["notebook", "scheduled"])
 @pytest.mark.parametrize("model", ["vit", "cnn"])
-def test_a_replayed_training_is_the_eager_one(model):
+def test_a_replayed_training_is_the_eager_one(model, more):
     """Three epochs with a last batch that is short: the same losses, hits, predictions and weights."""
     config = load_config(ROOT / "config.yaml") | {"precision": "fp32"}
     spec = copy.deepcopy(run_spec(config, Run("cifar10", model, "adam10", "all", 0)))
-    spec["recipe"]["batch_size"] = 16
+    spec["recipe"] |= {"batch_size": 16, "epochs": 3} | more
+    spec["recipe"]["augmentation"] |= AUGMENTED if more else {}
     spec["model"] |= {"vit": {"embed_dim": 16, "depth": 2}, "cnn": {"channels": [16, 16, 16]}}[model]
     random = np.random.default_rng(0)
     pixels, labels = random.integers(0, 256, (90, 3, 32, 32), np.uint8), random.integers(0, 10, 90)

@@ -9,7 +9,7 @@ import yaml
 from conftest import ROOT
 
 from vitcnn import plan
-from vitcnn.config import builders, check_config
+from vitcnn.config import check_config
 from vitcnn.models import count_parameters, create_model
 from vitcnn.models.describe import describe_model
 from vitcnn.models.dropout import Masks, use_masks
@@ -182,7 +182,8 @@ def test_description(model, dataset):
 
 
 def test_a_new_model_is_one_file_and_one_entry(tmp_path, monkeypatch):
-    from vitcnn import config, models
+    from vitcnn import models
+    from vitcnn.models import registry
 
     (tmp_path / "linear.py").write_text(
         "from torch import nn\n"
@@ -190,17 +191,18 @@ def test_a_new_model_is_one_file_and_one_entry(tmp_path, monkeypatch):
         "    side = 3 * image_size**2\n"
         "    return nn.Sequential(nn.Flatten(), nn.Linear(side, width), nn.Linear(width, num_classes))\n"
     )
-    monkeypatch.setattr(config, "BUILDERS", tmp_path)
+    monkeypatch.setattr(registry, "FOLDER", tmp_path)
     monkeypatch.setattr(models, "__path__", [*models.__path__, str(tmp_path)])
-    builders.cache_clear()
+    registry.builders.cache_clear()
     raw = yaml.safe_load((ROOT / "config.yaml").read_text())
     raw["representations"] = None
     raw["models"] = {"linear": {"title": "Linear", "builder": "linear"}}
     raw["experiments"] = {"mine": {"datasets": ["cifar10"], "models": ["linear"], "recipe": "adam10"}}
     try:
         checked = check_config(raw)
+        assert checked["models"]["linear"]["family"] == "other"
         spec = plan.run_spec(checked, plan.all_runs(checked)[0])
         assert spec["model"] == {"name": "linear", "builder": "linear", "width": 8}
         assert create_model(spec)(torch.zeros(2, 3, 32, 32)).shape == (2, 10)
     finally:
-        builders.cache_clear()
+        registry.builders.cache_clear()

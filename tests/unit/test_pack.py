@@ -41,12 +41,20 @@ def test_manifest_and_arrays(tiny, tmp_path):
     decoded = np.load(tmp_path / "decoded" / "train_images.npy")
     manifest = pack_it(tmp_path)
     assert manifest["counts"]["train"] == {"images": 12, "damaged": 0, "greyscale": 0}
-    assert manifest["counts"]["test"]["images"] == 6
+    assert manifest["counts"]["test"] == {"images": 6, "damaged": 0, "greyscale": 0, "in_train": 0}
     assert manifest["counts"]["hold_out"] == {"images": 1}
     for name, digest in manifest["sha256"].items():
         assert file_digest(tmp_path / "packed" / name) == digest
     packed = load_packed(tmp_path / "packed")
     assert (packed.train.images == decoded).all()
+
+
+def test_test_images_that_were_trained_on_are_counted(tiny, tmp_path, caplog):
+    first = tiny / "train" / WNIDS[0] / "images" / f"{WNIDS[0]}_0.JPEG"
+    shutil.copy(first, tiny / "val" / "images" / "val_3.JPEG")
+    prepare(tiny, tmp_path)
+    assert pack_it(tmp_path)["counts"]["test"]["in_train"] == 1
+    assert "imagenet200: 1 test images are training images too" in caplog.text
 
 
 def test_the_same_images_give_the_same_bytes(tiny, tmp_path):

@@ -38,6 +38,16 @@ def test_experiments_share_runs():
     assert len(plan.all_runs(config)) == 91
 
 
+def test_a_recipe_for_each_model():
+    change = {"experiments": {"comparison": {"recipe": {"vit": "adam10", "cnn": "adamw10"}}}}
+    config = check_config(merge(CONFIG, change))
+    runs = plan.experiment_runs(config, "comparison")
+    assert {(run.model, run.recipe) for run in runs} == {("vit", "adam10"), ("cnn", "adamw10")}
+    study = json.loads(json.dumps(plan.part_of_study(config, "comparison")))
+    assert plan.all_runs(study) == runs
+    assert set(study["recipes"]) == {"adam10", "adamw10"}
+
+
 def test_notebook_settings_reach_the_spec():
     spec = spec_of(name="imagenet200/vit/adam10/nall/seed3")
     assert spec["model"]["patch_size"] == 8

@@ -71,7 +71,8 @@ def test_a_constant_is_followed_through_the_modules_that_use_it(package):
         ("vitcnn/models/resnet.py", "F.relu(", "F.gelu("),  # another model
         ("vitcnn/data/tiny_imagenet.py", "_CHUNK = 500", "_CHUNK = 1"),  # training reads packed arrays
         ("vitcnn/results/figures/style.py", '"font.size": 11', '"font.size": 9'),
-        ("vitcnn/config.py", "did you mean", "perhaps"),  # beside what training takes from this module
+        ("vitcnn/config.py", "is no YAML", "cannot be read"),  # beside what training takes from this module
+        ("vitcnn/models/registry.py", "from scratch", "from nothing"),
         ("vitcnn/plan.py", "lower it in", "change it in"),
         ("vitcnn/training/devices.py", 'Path("/dev")', 'Path("/tmp")'),
         ("scripts/train.py", 'help="default: config.yaml"', 'help="which"'),
@@ -220,10 +221,47 @@ def test_all_dynamic_imports_are_known_to_the_record():
     assert sorted(found) == [
         "scripts/draw_figure.py",
         "scripts/draw_representation.py",
+        "vitcnn/data/trees.py",
         "vitcnn/data/validate.py",
         "vitcnn/models/__init__.py",
         "vitcnn/representations/layers.py",
+        "vitcnn/training/loop.py",
     ]
+
+
+def test_a_package_that_the_lock_does_not_name(package):
+    model = package / "vitcnn" / "models" / "vit.py"
+    model.write_text(f"import einops\n{model.read_text()}".replace("copy.deepcopy", "einops.rearrange"))
+    forget()
+    with pytest.raises(
+        StudyError, match=r"vitcnn\.models\.vit: imports einops, which envs/lock\.txt does not"
+    ):
+        made_of("train", TRAIN)
+    for script in SCRIPTS:
+        environment.refuse_unlocked(code_packages(script), script)
+
+
+def code_packages(script):
+    forget()
+    return code.code_of(script, ()).packages
+
+
+@pytest.mark.parametrize("library", ["timm", "torchvision"])
+def test_only_runs_with_a_librarys_model_depend_on_it(library):
+    made = made_of("train", {"spec": {"model": {"builder": f"{library}:resnet18"}}})
+    assert library in made["environment"]
+    assert f"models/from_{library}.py: build" in made["code"]
+    assert library not in made_of("train", TRAIN)["environment"]
+
+
+def test_only_runs_with_a_policy_depend_on_torchvision():
+    spec = {"model": {"builder": "vit"}, "recipe": {"augmentation": {"auto_augment": "none"}}}
+    plain = made_of("train", {"spec": spec})
+    assert "torchvision" not in plain["environment"]
+    spec["recipe"]["augmentation"]["auto_augment"] = "RandAugment"
+    made = made_of("train", {"spec": spec})
+    assert "torchvision" in made["environment"]
+    assert "data/policies.py: apply_policy" in made["code"].keys() - plain["code"].keys()
 
 
 def test_every_package_imported_is_in_the_lock():

@@ -14,7 +14,7 @@ import yaml
 from conftest import ROOT, read
 
 from vitcnn import plan
-from vitcnn.config import builder_family, check_config
+from vitcnn.config import check_config
 from vitcnn.errors import StudyError
 from vitcnn.files import digest, read_json, write_json
 from vitcnn.results import findings, tables
@@ -120,7 +120,7 @@ def write_record(folder, environment):
 
 
 def collect(study, root, generated=(), **options):
-    families = {name: builder_family(model["builder"]) for name, model in study["models"].items()}
+    families = {name: model["family"] for name, model in study["models"].items()}
     environments = dict.fromkeys(families, ENVIRONMENT)
     settings = {"study": study, "families": families, "generated": generated, "environments": environments}
     return collect_runs(settings, root, **options)

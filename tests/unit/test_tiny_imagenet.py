@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vitcnn.data import tiny_imagenet
+from vitcnn.data.images import decode_chunk
 from vitcnn.data.tiny_imagenet import decode, sort_validation
 from vitcnn.data.trees import list_files
 from vitcnn.errors import StudyError
@@ -199,7 +200,7 @@ def test_the_number_of_processes_changes_nothing(tiny, tmp_path, monkeypatch):
 def test_what_cannot_be_read_is_no_damaged_image(tmp_path):
     """A disk that went away must not leave images out: that is for files which were read."""
     with pytest.raises(FileNotFoundError, match=r"gone\.JPEG"):
-        tiny_imagenet._decode_chunk([str(tmp_path / "gone.JPEG")], 0, tmp_path / "images.npy", 0)
+        decode_chunk([tmp_path / "gone.JPEG"], tiny_imagenet.decode_image, 64, tmp_path / "images.npy", 0)
 
 
 @pytest.mark.parametrize(

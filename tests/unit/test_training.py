@@ -17,7 +17,6 @@ from vitcnn.errors import StudyError
 from vitcnn.files import digest, write_json
 from vitcnn.models import create_model
 from vitcnn.training import devices, loop
-from vitcnn.training.optimizers import create_optimizer
 from vitcnn.training.run import train_run
 
 CONFIG = check_config(merge(yaml.safe_load((ROOT / "config.yaml").read_text()), SMALL))
@@ -67,6 +66,10 @@ def test_what_a_run_leaves(data, tmp_path):
     with np.load(tmp_path / "predictions.npz") as predictions:
         hits = predictions["logits"].argmax(1) == predictions["labels"]
         assert 100 * hits.mean() == pytest.approx(tested[-1])
+        correct = np.unpackbits(predictions["correct"], axis=1, count=400)
+        assert (100 * correct.mean(1)).tolist() == pytest.approx(tested)
+        assert (correct[-1] == hits).all()
+        assert sorted(predictions) == ["correct", "labels", "logits"]
     model = create_model(spec_of())
     model.load_state_dict(load_file(tmp_path / "model.safetensors"))
     images = torch.from_numpy(load_packed(data).test.images[:50])
@@ -86,6 +89,10 @@ def test_the_hold_out_is_not_trained_on_and_selects_the_epoch(data, tmp_path):
     best = max(metrics["history"], key=lambda epoch: epoch["val_accuracy"])
     assert metrics["accuracy"]["selected"] == best["test_accuracy"]
     assert (metrics["train_images"], metrics["val_images"]) == (900, 100)
+    with np.load(tmp_path / "predictions.npz") as predictions:
+        assert (predictions["val_labels"] == packed.train.labels[validation]).all()
+        hits = predictions["val_logits"].argmax(1) == predictions["val_labels"]
+        assert 100 * hits.mean() == pytest.approx(metrics["history"][-1]["val_accuracy"])
     training, validation = loop.split_rows(spec_of("cifar10/vit/adam10/nall/seed0"), packed)
     assert (len(training), len(validation)) == (1000, 0)
 
@@ -95,8 +102,8 @@ def test_the_loss_is_the_mean_over_batches_as_in_the_notebooks(data, monkeypatch
     seen = []
     cross_entropy = loop.F.cross_entropy
 
-    def note(logits, labels):
-        loss = cross_entropy(logits, labels)
+    def note(logits, labels, **options):
+        loss = cross_entropy(logits, labels, **options)
         seen.append((len(labels), loss.item()))
         return loss
 
@@ -119,24 +126,6 @@ def test_every_image_is_seen_once_an_epoch(data, monkeypatch):
     assert trained.tolist() != list(range(300))
 
 
-@pytest.mark.parametrize(("name", "plain"), [("adam", torch.optim.Adam), ("adamw", torch.optim.AdamW)])
-def test_the_optimizer_is_torchs(name, plain):
-    torch.manual_seed(0)
-    first = torch.nn.Sequential(torch.nn.Linear(20, 30), torch.nn.ReLU(), torch.nn.Linear(30, 5))
-    second = copy.deepcopy(first)
-    recipe = {"optimizer": name, "lr": 0.01, "weight_decay": 0.05}
-    ours = create_optimizer(first.parameters(), recipe)
-    theirs = plain(second.parameters(), lr=0.01, weight_decay=0.05, foreach=False)
-    for _ in range(50):
-        x, y = torch.randn(16, 20), torch.randint(0, 5, (16,))
-        for module, optimizer in ((first, ours), (second, theirs)):
-            optimizer.zero_grad()
-            torch.nn.functional.cross_entropy(module(x), y).backward()
-            optimizer.step()
-    for mine, other in zip(first.parameters(), second.parameters(), strict=True):
-        assert torch.allclose(mine, other, rtol=1e-4, atol=1e-6)
-
-
 def test_training_learns(data, tmp_path):
     spec = spec_of("cifar10/simple_cnn/adamw10/nall/seed0", epochs=4, lr=0.003, batch_size=32)
     spec["model"] |= {"channels": [16, 32], "hidden": 64}
@@ -146,6 +135,35 @@ def test_training_learns(data, tmp_path):
 def test_bfloat16_trains_and_is_recorded(data, tmp_path):
     spec = spec_of() | {"precision": "bf16"}
     assert run(spec, data, tmp_path)["precision"] == "bf16"
+
+
+def test_logits_are_computed_in_fp32_whatever_the_rest(data):
+    """Of 400 images none has two equal highest logits, as happens with 8 bits of them."""
+    for name in ("vit", "cnn", "simple_vit", "simple_cnn"):
+        spec = spec_of(f"cifar10/{name}/adam10/n200/seed0", epochs=1) | {"precision": "bf16"}
+        logits = loop.train(spec, load_packed(data), torch.device("cpu"), "bf16").logits
+        assert (logits != logits.bfloat16()).float().mean() > 0.9, name
+        highest = logits.topk(2).values
+        assert (highest[:, 0] > highest[:, 1]).all(), name
+
+
+def test_updates_in_place_of_epochs(data, tmp_path):
+    """Ten updates of 128 with 300 images, so passes of three: evaluated in the middle of them too."""
+    spec = spec_of("cifar10/simple_cnn/adam10/n300/seed0", batch_size=128, updates=10, evaluations=4)
+    del spec["recipe"]["epochs"]
+    metrics = run(spec, data, tmp_path / "four")
+    assert [epoch["epoch"] for epoch in metrics["history"]] == [1, 2, 3, 4]
+    runtime = read(tmp_path / "four" / "runtime.json")
+    assert runtime["images_per_second"] == pytest.approx((3 * 300 + 128) / runtime["train_seconds"])
+    spec["recipe"]["evaluations"] = 1
+    assert run(spec, data, tmp_path / "one")["accuracy"]["final"] == metrics["accuracy"]["final"]
+    same = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("four", "one")]
+    assert same[0] == same[1]  # when a model is evaluated changes nothing of its training
+    spec["recipe"] |= {"updates": 6, "evaluations": 2}
+    by_updates = run(spec, data, tmp_path / "updates")
+    del spec["recipe"]["updates"], spec["recipe"]["evaluations"]
+    by_epochs = run(spec | {"recipe": spec["recipe"] | {"epochs": 2}}, data, tmp_path / "epochs")
+    assert by_updates["history"] == by_epochs["history"]
 
 
 def test_a_diverging_loss_stops_the_run(data, tmp_path):

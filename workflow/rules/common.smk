@@ -14,8 +14,8 @@ sys.path.insert(0, str(WORKFLOW))
 
 import vitcnn_hooks
 from vitcnn import plan
-from vitcnn.config import builder_family, check_config
-from vitcnn.data.sources import is_generated
+from vitcnn.config import check_config
+from vitcnn.data.sources import is_generated, reading_settings
 from vitcnn.errors import StudyError
 from vitcnn.files import canonical_json, digest, file_digest, write_json
 from vitcnn.locks import hold, holder
@@ -122,14 +122,11 @@ def collecting(wildcards):
         model: made_of("train", {"spec": plan.run_spec(STUDY, run)})
         for model, run in sorted(first.items())
     }
+    study = plan.part_of_study(STUDY, wildcards.experiment)
     found = {
-        "study": plan.part_of_study(STUDY, wildcards.experiment),
-        "generated": [
-            name
-            for name in STUDY["experiments"][wildcards.experiment]["datasets"]
-            if is_generated(DATASETS[name]["source"])
-        ],
-        "families": {name: builder_family(model["builder"]) for name, model in MODELS.items()},
+        "study": study,
+        "generated": [n for n in study["datasets"] if is_generated(DATASETS[n]["source"])],
+        "families": {name: model["family"] for name, model in study["models"].items()},
         "environments": {model: made["environment"] for model, made in trained.items()},
     }
     if not wildcards.part:
@@ -165,7 +162,7 @@ def said_of_probed():
                 if sum(model == run.model for model, _ in recipes) > 1
                 else ""
             ),
-            "family": builder_family(MODELS[run.model]["builder"]),
+            "family": MODELS[run.model]["family"],
             "experiment": next(name for name, asked in experiments.items() if run in asked),
             "seed": run.seed,
         }

@@ -101,7 +101,13 @@ rule validate_images:
         training_slots=ALL_TRAINING_SLOTS,
     params:
         command=command("validate_images"),
-        settings=settings(lambda w: {"dataset": w.dataset, "layout": DATASETS[w.dataset]["layout"]}),
+        settings=settings(
+            lambda w: {
+                "dataset": w.dataset,
+                "layout": DATASETS[w.dataset]["layout"],
+                **reading_settings(DATASETS[w.dataset]),
+            }
+        ),
         decoded=subpath(output.train_images, parent=True),
     shell:
         "{params.command} --log {log:q} --provenance {output.provenance:q} --settings {params.settings:q}"

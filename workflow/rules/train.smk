@@ -13,9 +13,12 @@ rule describe_model:
         provenance=update("results/models/{dataset}/{model}.provenance.json"),
     log:
         "logs/models/{dataset}/{model}.log",
+    priority: 10  # a model that cannot be built is an error before any training
     localrule: True
     conda:
         "../../envs/train.yaml"
+    resources:
+        training_slots=ALL_TRAINING_SLOTS,
     params:
         command=command("describe_model"),
         settings=settings(

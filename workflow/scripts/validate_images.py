@@ -21,8 +21,9 @@ parser.add_argument("--workers", type=int, default=1, help="processes that decod
 
 
 def main(args):
-    dataset, layout = args.settings["dataset"], args.settings["layout"]
-    report = validate_images(dataset, layout, args.tree.parent, args.decoded, args.workers)
+    report = validate_images(
+        tree=args.tree.parent, target=args.decoded, workers=args.workers, **args.settings
+    )
     write_json(args.report, report)
     return Made(read=[args.tree, args.record], wrote=[args.report])
 

@@ -7,7 +7,6 @@ signature of its builder. No torch here: a Snakefile is parsed again inside ever
 import ast
 import contextlib
 import copy
-import difflib
 from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
@@ -17,11 +16,11 @@ import yaml
 from jsonschema import Draft202012Validator, validators
 from jsonschema.exceptions import ValidationError
 
-from vitcnn.data.sources import Source, shown
-from vitcnn.errors import StudyError
+from vitcnn.data.sources import ANY_SIZE, READERS, Source, shown
+from vitcnn.errors import StudyError, suggest
+from vitcnn.models.registry import builder_family, parse_builder, refused, resolve_builder
 
 SCHEMAS = Path(__file__).parents[1] / "schemas"
-BUILDERS = Path(__file__).parent / "models"
 
 # What a builder's annotations mean for a value in config.yaml.
 _ANNOTATIONS = {
@@ -110,14 +109,16 @@ def _read_schema(name: str) -> dict[str, Any]:
 
 
 def _spell_out(schema: dict[str, Any], config: dict[str, Any]) -> None:
-    """Add to the schema what it cannot say itself: the builders' signatures, values by dataset."""
+    """Add to the schema what it cannot say itself: the builders' signatures, layouts, values by dataset."""
+    dataset = schema["properties"]["datasets"]["additionalProperties"]
+    dataset["properties"]["layout"]["enum"] = list(READERS)
     entry = schema["properties"]["models"]["additionalProperties"]
     models = config.get("models")
     if isinstance(models, dict):
         schema["properties"]["models"]["properties"] = {
             name: _builder_schema(entry, model["builder"])
             for name, model in models.items()
-            if isinstance(model, dict) and model.get("builder") in builders()
+            if isinstance(model, dict) and _is_builder(model.get("builder"))
         }
     _allow_values_by_dataset(schema["properties"])
 
@@ -142,28 +143,16 @@ def _allow_values_by_dataset(node: Any) -> None:
 
 
 @cache
-def builders() -> tuple[str, ...]:
-    """Return the names that `models.NAME.builder` can take: the files of `models` that define build()."""
-    files = BUILDERS.glob("[!_]*.py")
-    return tuple(sorted(f.stem for f in files if "\ndef build(" in f.read_text(encoding="utf-8")))
-
-
-@cache
 def _signature(builder: str) -> tuple[dict[str, Any], tuple[str, ...]]:
     """Return the schema of each hyper-parameter of a builder, and the names of the required ones.
 
     The file is parsed, not imported: importing it would import torch.
     """
-    path = BUILDERS / f"{builder}.py"
-    functions = [
-        n for n in ast.parse(path.read_text(encoding="utf-8")).body if isinstance(n, ast.FunctionDef)
-    ]
-    build = next((f for f in functions if f.name == "build"), None)
-    if build is None:
-        raise StudyError(f"{path}: has no function build(), which every model file needs")
+    functions = [n for n in parse_builder(builder).body if isinstance(n, ast.FunctionDef)]
+    build = next(f for f in functions if f.name == "build")
     properties, required = {}, []
     for argument, default in zip(build.args.kwonlyargs, build.args.kw_defaults, strict=True):
-        if argument.arg in ("image_size", "num_classes"):  # of the dataset, not of the model
+        if argument.arg in ("image_size", "num_classes", "architecture"):  # not of the hyper-parameters
             continue
         annotation = ast.unparse(argument.annotation) if argument.annotation else "no annotation"
         if annotation.startswith("Literal["):
@@ -172,7 +161,7 @@ def _signature(builder: str) -> tuple[dict[str, Any], tuple[str, ...]]:
             allowed = copy.deepcopy(_ANNOTATIONS[annotation])
         else:
             raise StudyError(
-                f"{path}: build({argument.arg}): {annotation} cannot be checked; "
+                f"workflow/vitcnn/models/{builder}.py: build({argument.arg}): {annotation} cannot be checked; "
                 f"use Literal[...] or one of {', '.join(_ANNOTATIONS)}"
             )
         if default is None:
@@ -183,23 +172,23 @@ def _signature(builder: str) -> tuple[dict[str, Any], tuple[str, ...]]:
     return properties, tuple(required)
 
 
-@cache
-def builder_family(builder: str) -> str:
-    """Return the constant FAMILY of a model file, or "other" where it has none."""
-    for node in ast.parse((BUILDERS / f"{builder}.py").read_text(encoding="utf-8")).body:
-        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "FAMILY":
-            return str(ast.literal_eval(node.value))
-    return "other"
-
-
 def _builder_schema(entry: dict[str, Any], builder: str) -> dict[str, Any]:
+    """Return the schema of a model: what a builder of our own takes is known, a library's says it when built."""
     properties, required = copy.deepcopy(_signature(builder))
+    plain = {"type": ["boolean", "number", "string", "array", "null"], "per_dataset": True}
+    family = entry["properties"]["family"] | {"default": builder_family(builder)}
     return {
         "type": "object",
-        "additionalProperties": False,
+        "additionalProperties": plain if ":" in builder else False,
         "required": [*entry["required"], *required],
-        "properties": entry["properties"] | properties,
+        "properties": entry["properties"] | {"family": family} | properties,
     }
+
+
+def _is_builder(name: Any) -> bool:
+    with contextlib.suppress(StudyError):
+        return bool(resolve_builder(str(name)))
+    return False
 
 
 def _with_defaults(validator_class: type) -> type:
@@ -272,7 +261,7 @@ def _explain(error: ValidationError) -> Iterator[str]:
     if error.validator == "additionalProperties" and rule is False:
         known = list(error.schema.get("properties", {}))
         for key in sorted(set(map(str, value)) - set(known)):
-            yield f"{'.'.join(filter(None, [place, key]))}: unknown key{_suggest(key, known)}"
+            yield f"{'.'.join(filter(None, [place, key]))}: unknown key{suggest(key, known)}"
     elif error.validator == "required":
         for key in sorted(set(rule) - set(value)):
             yield f"{'.'.join(filter(None, [place, key]))}: is missing"
@@ -280,7 +269,7 @@ def _explain(error: ValidationError) -> Iterator[str]:
         expected = " or ".join(rule) if isinstance(rule, list) else rule
         yield f"{place}: {value!r} is not of type {expected}"
     elif error.validator == "enum":
-        yield f"{place}: {value!r} is not one of {', '.join(map(str, rule))}{_suggest(value, rule)}"
+        yield f"{place}: {value!r} is not one of {', '.join(map(str, rule))}{suggest(value, rule)}"
     elif error.validator in ("minItems", "minProperties"):
         yield f"{place}: is empty; name at least one"
     elif error.validator == "uniqueItems":
@@ -292,11 +281,6 @@ def _explain(error: ValidationError) -> Iterator[str]:
         yield f"{place}: {error.message}"
 
 
-def _suggest(word: Any, known: Any) -> str:
-    close = difflib.get_close_matches(str(word), [str(k) for k in known], n=1)
-    return f"; did you mean {close[0]}?" if close else ""
-
-
 def _contradictions(config: dict[str, Any]) -> Iterator[str]:
     """Yield what no schema can see: names that lead nowhere, values that do not go together."""
     datasets = config["datasets"]
@@ -306,36 +290,48 @@ def _contradictions(config: dict[str, Any]) -> Iterator[str]:
                 Source.parse(place)
             except ValueError as error:
                 yield f"datasets.{name}.source: {shown(place)}: {error}"
+        for key in ("resize", "test_share"):
+            if key in dataset and dataset["layout"] not in ANY_SIZE:
+                yield f"datasets.{name}.{key}: {dataset['layout']} has a size and a test split of its own"
     for name, model in config["models"].items():
-        if model["builder"] not in builders():
-            yield (
-                f"models.{name}.builder: there is no {model['builder']}{_suggest(model['builder'], builders())}"
-                f" Builders are the files of workflow/vitcnn/models: {', '.join(builders())}."
-            )
+        try:
+            resolve_builder(model["builder"])
+        except StudyError as error:
+            yield f"models.{name}.builder: {error}"
+        for key in model:
+            if reason := refused(model["builder"], key):
+                yield f"models.{name}.{key}: cannot be set: {reason}"
     for section in ("models", "recipes"):
         yield from _unknown_datasets(section, config[section], datasets)
+    for name, recipe in config["recipes"].items():
+        yield from (f"recipes.{name}.{line}" for line in _recipe_contradictions(recipe))
     for name, experiment in config["experiments"].items():
         if experiment is None:
             continue
         place = f"experiments.{name}"
         asked = {section: experiment[section] for section in ("datasets", "models")}
-        asked["recipes"] = [experiment["recipe"]]
+        recipe = experiment["recipe"]
+        if isinstance(recipe, Mapping) and recipe.keys() != set(experiment["models"]):
+            yield f"{place}.recipe: names {', '.join(recipe)}, not each of {', '.join(experiment['models'])}"
+            continue
+        asked["recipes"] = [recipe] if isinstance(recipe, str) else recipe.values()
         unknown = [(s, key) for s, keys in asked.items() for key in keys if key not in config[s]]
         for section, key in unknown:
-            yield f"{place}: {key} is not one of the {section}{_suggest(key, config[section])}"
+            yield f"{place}: {key} is not one of the {section}{suggest(key, config[section])}"
         if unknown:
             continue
         for dataset in experiment["datasets"]:
             for model in experiment["models"]:
-                for line in misfits(config, dataset, model, experiment["recipe"]):
+                used = recipe if isinstance(recipe, str) else recipe[model]
+                for line in misfits(config, dataset, model, used):
                     yield f"{place}: {line}"
     if config["representations"] is not None:
         asked = {key: config["representations"][key] for key in ("dataset", "experiments")}
         for name in asked["experiments"]:
             if name not in config["experiments"]:
-                yield f"representations.experiments: {name} is no experiment{_suggest(name, config['experiments'])}"
+                yield f"representations.experiments: {name} is no experiment{suggest(name, config['experiments'])}"
         if asked["dataset"] not in datasets:
-            yield f"representations.dataset: {asked['dataset']} is no dataset{_suggest(asked['dataset'], datasets)}"
+            yield f"representations.dataset: {asked['dataset']} is no dataset{suggest(asked['dataset'], datasets)}"
 
 
 def _unknown_datasets(place: str, node: Any, datasets: Mapping[str, Any]) -> Iterator[str]:
@@ -344,8 +340,22 @@ def _unknown_datasets(place: str, node: Any, datasets: Mapping[str, Any]) -> Ite
         by_dataset = any(key == "default" or key in datasets for key in node)
         for key, inner in node.items():
             if by_dataset and key != "default" and key not in datasets:
-                yield f"{place}.{key}: is no dataset{_suggest(key, datasets)}"
+                yield f"{place}.{key}: is no dataset{suggest(key, datasets)}"
             yield from _unknown_datasets(f"{place}.{key}", inner, datasets)
+
+
+def _recipe_contradictions(recipe: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what does not go together in a recipe, by its key; a setting that nothing reads is a mistake."""
+    if ("epochs" in recipe) == ("updates" in recipe):
+        yield "epochs: name either epochs, or updates and evaluations"
+    if ("updates" in recipe) != ("evaluations" in recipe):
+        yield "evaluations: goes with updates, and updates with it"
+    if recipe["momentum"] and recipe["optimizer"] != "sgd":
+        yield f"momentum: is sgd's; {recipe['optimizer']} has its own"
+    if recipe["nesterov"] and not recipe["momentum"]:
+        yield "nesterov: needs a momentum"
+    if recipe["min_lr"] and recipe["lr_scheduler"] == "constant":
+        yield "min_lr: is where a cosine ends; set lr_scheduler: cosine"
 
 
 def misfits(config: Mapping[str, Any], dataset: str, model: str, recipe: str) -> list[str]:
@@ -361,6 +371,14 @@ def misfits(config: Mapping[str, Any], dataset: str, model: str, recipe: str) ->
     # A mapping that is left is one by dataset, without an entry for this one.
     wrong = [f"{k} has no value for {dataset}, and no default" for k, v in values if isinstance(v, Mapping)]
     if wrong:
+        return wrong
+    if training["min_lr"] > training["lr"]:
+        wrong.append(f"recipes.{recipe}.min_lr: {training['min_lr']} is over lr {training['lr']}")
+    if "updates" in training and training.get("evaluations", 0) > training["updates"]:
+        wrong.append(
+            f"recipes.{recipe}.evaluations: {training['evaluations']} of {training['updates']} updates"
+        )
+    if ":" in settings["builder"]:  # what a library's models take is known to them alone
         return wrong
     size, patch = config["datasets"][dataset]["image_size"], settings.get("patch_size")
     if patch and size % patch:

@@ -53,7 +53,7 @@ def experiment_runs(config: Mapping[str, Any], experiment: str) -> list[Run]:
     if asked is None:
         return []
     return [
-        Run(dataset, model, asked["recipe"], size, seed)
+        Run(dataset, model, recipe_of(asked, model), size, seed)
         for dataset in asked["datasets"]
         for model in asked["models"]
         for size in asked["train_sizes"]
@@ -86,6 +86,12 @@ def probed_figures(config: Mapping[str, Any]) -> list[str]:
     return ["similarity", "robustness", "reach", "attention", *config["representations"]["also"]]
 
 
+def recipe_of(experiment: Mapping[str, Any], model: str) -> str:
+    """Return the name of the recipe that an experiment trains a model by."""
+    recipe = experiment["recipe"]
+    return recipe if isinstance(recipe, str) else recipe[model]
+
+
 def active_experiments(config: Mapping[str, Any]) -> list[str]:
     """Return the names of the experiments that are switched on, in one order whatever the file's."""
     return sorted(name for name, experiment in config["experiments"].items() if experiment is not None)
@@ -98,7 +104,7 @@ def all_runs(config: Mapping[str, Any]) -> list[Run]:
 
 
 def run_spec(config: Mapping[str, Any], run: Run) -> dict[str, Any]:
-    """Return all that decides what a run trains, resolved for its dataset; titles are left out.
+    """Return all that decides what a run trains, resolved for its dataset; titles and families are left out.
 
     Raises StudyError when the configuration has no such dataset, model or recipe, or they do not fit.
     """
@@ -128,7 +134,7 @@ def model_spec(config: Mapping[str, Any], dataset: str, model: str) -> dict[str,
             "image_size": data["image_size"],
             "num_classes": data["num_classes"],
         },
-        "model": {"name": model} | {k: v for k, v in settings.items() if k != "title"},
+        "model": {"name": model} | {k: v for k, v in settings.items() if k not in ("title", "family")},
     }
 
 
@@ -141,12 +147,12 @@ def part_of_study(config: Mapping[str, Any], experiment: str) -> dict[str, Any]:
     """
     asked = config["experiments"][experiment]
     datasets = {name: config["datasets"][name] for name in asked["datasets"]}
-    recipe = config["recipes"][asked["recipe"]]
+    recipes = {name: config["recipes"][name] for name in (recipe_of(asked, m) for m in asked["models"])}
     return {
         "precision": config["precision"],
         "datasets": {n: {k: v for k, v in d.items() if k != "source"} for n, d in datasets.items()},
         "models": {name: config["models"][name] for name in asked["models"]},
-        "recipes": {asked["recipe"]: {k: v for k, v in recipe.items() if k != "title"}},
+        "recipes": {n: {k: v for k, v in r.items() if k != "title"} for n, r in recipes.items()},
         "experiments": {experiment: {"seeds": config.get("seeds"), **asked}},
     }
 

@@ -23,6 +23,7 @@ from tabulate import tabulate
 from vitcnn import plan
 from vitcnn.durations import duration
 from vitcnn.plan import Run
+from vitcnn.training.schedule import evaluations
 
 LOGS = Path("logs/runs")
 TRAINING = Path("logs/training.json")  # the runs that the invocation under way trains, by name
@@ -151,10 +152,10 @@ def _read_run(run: Run, spec: Mapping[str, Any], now: datetime, since: float) ->
     log = next((path for path in log_paths(run) if path.exists()), None)
     # The history has all attempts, so also the epochs before the last interruption.
     progress = read_log(_text(log_paths(run)[1], _TAIL) or _text(log_paths(run)[0], _TAIL) or "")
-    progress = progress._replace(epochs=progress.epochs or spec["recipe"]["epochs"])
+    progress = progress._replace(epochs=progress.epochs or evaluations(spec["recipe"]))
     if is_running:
         if progress.at and progress.at.timestamp() < lock.stat().st_mtime - 1:
-            progress = Log(epochs=spec["recipe"]["epochs"])  # all that is in the log is of former attempts
+            progress = Log(epochs=evaluations(spec["recipe"]))  # all that is in the log is of former attempts
         return RunStatus(run, "running", progress, _where(holder, progress), _silence(progress, now), log)
     if holder is not None:
         note = f"killed, after: {progress.last}" if progress.last else "killed before its first word"
@@ -320,7 +321,7 @@ def _seconds(found: Mapping[Run, RunStatus], specs: Specs, now: datetime) -> dic
         if not each and (known := paces.get(run[:3])) and work(run):
             each = statistics.median(known) * work(run)
         if each:
-            epochs = progress.epochs or specs[run]["recipe"]["epochs"]
+            epochs = progress.epochs or evaluations(specs[run]["recipe"])
             spent = 0.0
             if status.state == "running" and progress.at:
                 spent = min(each, max(0.0, (now - progress.at).total_seconds()))

@@ -39,6 +39,17 @@ _LAYOUTS = {
 }
 
 
+ROOT = {
+    "cifar10": "batches.meta, data_batch_1, test_batch",
+    "cifar100": "meta, train, test",
+}
+
+
+def is_root(folder: Path, layout: str) -> bool:
+    """Return whether a folder holds the files that a dataset of this layout has, and no other has."""
+    return all((folder / name).is_file() for name in ROOT[layout].split(", "))
+
+
 def decode(tree: Path, target: Path, layout: str, workers: int = 1) -> Decoded:
     """Write the pixels `(N, 3, 32, 32) uint8` and labels of both splits into `target`.
 

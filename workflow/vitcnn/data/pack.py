@@ -52,7 +52,7 @@ def pack_dataset(
     _require_space(decoded, target, [split for split in SPLITS if unusable[split]])
 
     target.mkdir(parents=True, exist_ok=True)
-    counts, digests = {}, {}
+    counts, digests, keys = {}, {}, {}
 
     def save(name: str, array: np.ndarray) -> None:
         save_array(target / name, array)
@@ -82,10 +82,14 @@ def pack_dataset(
             "greyscale": found["splits"][split]["greyscale"],
         }
         save(f"{split}_labels.npy", labels)
+        keys[split] = image_keys(images)
         if split == "train":
-            held_out = choose_hold_out(images, labels)
+            held_out = choose_hold_out(keys[split], labels)
             save("hold_out.npy", held_out)
             counts["hold_out"] = {"images": int(held_out.sum())}
+    counts["test"]["in_train"] = int(np.isin(keys["test"], keys["train"]).sum())
+    if counts["test"]["in_train"]:
+        log.warning("%s: %d test images are training images too", dataset, counts["test"]["in_train"])
     unchanged = [f"{split}_images.npy" for split in SPLITS if not unusable[split]]
     for name in unchanged:
         with writing(target / name), replacing(target / name) as temporary:
@@ -106,19 +110,23 @@ def pack_dataset(
     return digests
 
 
-def choose_hold_out(images: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Return which of the training images `(N,) bool` are kept for validation: a tenth of each class.
-
-    Within a class they are those whose bytes hash lowest (SHA-256), so that everybody who has the
-    same images holds out the same, in whatever order they come.
-    """
+def image_keys(images: np.ndarray) -> np.ndarray:
+    """Return a key for each image `(N,) uint64`, of the SHA-256 of its pixels: equal images have equal keys."""
 
     def key(image: np.ndarray) -> int:
         return int.from_bytes(sha256(image).digest()[:8], "big")
 
     with ThreadPoolExecutor() as pool:  # hashing needs no lock of Python's
         parts = pool.map(lambda part: [key(image) for image in part], np.array_split(images, 64))
-    keys = np.array(list(chain.from_iterable(parts)), np.uint64)
+    return np.array(list(chain.from_iterable(parts)), np.uint64)
+
+
+def choose_hold_out(keys: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Return which of the training images `(N,) bool` are kept for validation: a tenth of each class.
+
+    Within a class they are those with the lowest of their image_keys(), so that everybody who has the
+    same images holds out the same, in whatever order they come.
+    """
     held = np.zeros(len(labels), dtype=bool)
     held[stratified_order(labels, keys)[: round(len(labels) * HOLD_OUT_SHARE)]] = True
     return held

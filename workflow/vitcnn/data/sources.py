@@ -1,11 +1,21 @@
 """What config.yaml says of a dataset: the layouts there are, and a place as one string of its `source`."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-READERS = {"cifar10": "cifar", "cifar100": "cifar", "tiny_imagenet": "tiny_imagenet"}  # module by layout
+# The module of each layout. It has ROOT, by layout what a dataset's folder holds, in words, is_root(), which
+# finds that folder, and decode(), which reads every image.
+READERS = {
+    "cifar10": "cifar",
+    "cifar100": "cifar",
+    "tiny_imagenet": "tiny_imagenet",
+    "image_csv": "image_csv",
+    "image_folder": "image_folder",
+}
+# These hold images of any size and number; a dataset's settings say what becomes of them.
+ANY_SIZE = frozenset({"image_csv", "image_folder"})
 _HEX_DIGITS = {"md5": 32, "sha256": 64}
 _SECRET = re.compile(r"//[^/]*@|[?&][^=&]*(token|key|secret|passw|sig|auth|credential)[^=&]*=", re.IGNORECASE)
 
@@ -18,6 +28,17 @@ def shown(text: str) -> str:
 def is_generated(places: Iterable[str]) -> bool:
     """Return whether a source list may give generated images: one `embedded:` place in it is enough."""
     return any(Source.parse(text).kind == "embedded" for text in places)
+
+
+def reading_settings(dataset: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of a dataset that decide how its images are read, beside its layout."""
+    if dataset["layout"] not in ANY_SIZE:
+        return {}
+    return {
+        "image_size": dataset["image_size"],
+        "resize": dataset.get("resize", "error"),
+        "test_share": dataset.get("test_share"),
+    }
 
 
 class Source(NamedTuple):

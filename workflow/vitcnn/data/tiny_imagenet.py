@@ -17,14 +17,23 @@ import numpy as np
 from PIL import Image
 
 from vitcnn.data.decoded import Damage, Decoded, array_writer
+from vitcnn.data.images import decode_chunk
 from vitcnn.errors import StudyError
-from vitcnn.files import save_array, write_json, writing
+from vitcnn.files import save_array, write_json
 
 log = logging.getLogger(__name__)
 
 IMAGE_SIZE = 64
 SORTED = "sorted.json"
 _CHUNK = 500  # images that one process decodes at a time
+
+
+ROOT = {"tiny_imagenet": "wnids.txt, words.txt, train, val"}
+
+
+def is_root(folder: Path, layout: str) -> bool:
+    """Return whether a folder holds the files and folders that Tiny ImageNet has at its root."""
+    return all((folder / name).exists() for name in ROOT[layout].split(", "))
 
 
 def read_classes(tree: Path) -> list[str]:
@@ -138,12 +147,12 @@ def decode(tree: Path, target: Path, layout: str, workers: int) -> Decoded:
     classes, words = read_classes(tree), read_words(tree)
     splits = {
         "train": [
-            (path, label)
+            (Path(path), label)
             for label, wnid in enumerate(classes)
             for path in _images(tree / "train" / wnid / "images")
         ],
         "test": [
-            (path, label) for label, wnid in enumerate(classes) for path in _images(tree / "val" / wnid)
+            (Path(path), label) for label, wnid in enumerate(classes) for path in _images(tree / "val" / wnid)
         ],
     }
     decoded = Decoded(classes=[{"id": wnid, "words": words.get(wnid, wnid)} for wnid in classes])
@@ -155,15 +164,20 @@ def decode(tree: Path, target: Path, layout: str, workers: int) -> Decoded:
             ) as data:
                 starts = range(0, len(paths), _CHUNK)
                 chunks = [paths[start : start + _CHUNK] for start in starts]
-                parts = pool.map(_decode_chunk, chunks, starts, repeat(data.path), repeat(data.offset))
+                places = [data.offset + start * 3 * IMAGE_SIZE**2 for start in starts]
+                parts = pool.map(
+                    decode_chunk, chunks, repeat(decode_image), repeat(IMAGE_SIZE), repeat(data.path), places
+                )
                 damaged, grey = [], 0
-                for chunk_damaged, chunk_grey in parts:
-                    damaged += chunk_damaged
+                for start, (reasons, chunk_grey) in zip(starts, parts, strict=True):
+                    damaged += [
+                        Damage(start + i, paths[start + i].relative_to(tree).as_posix(), reason)
+                        for i, reason in reasons
+                    ]
                     grey += chunk_grey
             labels = np.array([label for _, label in images], dtype=np.int64)
             save_array(target / f"{split}_labels.npy", labels)
-            named = [Damage(d.index, Path(d.file).relative_to(tree).as_posix(), d.reason) for d in damaged]
-            decoded.add(split, images=len(paths), damaged=named, greyscale=grey)
+            decoded.add(split, images=len(paths), damaged=damaged, greyscale=grey)
             log.info("%s: %d images, %d damaged, %d greyscale", split, len(paths), len(damaged), grey)
     return decoded
 
@@ -184,25 +198,6 @@ def _by_number(entry: os.DirEntry) -> tuple[int, str]:
     """Sort n01_2 before n01_10."""
     number = Path(entry.name).stem.rpartition("_")[2]
     return (int(number) if number.isdecimal() else -1, entry.name)
-
-
-def _decode_chunk(paths: list[str], start: int, file: Path, offset: int) -> tuple[list[Damage], int]:
-    """Decode images and write them at their place in `file`: what comes back is small."""
-    pixels = np.zeros((len(paths), 3, IMAGE_SIZE, IMAGE_SIZE), dtype=np.uint8)
-    damaged, grey = [], 0
-    for i, path in enumerate(paths):
-        data = Path(path).read_bytes()  # what cannot be read is no damaged image: a disk may have gone
-        try:
-            pixels[i], is_grey = decode_image(data)
-            grey += is_grey
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            damaged.append(Damage(start + i, path, str(error).replace(path, Path(path).name)))
-    place, view = offset + start * pixels[0].nbytes, memoryview(pixels).cast("B")
-    with writing(file), file.open("r+b") as out:
-        while view:
-            written = os.pwrite(out.fileno(), view, place)
-            place, view = place + written, view[written:]
-    return damaged, grey
 
 
 def decode_image(data: bytes) -> tuple[np.ndarray, bool]:

@@ -14,20 +14,17 @@ import zipfile
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
+from importlib import import_module
 from pathlib import Path, PurePosixPath
+from types import ModuleType
 from typing import Any
 
+from vitcnn.data.sources import READERS
 from vitcnn.errors import StudyError
 from vitcnn.files import write_json
 
 log = logging.getLogger(__name__)
 
-# Files that a dataset of each layout has at its root, and that no other has.
-MARKERS = {
-    "cifar10": ("batches.meta", "data_batch_1", "test_batch"),
-    "cifar100": ("meta", "train", "test"),
-    "tiny_imagenet": ("wnids.txt", "words.txt", "train", "val"),
-}
 MANIFEST = "copied.json"
 # What reading a damaged archive raises.
 DAMAGE = (
@@ -89,17 +86,17 @@ def copy_tree(origin: Path, layout: str, tree: Path, max_unpacked_gb: float = 20
 
 
 def find_root(folder: Path, layout: str, origin: Path | None = None) -> Path:
-    """Return the shallowest folder, at most four down, that holds the layout's own files.
+    """Return the shallowest folder, at most four down, that is the root of a dataset of that layout.
 
     Raises StudyError, with `origin` (default: `folder`) as the place, if there is none.
     """
     root = _search(folder, layout)
     if root:
         return root
-    other = [name for name in MARKERS if name != layout and _search(folder, name)]
+    other = [name for name in READERS if name != layout and _search(folder, name)]
     looks = f"; it looks like {other[0]}" if other else ""
     raise StudyError(
-        f"{origin or folder}: is no {layout} dataset: no folder in it has {', '.join(MARKERS[layout])}{looks}"
+        f"{origin or folder}: is no {layout} dataset: no folder in it has {_reader(layout).ROOT[layout]}{looks}"
     )
 
 
@@ -119,11 +116,15 @@ def list_files(folder: Path) -> dict[str, int]:
     return sizes
 
 
+def _reader(layout: str) -> ModuleType:
+    return import_module(f"vitcnn.data.{READERS[layout]}")
+
+
 def _search(folder: Path, layout: str) -> Path | None:
-    level = [folder]
+    reader, level = _reader(layout), [folder]
     for _ in range(_DEPTH):
         for candidate in level:
-            if all((candidate / marker).exists() for marker in MARKERS[layout]):
+            if reader.is_root(candidate, layout):
                 return candidate
         level = [inner for outer in level for inner in sorted(outer.iterdir()) if inner.is_dir()][:1000]
     return None

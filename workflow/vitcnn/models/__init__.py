@@ -1,4 +1,4 @@
-"""The models, one file each. `models.NAME.builder` in config.yaml names the file.
+"""The models, one file each. `models.NAME.builder` in config.yaml names the file, or a model of a library.
 
 A model file has a function `build(*, image_size, num_classes, …)`; its further keyword arguments are
 the hyper-parameters that config.yaml may give, their annotations what the values must be. The constant
@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from vitcnn.models.registry import resolve_builder
+
 if TYPE_CHECKING:
     from torch import nn
 
@@ -19,9 +21,11 @@ Probability = float  # an annotation that config.py checks to lie between 0 and 
 def create_model(spec: Mapping[str, Any]) -> "nn.Module":
     """Return the freshly initialised model of a run's spec, from torch's global random state."""
     hyper_parameters = {k: v for k, v in spec["model"].items() if k not in ("name", "builder")}
-    return import_module(f"vitcnn.models.{spec['model']['builder']}").build(
+    builder = resolve_builder(spec["model"]["builder"])
+    return import_module(builder.module).build(
         image_size=spec["dataset"]["image_size"],
         num_classes=spec["dataset"]["num_classes"],
+        **builder.arguments,
         **hyper_parameters,
     )
 

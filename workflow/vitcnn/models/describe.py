@@ -7,18 +7,20 @@ import torch
 from tabulate import tabulate
 from torch import Tensor, nn
 
-from vitcnn.models import count_parameters, create_model
+from vitcnn.models import count_parameters
+from vitcnn.models.check import check_model, create_on_meta
 
 
 def describe_model(spec: Mapping[str, Any]) -> str:
     """Return the layers of a spec's model in the order they run, with shapes for one image.
 
-    The model is built on torch's meta device: shapes are computed, numbers are not.
+    The model is built on torch's meta device: shapes are computed, numbers are not. Raises StudyError for
+    one that cannot be built or trained as configured.
     """
+    check_model(spec)
     size, num_classes = spec["dataset"]["image_size"], spec["dataset"]["num_classes"]
-    with torch.device("meta"):
-        model = create_model(spec).eval()
-        rows = _trace(model, torch.empty(1, 3, size, size))
+    model = create_on_meta(spec).eval()
+    rows = _trace(model, torch.empty(1, 3, size, size, device="meta"))
     own = sum(p.numel() for p in model.parameters(recurse=False))
     if own:
         names = ", ".join(name for name, _ in model.named_parameters(recurse=False))
@@ -33,18 +35,27 @@ def describe_model(spec: Mapping[str, Any]) -> str:
 
 
 def _trace(model: nn.Module, image: Tensor) -> list[list[str]]:
-    rows: list[list[str]] = []
-    hooks = []
-    for name, module in model.named_modules():
-        if not list(module.children()):
+    """Return a row for each module that has parameters of its own or no modules in it, in the order they run."""
+    rows: dict[str, list[str]] = {}
 
-            def note(module: nn.Module, _inputs: Any, output: Tensor, name: str = name) -> None:
-                count = sum(p.numel() for p in module.parameters())
-                shape = " x ".join(str(side) for side in output.shape[1:])
-                rows.append([name, type(module).__name__, shape, f"{count:,}" if count else "-"])
+    def note(name: str, module: nn.Module, output: Any) -> None:
+        count = sum(p.numel() for p in module.parameters(recurse=False))
+        shape = " x ".join(str(side) for side in output.shape[1:]) if isinstance(output, Tensor) else "-"
+        rows[name] = [name, type(module).__name__, shape, f"{count:,}" if count else "-"]
 
-            hooks.append(module.register_forward_hook(note))
+    listed = {
+        name: module
+        for name, module in model.named_modules()
+        if name and (not list(module.children()) or list(module.parameters(recurse=False)))
+    }
+    hooks = [
+        module.register_forward_hook(lambda module, _inputs, output, name=name: note(name, module, output))
+        for name, module in listed.items()
+    ]
     model(image)
     for hook in hooks:
         hook.remove()
-    return rows
+    for name, module in listed.items():  # some use a layer's parameters without calling it
+        if name not in rows and list(module.parameters(recurse=False)):
+            note(name, module, None)
+    return list(rows.values())

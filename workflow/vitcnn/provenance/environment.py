@@ -8,6 +8,8 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from vitcnn.errors import StudyError
+
 LOCK = Path(__file__).parents[3] / "envs" / "lock.txt"
 
 # Imports that check, show or carry; no figure in a result comes from them.
@@ -30,10 +32,21 @@ def not_as_locked(
     return found
 
 
+def refuse_unlocked(imports: Iterable[str], by: str) -> None:
+    """Raise StudyError for an import that the lock file does not pin: a new version of it would change nothing."""
+    pins, _ = _read_lock(LOCK.stat().st_mtime_ns)
+    for name in sorted(set(imports) - NOT_COMPUTING):
+        if _distribution(name) not in pins:
+            raise StudyError(
+                f"{by}: imports {name}, which envs/lock.txt does not pin, so results would stay as they are "
+                "when its version changes; name it in pyproject.toml and make the lock anew (envs/README.md)"
+            )
+
+
 def locked_versions(imports: Iterable[str]) -> dict[str, str]:
     """Return name and version of the packages imported, and of all that the lock file says they need."""
     pins, needs = _read_lock(LOCK.stat().st_mtime_ns)
-    queue = [_DISTRIBUTIONS.get(name, name.replace("_", "-")) for name in set(imports) - NOT_COMPUTING]
+    queue = [_distribution(name) for name in set(imports) - NOT_COMPUTING]
     found: dict[str, str] = {}
     while queue:
         name = queue.pop()
@@ -41,6 +54,10 @@ def locked_versions(imports: Iterable[str]) -> dict[str, str]:
             found[name] = pins[name]
             queue += needs[name] | _WITHOUT_IMPORT.get(name, set())
     return dict(sorted(found.items()))
+
+
+def _distribution(name: str) -> str:
+    return _DISTRIBUTIONS.get(name, name.replace("_", "-"))
 
 
 @cache

@@ -16,8 +16,9 @@ from vitcnn.data.sources import READERS
 from vitcnn.errors import StudyError
 from vitcnn.files import digest, file_digest, read_json, write_json, write_text
 from vitcnn.interrupts import held_back
+from vitcnn.models.registry import resolve_builder
 from vitcnn.provenance.code import code_of
-from vitcnn.provenance.environment import locked_versions
+from vitcnn.provenance.environment import locked_versions, refuse_unlocked
 
 VERSION = 1
 
@@ -38,12 +39,18 @@ class Made(NamedTuple):
 def chosen(script: str, settings: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
     """Return what a job loads by a name that its settings give: modules, and a function of each."""
     if script in ("train", "describe_model"):
-        return ((f"vitcnn.models.{settings['spec']['model']['builder']}", "build"),)
+        spec = settings["spec"]
+        used = ((resolve_builder(spec["model"]["builder"]).module, "build"),)
+        if spec.get("recipe", {}).get("augmentation", {}).get("auto_augment", "none") != "none":
+            used += (("vitcnn.data.policies", "apply_policy"),)
+        return used
     if script == "probe_run":
-        model_file = f"vitcnn.models.{settings['spec']['model']['builder']}"
+        model_file = resolve_builder(settings["spec"]["model"]["builder"]).module
         return tuple((model_file, name) for name in ("build", "named_layers", "cam_layer"))
     if script in ("draw_figure", "draw_representation"):
         return ((f"vitcnn.results.figures.{settings['figure']}", "draw"),)
+    if script == "copy_dataset":
+        return ((f"vitcnn.data.{READERS[settings['layout']]}", "is_root"),)
     if script == "validate_images":
         return ((f"vitcnn.data.{READERS[settings['layout']]}", "decode"),)
     return ()
@@ -51,7 +58,9 @@ def chosen(script: str, settings: Mapping[str, Any]) -> tuple[tuple[str, str], .
 
 def made_of(script: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return of what `script` makes its output here and now, but for its inputs."""
-    code = code_of(script, chosen(script, settings))
+    used = chosen(script, settings)
+    code = code_of(script, used)
+    refuse_unlocked(code.packages, " or ".join([f"{script}.py", *(module for module, _ in used)]))
     return {
         "version": VERSION,
         "script": script,

@@ -12,6 +12,7 @@ from vitcnn import plan
 from vitcnn.errors import StudyError
 from vitcnn.files import digest, file_digest, read_json
 from vitcnn.provenance.record import read_record
+from vitcnn.training.schedule import evaluations
 
 log = logging.getLogger(__name__)
 
@@ -138,10 +139,9 @@ def read_run(folder: Path, spec: Mapping[str, Any]) -> tuple[dict[str, Any], dic
         raise StudyError(f"{path}: is of another spec than asked, in {differing}; delete it to train again")
     history, accuracy = metrics["history"], metrics["accuracy"]
     tested = [epoch["test_accuracy"] for epoch in history]
-    if [epoch["epoch"] for epoch in history] != list(range(1, spec["recipe"]["epochs"] + 1)):
-        raise StudyError(
-            f"{path}: its history is not one entry for each of {spec['recipe']['epochs']} epochs"
-        )
+    epochs = evaluations(spec["recipe"])
+    if [epoch["epoch"] for epoch in history] != list(range(1, epochs + 1)):
+        raise StudyError(f"{path}: its history is not one entry for each of {epochs} epochs")
     if len(runtime["epoch_seconds"]) != len(history):
         raise StudyError(f"{folder / 'runtime.json'}: its seconds are not those of {len(history)} epochs")
     if not math.isclose(accuracy["final"], tested[-1]) or not math.isclose(accuracy["best"], max(tested)):

@@ -62,7 +62,8 @@ def estimate_seconds(
     seconds = {}
     for run in runs:
         spec = plan.run_spec(config, run)
-        recipe = {key: spec["recipe"][key] for key in ("batch_size", "augmentation")}
+        slower = ("batch_size", "augmentation", "optimizer", "clip_grad_norm", "mixup", "cutmix")
+        recipe = {key: spec["recipe"][key] for key in slower}
         alike = canonical_json([spec["dataset"]["image_size"], spec["model"], recipe])
         if alike not in paces:
             paces[alike] = measure_pace(spec, device)

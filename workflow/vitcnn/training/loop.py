@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import partial
 from hashlib import sha256
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -16,15 +17,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vitcnn.data.augmentation import Parameters, augment, draw_parameters, normalize
+from vitcnn.data.mixing import Mixing, draw_mixing, mix, mix_labels
 from vitcnn.data.packed import Packed
 from vitcnn.data.subsets import choose_subset
 from vitcnn.errors import StudyError
 from vitcnn.models import create_model
 from vitcnn.models.dropout import Masks, use_masks
+from vitcnn.models.head import compute_head_in_fp32
 from vitcnn.training.checkpoints import Checkpoints
 from vitcnn.training.devices import use_deterministic_algorithms
 from vitcnn.training.graphs import Graphed, Step
 from vitcnn.training.optimizers import create_optimizer
+from vitcnn.training.schedule import evaluations, images_in, learning_rate, updates_until
 
 log = logging.getLogger(__name__)
 
@@ -55,13 +59,19 @@ class Images:
         rows = self.rows[index]
         return self.pixels[rows], self.labels[rows]
 
+    def take_labels(self, index: Tensor | slice) -> Tensor:
+        """Return the labels alone."""
+        return self.labels[self.rows[index]]
+
 
 @dataclass
 class Trained:
-    """What a training leaves: the model, each epoch's figures, the last test logits, the seconds.
+    """What a training leaves: the model, the figures of each epoch, the last logits, the seconds.
 
-    `unevaluated` are the figures of an epoch that was trained and has not been evaluated yet, and
-    `resumed_epochs` those that former attempts finished.
+    An epoch here is what lies between two evaluations: a pass over the images, or a share of a recipe's
+    `updates`. `unevaluated` are the figures of one that was trained and has not been evaluated yet, and
+    `resumed_epochs` those that former attempts finished. `correct` has, for each epoch, whether each test
+    image was classified correctly, packed as bits `(ceil(N / 8),) uint8`.
     """
 
     model: nn.Module
@@ -71,6 +81,8 @@ class Trained:
     unevaluated: dict[str, float] | None = None
     resumed_epochs: int = 0
     logits: Tensor | None = None
+    val_logits: Tensor | None = None
+    correct: list[Tensor] = field(default_factory=list)
     setup_seconds: float = 0.0
     capture_seconds: float = 0.0
     epoch_seconds: list[float] = field(default_factory=list)
@@ -87,7 +99,7 @@ class Trained:
         self.resumed_epochs = len(self.history)
 
 
-_KEPT = ("history", "unevaluated", "epoch_seconds", "evaluation_seconds")
+_KEPT = ("history", "unevaluated", "correct", "epoch_seconds", "evaluation_seconds")
 
 
 class Trainer:
@@ -100,6 +112,7 @@ class Trainer:
         self, spec: Mapping[str, Any], images: Mapping[str, Images], device: torch.device, precision: str
     ) -> None:
         self.recipe = spec["recipe"]
+        self.num_classes = spec["dataset"]["num_classes"]
         self.images = images
         self.device = device
         self.precision = precision
@@ -110,15 +123,22 @@ class Trainer:
         model = create_model(spec).to(device)
         self.model = model.to(memory_format=safe_memory_format(model))
         use_masks(self.model, self.masks)
-        self.optimizer = create_optimizer(self.model.parameters(), self.recipe)
+        if precision != "fp32":
+            compute_head_in_fp32(self.model, self.num_classes)
+        self.optimizer = create_optimizer(self.model, self.recipe)
         self.scale = {
             key: torch.tensor(self.recipe["normalization"][key], device=device).view(3, 1, 1)
             for key in ("mean", "std")
         }
-        self.epoch_began_with = self.generator.get_state()
-        self.figures: list[Tensor] = []  # loss and hits of each step so far of an epoch under way
+        self.last_update = updates_until(self.recipe, len(images["train"]), evaluations(self.recipe))
+        self.updates = 0  # so far
+        self.figures: list[Tensor] = []  # loss and hits of each update since the last evaluation
+        self.pass_began_with = self.generator.get_state()
         self.order: Tensor | None = None
         self.parameters: Parameters | None = None
+        self.mixing: Mixing | None = None
+        self.policy_seeds: Tensor | None = None
+        self.prepared: Tensor | None = None  # a batch that was augmented by a policy
         self.steps: dict[str, Step] = {
             "train": self._train_step,
             **{name: partial(self._predict_step, images[name]) for name in images if name != "train"},
@@ -134,22 +154,33 @@ class Trainer:
             stream.wait_stream(torch.cuda.current_stream(device))
             self.stream = torch.cuda.stream(stream)
 
-    def train_epoch(self, between: Callable[[], None] = lambda: None) -> tuple[float, int]:
-        """Train on every image once; return the mean of the batches' losses and the number of hits.
+    def train(self, updates: int, between: Callable[[], None] = lambda: None) -> tuple[float, int]:
+        """Train up to the next evaluation; return the mean of the batches' losses and the number of hits.
 
-        An epoch under way, from a checkpoint, is gone on with. `between` is called after every step.
+        `updates` is their number since the last one; those that a checkpoint holds are not done again.
+        `between` is called after every update.
         """
         self.model.train()
+        batches = self._batches("train")
         with self.stream:
-            if not self.figures:
-                self._draw_epoch()
-            for batch in self._batches("train")[len(self.figures) :]:
+            while len(self.figures) < updates:
+                place = self.updates % len(batches)
+                if place == 0:
+                    self._draw_pass()
+                self.optimizer.lr.fill_(learning_rate(self.recipe, self.updates, self.last_update))
+                if self.policy_seeds is not None:
+                    self._prepare(batches[place])
                 # Kept on the device: fetching a number at each step would make it wait for the GPU.
-                self.figures.append(self.steps["train"](batch))
+                self.figures.append(self.steps["train"](batches[place]))
+                self.updates += 1
                 between()
             loss, correct = torch.stack(self.figures).cpu().double().unbind(1)
         self.figures = []
         return loss.mean().item(), int(correct.sum())
+
+    def train_epoch(self, between: Callable[[], None] = lambda: None) -> tuple[float, int]:
+        """Train on every image once, as train() does."""
+        return self.train(len(self._batches("train")), between)
 
     @torch.no_grad()  # inference mode would mark what a graph shares with the training's
     def predict(self, name: str, between: Callable[[], None] = lambda: None) -> Tensor:
@@ -164,11 +195,15 @@ class Trainer:
 
     def get_state(self) -> dict[str, Any]:
         """Return all that decides how the training goes on from here."""
+        under_way = self.updates % len(self._batches("train")) > 0
         return {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.get_state(),
+            "updates": self.updates,  # with the recipe, all of the schedule's state
             "dropout": self.masks.get_state(),
-            "order": self.epoch_began_with if self.figures else self.generator.get_state(),
+            "torch": torch.get_rng_state(),  # what models of other libraries draw from
+            "cuda": torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None,
+            "order": self.pass_began_with if under_way else self.generator.get_state(),
             "figures": torch.stack(self.figures) if self.figures else None,
         }
 
@@ -176,11 +211,16 @@ class Trainer:
         """Go on from a state of the same run on the same kind of device."""
         self.model.load_state_dict(state["model"])
         self.optimizer.set_state(state["optimizer"])
+        self.updates = state["updates"]
         self.masks.set_state(state["dropout"])
         self.generator.set_state(state["order"])
+        if self.updates % len(self._batches("train")):
+            self._draw_pass()
         if state["figures"] is not None:
-            self._draw_epoch()
             self.figures = list(state["figures"].to(self.device))
+        torch.set_rng_state(state["torch"])
+        if state["cuda"] is not None:
+            torch.cuda.set_rng_state(state["cuda"], self.device)
 
     @property
     def capture_seconds(self) -> float:
@@ -188,37 +228,64 @@ class Trainer:
         return sum(step.capture_seconds for step in self.steps.values() if isinstance(step, Graphed))
 
     def _train_step(self, batch: Tensor) -> Tensor:
-        pixels, labels = self.images["train"].take(self.order[batch])
-        pixels = augment(
-            pixels, self.parameters.take(batch), int(self.recipe["augmentation"]["crop_padding"])
-        )
+        if self.prepared is None:
+            pixels, labels = self._augmented(batch)
+        else:
+            pixels, labels = self.prepared[: len(batch)], self.images["train"].take_labels(self.order[batch])
+        mixing = self.mixing.take(batch)
+        targets = mix_labels(labels, mixing, self.num_classes)
         with mixed_precision(self.precision, self.device):
-            logits = self.model(normalize(pixels, **self.scale))
-        loss = F.cross_entropy(logits.float(), labels)
+            logits = self.model(mix(normalize(pixels, **self.scale), mixing))
+        loss = F.cross_entropy(logits.float(), targets, label_smoothing=self.recipe["label_smoothing"])
         self.optimizer.zero_grad()
         loss.backward()
+        if self.recipe["clip_grad_norm"]:
+            nn.utils.clip_grad_norm_(self.optimizer.parameters, self.recipe["clip_grad_norm"])
         self.optimizer.step()
-        return torch.stack([loss.detach(), (logits.argmax(1) == labels).sum()])
+        likeliest = labels if targets is labels else targets.argmax(1)
+        return torch.stack([loss.detach(), (logits.argmax(1) == likeliest).sum()])
 
     def _predict_step(self, images: Images, batch: Tensor) -> Tensor:
         pixels, _ = images.take(batch)
         with mixed_precision(self.precision, self.device):
             return self.model(normalize(pixels, **self.scale)).float()
 
+    def _augmented(self, batch: Tensor) -> tuple[Tensor, Tensor]:
+        pixels, labels = self.images["train"].take(self.order[batch])
+        padding = int(self.recipe["augmentation"]["crop_padding"])
+        return augment(pixels, self.parameters.take(batch), padding), labels
+
+    def _prepare(self, batch: Tensor) -> None:
+        """Augment a batch by the recipe's policy, on the CPU, to where the step reads it from."""
+        # By its name and here, so that only runs with a policy depend on torchvision.
+        policies = import_module("vitcnn.data.policies")
+        pixels = self._augmented(batch)[0].cpu()
+        seeds = self.policy_seeds[batch.cpu()]
+        pixels = policies.apply_policy(self.recipe["augmentation"]["auto_augment"], pixels, seeds)
+        if self.prepared is None:
+            size = min(self.recipe["batch_size"], len(self.images["train"]))
+            self.prepared = torch.empty((size, *pixels.shape[1:]), dtype=pixels.dtype, device=self.device)
+        self.prepared[: len(pixels)].copy_(pixels)
+
     def _batches(self, name: str) -> tuple[Tensor, ...]:
         return torch.arange(len(self.images[name]), device=self.device).split(self.recipe["batch_size"])
 
-    def _draw_epoch(self) -> None:
+    def _draw_pass(self) -> None:
         # On the CPU, so that a seed means the same order and the same images on every device.
-        self.epoch_began_with = self.generator.get_state()
+        self.pass_began_with = self.generator.get_state()
         count, size = len(self.images["train"]), self.images["train"].pixels.shape[-1]
         order = torch.randperm(count, generator=self.generator)
         parameters = draw_parameters(count, size, self.recipe["augmentation"], self.generator)
-        if self.order is None or self.parameters is None:
+        mixing = draw_mixing(count, size, self.recipe, self.generator)
+        if self.recipe["augmentation"]["auto_augment"] != "none":
+            self.policy_seeds = torch.randint(2**63 - 1, (count,), generator=self.generator)
+        if self.order is None or self.parameters is None or self.mixing is None:
             self.order, self.parameters = order.to(self.device), parameters.to(self.device)
+            self.mixing = mixing.to(self.device)
             return
         # Into the same memory, from which a graph reads.
-        for kept, drawn in zip((self.order, *self.parameters), (order, *parameters), strict=True):
+        kept_values = (self.order, *self.parameters, *self.mixing)
+        for kept, drawn in zip(kept_values, (order, *parameters, *mixing), strict=True):
             if kept is not None:
                 kept.copy_(drawn)
 
@@ -236,78 +303,100 @@ def train(
     the data, or the loss is no longer a number; Interrupted, after a checkpoint, if it is to stop.
     """
     started = time.perf_counter()
-    recipe = spec["recipe"]
-    train_rows, val_rows = split_rows(spec, packed)
-    images = {
-        "train": Images.load(*packed.train, train_rows, device),
-        "validation": Images.load(*packed.train, val_rows, device),
-        "test": Images.load(*packed.test, np.arange(len(packed.test.labels)), device),
-    }
-    trainer = Trainer(spec, images, device, precision)
-    trained = Trained(trainer.model, train_images=len(train_rows), val_images=len(val_rows))
-    if checkpoints and (state := checkpoints.load()):
-        trainer.set_state(state["trainer"])
-        trained.set_state(state["trained"])
-        log.info("goes on in epoch %d, after %d steps of it", len(trained.history) + 1, len(trainer.figures))
-    at = time.perf_counter()
-    trained.setup_seconds = at - started
+    training = Training(spec, packed, device, precision, checkpoints)
+    training.trained.setup_seconds = time.perf_counter() - started
+    for epoch in range(len(training.trained.history) + 1, evaluations(spec["recipe"]) + 1):
+        if training.trained.unevaluated is None:
+            training.train(epoch)
+        training.evaluate(epoch)
+    training.trained.capture_seconds = training.trainer.capture_seconds
+    return training.trained
 
-    def lap() -> float:
-        """Return the seconds since the last call, but for those in which graphs were captured."""
-        nonlocal at
-        before, at = at, time.perf_counter() - trainer.capture_seconds
-        return at - before
 
-    def count_time() -> None:
-        if trained.unevaluated is None:
-            trained.epoch_seconds[-1] += lap()
+class Training:
+    """A run under way: what trains it, what it has left so far, its checkpoints and its clock."""
 
-    def state() -> dict[str, Any]:
-        count_time()
-        return {"trainer": trainer.get_state(), "trained": trained.get_state()}
+    def __init__(
+        self,
+        spec: Mapping[str, Any],
+        packed: Packed,
+        device: torch.device,
+        precision: str,
+        checkpoints: Checkpoints | None,
+    ) -> None:
+        train_rows, val_rows = split_rows(spec, packed)
+        self.recipe = spec["recipe"]
+        self.images = {
+            "train": Images.load(*packed.train, train_rows, device),
+            "validation": Images.load(*packed.train, val_rows, device),
+            "test": Images.load(*packed.test, np.arange(len(packed.test.labels)), device),
+        }
+        self.trainer = Trainer(spec, self.images, device, precision)
+        self.trained = Trained(self.trainer.model, train_images=len(train_rows), val_images=len(val_rows))
+        self.checkpoints = checkpoints
+        self.lapped_at = time.perf_counter()
+        if checkpoints and (state := checkpoints.load()):
+            self.trainer.set_state(state["trainer"])
+            self.trained.set_state(state["trained"])
+            epoch, steps = len(self.trained.history) + 1, len(self.trainer.figures)
+            log.info("goes on in epoch %d, after %d steps of it", epoch, steps)
 
-    def between() -> None:
-        if checkpoints:
-            checkpoints.offer(state)
+    def train(self, epoch: int) -> None:
+        """Train an epoch, or what is left of it, and note its figures. Raises StudyError if the loss is no number."""
+        if len(self.trained.epoch_seconds) < epoch:
+            self.trained.epoch_seconds.append(0.0)
+        first, last = (updates_until(self.recipe, self.trained.train_images, e) for e in (epoch - 1, epoch))
+        self._lap()
+        loss, correct = self.trainer.train(last - first, self._between)
+        self._count_time()
+        if not np.isfinite(loss):
+            raise StudyError(f"the training loss became {loss} in epoch {epoch}; a lower lr may help")
+        images = [images_in(u, self.trained.train_images, self.recipe["batch_size"]) for u in (first, last)]
+        train_accuracy = 100 * correct / (images[1] - images[0])
+        self.trained.unevaluated = {"train_loss": loss, "train_accuracy": train_accuracy}
 
-    for epoch in range(len(trained.history) + 1, recipe["epochs"] + 1):
-        if trained.unevaluated is None:
-            if len(trained.epoch_seconds) < epoch:
-                trained.epoch_seconds.append(0.0)
-            lap()
-            loss, correct = trainer.train_epoch(between)
-            count_time()
-            if not np.isfinite(loss):
-                raise StudyError(f"the training loss became {loss} in epoch {epoch}; a lower lr may help")
-            trained.unevaluated = {"train_loss": loss, "train_accuracy": 100 * correct / len(train_rows)}
-        lap()
-        trained.logits = trainer.predict("test", between)
-        test_accuracy = accuracy(trained.logits, images["test"])
-        evaluation_seconds = lap()
-        val_accuracy = None
-        if len(val_rows):
-            val_accuracy = accuracy(trainer.predict("validation", between), images["validation"])
-        loss = trained.unevaluated["train_loss"]
-        trained.history.append(
-            {
-                "epoch": epoch,
-                **trained.unevaluated,
-                "val_accuracy": val_accuracy,
-                "test_accuracy": test_accuracy,
-            }
-        )
-        trained.evaluation_seconds.append(evaluation_seconds)
+    def evaluate(self, epoch: int) -> None:
+        """Evaluate the model after an epoch, and add the epoch to the history."""
+        trained = self.trained
+        self._lap()
+        trained.logits = self.trainer.predict("test", self._between)
+        correct = is_correct(trained.logits, self.images["test"])
+        seconds = self._lap()
+        accuracies = {"val_accuracy": None, "test_accuracy": 100 * int(correct.sum()) / len(correct)}
+        if trained.val_images:
+            trained.val_logits = self.trainer.predict("validation", self._between)
+            validated = is_correct(trained.val_logits, self.images["validation"])
+            accuracies["val_accuracy"] = 100 * int(validated.sum()) / len(validated)
+        # All at once: a checkpoint between two batches holds none of this epoch's evaluation.
+        trained.history.append({"epoch": epoch, **trained.unevaluated, **accuracies})
+        trained.correct.append(torch.from_numpy(np.packbits(correct.numpy())))
+        trained.evaluation_seconds.append(seconds)
         trained.unevaluated = None
         log.info(
             "epoch %d of %d: loss %.4f, test accuracy %.2f %%, %.2f s",
             epoch,
-            recipe["epochs"],
-            loss,
-            test_accuracy,
+            evaluations(self.recipe),
+            trained.history[-1]["train_loss"],
+            accuracies["test_accuracy"],
             trained.epoch_seconds[-1],
         )
-    trained.capture_seconds = trainer.capture_seconds
-    return trained
+
+    def _lap(self) -> float:
+        """Return the seconds since the last call, but for those in which graphs were captured."""
+        before, self.lapped_at = self.lapped_at, time.perf_counter() - self.trainer.capture_seconds
+        return self.lapped_at - before
+
+    def _count_time(self) -> None:
+        if self.trained.unevaluated is None:
+            self.trained.epoch_seconds[-1] += self._lap()
+
+    def _state(self) -> dict[str, Any]:
+        self._count_time()
+        return {"trainer": self.trainer.get_state(), "trained": self.trained.get_state()}
+
+    def _between(self) -> None:
+        if self.checkpoints:
+            self.checkpoints.offer(self._state)
 
 
 def split_rows(spec: Mapping[str, Any], packed: Packed) -> tuple[np.ndarray, np.ndarray]:
@@ -342,10 +431,9 @@ def stream_seed(seed: int, purpose: str) -> int:
     return int.from_bytes(sha256(f"{purpose}:{seed}".encode()).digest()[:7], "big")
 
 
-def accuracy(logits: Tensor, images: Images) -> float:
-    """Return the share of images whose highest logit is that of their label, in percent."""
-    labels = images.labels[images.rows].cpu()
-    return 100 * int((logits.argmax(1) == labels).sum()) / len(labels)
+def is_correct(logits: Tensor, images: Images) -> Tensor:
+    """Return for each image whether its highest logit is that of its label, `(N,) bool`, on the CPU."""
+    return logits.argmax(1) == images.take_labels(slice(None)).cpu()
 
 
 def mixed_precision(precision: str, device: torch.device) -> AbstractContextManager:

@@ -23,7 +23,8 @@ from vitcnn.interrupts import held_back
 from vitcnn.models import count_parameters
 from vitcnn.training import devices
 from vitcnn.training.checkpoints import EVERY, Checkpoints
-from vitcnn.training.loop import Trained, train
+from vitcnn.training.loop import Trained, split_rows, train
+from vitcnn.training.schedule import images_in, updates_until
 
 log = logging.getLogger(__name__)
 
@@ -74,12 +75,30 @@ def train_run(
             state = {name: value.cpu().contiguous() for name, value in trained.model.state_dict().items()}
             temporary.write_bytes(safetensors.torch.save(state))
         with replacing(folder / "predictions.npz") as temporary:
-            np.savez(temporary, logits=trained.logits.numpy(), labels=packed.test.labels)
-        runtime = describe_runtime(trained, device, threads, attempt, started)
+            np.savez(temporary, **describe_predictions(trained, spec, packed))
+        runtime = describe_runtime(spec, trained, device, threads, attempt, started)
         write_json(folder / "runtime.json", runtime, "runtime.schema.json")
         metrics = describe_metrics(spec, packed, data_digest, trained, precision)
         write_json(folder / "metrics.json", metrics, "metrics.schema.json")
     return [folder / name for name in FILES]
+
+
+def describe_predictions(trained: Trained, spec: Mapping[str, Any], packed: Packed) -> dict[str, np.ndarray]:
+    """Return what goes into predictions.npz.
+
+    `logits (N, classes) float32` and `labels (N,)` of the test images after the last epoch; `correct
+    (epochs, ceil(N / 8)) uint8`, as bits of numpy.packbits, whether each was right after each epoch; and
+    where images are held out their `val_logits` and `val_labels`, after the last epoch too.
+    """
+    predictions = {
+        "logits": trained.logits.numpy(),
+        "labels": packed.test.labels,
+        "correct": torch.stack(trained.correct).numpy(),
+    }
+    if trained.val_logits is not None:
+        _, held = split_rows(spec, packed)
+        predictions |= {"val_logits": trained.val_logits.numpy(), "val_labels": packed.train.labels[held]}
+    return predictions
 
 
 def describe_metrics(
@@ -99,6 +118,7 @@ def describe_metrics(
         "train_images": trained.train_images,
         "val_images": trained.val_images,
         "test_images": counts["test"]["images"],
+        "test_images_in_train": counts["test"]["in_train"],
         "damaged_images": {split: counts[split]["damaged"] for split in ("train", "test")},
         "num_parameters": count_parameters(trained.model),
         "history": history,
@@ -111,7 +131,7 @@ def describe_metrics(
 
 
 def describe_runtime(
-    trained: Trained, device: torch.device, threads: int, attempts: int, started: str
+    spec: Mapping[str, Any], trained: Trained, device: torch.device, threads: int, attempts: int, started: str
 ) -> dict[str, Any]:
     """Return what goes into runtime.json: all that the machine determines, in seconds and bytes.
 
@@ -123,7 +143,9 @@ def describe_runtime(
     """
     cuda = device.type == "cuda"
     train_seconds = sum(trained.epoch_seconds)
-    images = trained.train_images * len(trained.epoch_seconds)
+    recipe = spec["recipe"]
+    updates = updates_until(recipe, trained.train_images, len(trained.epoch_seconds))
+    images = images_in(updates, trained.train_images, recipe["batch_size"])
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return {
         "version": VERSION,

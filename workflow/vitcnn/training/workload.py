@@ -8,6 +8,7 @@ from vitcnn import plan
 from vitcnn.data.embedded import SIZES
 from vitcnn.data.sources import Source
 from vitcnn.files import read_json
+from vitcnn.training.schedule import evaluations, images_in, updates_until
 
 
 def image_passes(config: Mapping[str, Any], run: plan.Run, resources: Path) -> tuple[int, int]:
@@ -23,7 +24,9 @@ def image_passes(config: Mapping[str, Any], run: plan.Run, resources: Path) -> t
     )
     held = held if recipe["hold_out"] else 0
     trained = train - held if run.train_size == plan.ALL else int(run.train_size)
-    return trained * recipe["epochs"], (test + held) * recipe["epochs"]
+    times = evaluations(recipe)
+    updates = updates_until(recipe, trained, times)
+    return images_in(updates, trained, recipe["batch_size"]), (test + held) * times
 
 
 def known_images(config: Mapping[str, Any], dataset: str, resources: Path) -> tuple[int, int, int] | None:

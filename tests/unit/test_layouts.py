@@ -1,0 +1,376 @@
+"""Datasets of a user's own: folders and tables of images of any kind, and what may be wrong with them."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from vitcnn.config import check_config
+from vitcnn.data import images
+from vitcnn.data.images import choose_test_share, decode_images, read_image, refuse_too_large
+from vitcnn.data.pack import pack_dataset
+from vitcnn.data.sources import reading_settings
+from vitcnn.data.trees import copy_tree
+from vitcnn.data.validate import validate_images
+from vitcnn.errors import StudyError
+from vitcnn.files import write_json
+
+READING = {"image_size": 8, "resize": "error", "test_share": None}
+
+
+def picture(seed, size=(8, 8), kind="PNG", mode="RGB", **options):
+    """Return an image file of noise, of (width, height)."""
+    pixels = np.random.default_rng(seed).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).convert(mode).save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def save(path, seed, **options):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(picture(seed, **options))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Two classes in train and test, with three and two images each, below another folder."""
+    root = tmp_path / "published" / "pets"
+    for split, count, first in (("train", 3, 0), ("test", 2, 50)):
+        for label, name in enumerate(("cat", "dog")):
+            for i in range(count):
+                save(root / split / name / f"{i}.png", first + 10 * label + i)
+    return root
+
+
+def read(published, tmp_path, layout="image_folder", **reading):
+    """Copy and read a dataset; return the report, and the folder of its arrays."""
+    copy_tree(published, layout, tmp_path / "tree")
+    target = tmp_path / "decoded"
+    report = validate_images("pets", layout, tmp_path / "tree", target, 1, **READING | reading)
+    return report, target
+
+
+def labels(target, split):
+    return np.load(target / f"{split}_labels.npy").tolist()
+
+
+# Image files
+
+
+def pixels_of(image, size=8, resize="error"):
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return read_image(buffer.getvalue(), size, resize)[0]
+
+
+def test_any_kind_of_image_becomes_rgb():
+    plain = Image.fromarray(np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8))
+    expected = np.asarray(plain).transpose(2, 0, 1)
+    assert (pixels_of(plain) == expected).all()
+    clear = plain.copy()
+    clear.putalpha(Image.fromarray(np.where(np.arange(64).reshape(8, 8) < 32, 255, 0).astype(np.uint8)))
+    seen = pixels_of(clear)
+    assert (seen[:, :4] == expected[:, :4]).all()
+    assert (seen[:, 4:] == 255).all()  # what is transparent lies on white, whatever its hidden colour
+    deep = np.random.default_rng(1).integers(0, 65536, (8, 8), dtype=np.uint16)
+    assert (pixels_of(Image.fromarray(deep)) == (deep >> 8)).all()
+    grey = plain.convert("L")
+    assert (pixels_of(grey) == np.asarray(grey)).all()
+    palette = plain.quantize(16)
+    assert (pixels_of(palette) == np.asarray(palette.convert("RGB")).transpose(2, 0, 1)).all()
+    cmyk = plain.convert("CMYK")
+    buffer = io.BytesIO()
+    cmyk.save(buffer, "TIFF")
+    assert (read_image(buffer.getvalue(), 8, "error")[0] == expected).all()
+    animation = io.BytesIO()
+    palette.save(animation, "GIF", save_all=True, append_images=[Image.new("P", (8, 8))])
+    first = read_image(animation.getvalue(), 8, "error")[0]
+    assert (first == np.asarray(palette.convert("RGB")).transpose(2, 0, 1)).all()
+    buffer = io.BytesIO()
+    Image.fromarray(np.ones((8, 8), np.float32)).save(buffer, "TIFF")
+    with pytest.raises(ValueError, match="has pixels of 32 bits"):
+        read_image(buffer.getvalue(), 8, "error")
+
+
+def test_a_photograph_stands_upright():
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned to the right by 90 degrees
+    lying = picture(3, exif=exif)
+    upright = np.asarray(Image.open(io.BytesIO(lying)).transpose(Image.Transpose.ROTATE_270))
+    assert (read_image(lying, 8, "error")[0] == upright.transpose(2, 0, 1)).all()
+
+
+def test_ways_to_one_size():
+    wide = np.zeros((8, 16, 3), np.uint8)
+    wide[:, 4:12] = 200
+    wide = Image.fromarray(wide)
+    assert (pixels_of(wide, resize="crop") == 200).all()
+    squashed = pixels_of(wide, resize="squash")[0]
+    assert squashed[:, 3:5].min() > 180 > squashed[:, 0].max()
+    padded = pixels_of(wide, resize="pad")[0]
+    assert not padded[:2].any()
+    assert not padded[6:].any()
+    assert padded[3, 4] > 180
+    with pytest.raises(ValueError, match="is 16 by 8 pixels, not 8 by 8; resize: crop, squash or pad"):
+        pixels_of(wide)
+
+
+def test_arrays_larger_than_the_memory_are_refused_before_decoding(monkeypatch):
+    with pytest.raises(StudyError, match=r"100,000 images of 224 by 224 pixels take 15\.1 GB .* 8\.0 GB"):
+        refuse_too_large(100_000, 224, memory=8_000_000_000)
+    refuse_too_large(100_000, 64, memory=8_000_000_000)
+    monkeypatch.setattr(images, "refuse_too_large", lambda count, size: refuse_too_large(count, size, 100))
+    labelled = images.Labelled(["a", "b"], [b"no image", b"no image"], [0, 1])
+    with pytest.raises(StudyError, match="4 images of 8 by 8 pixels take"):
+        decode_images(["x", "y"], {"train": labelled, "test": labelled}, None, 8, "error", 1)
+
+
+# Folders
+
+
+def test_a_folder_for_each_class(folder, tmp_path):
+    report, target = read(folder.parent, tmp_path)
+    assert report["classes"] == [{"id": "cat", "words": "cat"}, {"id": "dog", "words": "dog"}]
+    assert (labels(target, "train"), labels(target, "test")) == ([0, 0, 0, 1, 1, 1], [0, 0, 1, 1])
+    expected = np.asarray(Image.open(folder / "train" / "dog" / "1.png")).transpose(2, 0, 1)
+    assert (np.load(target / "train_images.npy")[4] == expected).all()
+    write_json(tmp_path / "validation.json", report)
+    settings = {"on_damaged": "error", "image_size": 8, "num_classes": 2}
+    pack_dataset(tmp_path / "validation.json", target, tmp_path / "packed", **settings)
+
+
+@pytest.mark.parametrize("name", ["val", "Valid", "validation", "dev", "testing"])
+def test_names_of_splits(name, folder, tmp_path):
+    (folder / "test").rename(folder / name)
+    _, target = read(folder, tmp_path)
+    assert labels(target, "test") == [0, 0, 1, 1]
+
+
+def test_a_labelled_test_split_is_taken_before_val(folder, tmp_path, caplog):
+    save(folder / "val" / "cat" / "x.png", 90)
+    _, target = read(folder, tmp_path)
+    assert labels(target, "test") == [0, 0, 1, 1]
+    assert "val: is left out" in caplog.text
+
+
+def test_a_share_of_each_class_is_for_testing(folder, tmp_path):
+    for name in ("cat", "dog"):
+        for i in range(10):
+            save(tmp_path / "flat" / name / f"{i}.png", 100 + i + 20 * (name == "dog"))
+    _, target = read(tmp_path / "flat", tmp_path / "a", test_share=0.3)
+    assert labels(target, "test") == [0] * 3 + [1] * 3
+    tested = np.load(target / "test_images.npy")
+    for path in (tmp_path / "flat").rglob("*.png"):  # the same images under other names
+        path.rename(path.with_name(f"x{9 - int(path.stem)}.png"))
+    _, again = read(tmp_path / "flat", tmp_path / "b", test_share=0.3)
+    assert {image.tobytes() for image in tested} == {i.tobytes() for i in np.load(again / "test_images.npy")}
+    with pytest.raises(StudyError, match="set test_share"):
+        read(tmp_path / "flat", tmp_path / "c")
+    with pytest.raises(StudyError, match="has a test split of its own"):
+        read(folder, tmp_path / "d", test_share=0.3)
+
+
+def test_equal_images_stay_on_one_side():
+    chosen = choose_test_share(["a", "a", "a", "b", "c", "d"], [0] * 6, 0.2)
+    assert chosen.tolist() == [True, True, True, False, False, False]
+    assert choose_test_share(["b", "a"], [0, 0], 0.01).tolist() == [False, True]
+
+
+@pytest.mark.parametrize(
+    "left", ["train/.ipynb_checkpoints/0.png", "train/__MACOSX/._0.png", "train/cat/.DS_Store"]
+)
+def test_what_tools_leave_behind_is_left_out_and_named(left, folder, tmp_path, caplog):
+    save(folder / left, 1)
+    report, target = read(folder, tmp_path)
+    assert [c["id"] for c in report["classes"]] == ["cat", "dog"]
+    assert len(labels(target, "train")) == 6
+    name = next(part for part in left.split("/") if part.startswith((".", "__")))
+    assert f"{name}: is no part of the dataset and left out" in caplog.text
+
+
+def test_a_png_by_another_name_is_read(folder, tmp_path):
+    (folder / "train" / "cat" / "0.png").rename(folder / "train" / "cat" / "0.JPEG")
+    report, _ = read(folder, tmp_path)
+    assert report["splits"]["train"]["damaged"] == []
+
+
+def test_a_file_that_is_no_image_is_listed(folder, tmp_path):
+    (folder / "train" / "cat" / "notes.txt").write_text("no image")
+    report, _ = read(folder, tmp_path)
+    (found,) = report["splits"]["train"]["damaged"]
+    assert found == {"index": 3, "file": "train/cat/notes.txt", "reason": "cannot identify image file"}
+
+
+def test_two_sizes_are_listed_unless_they_are_changed(folder, tmp_path):
+    save(folder / "train" / "cat" / "1.png", 7, size=(12, 9))
+    report, _ = read(folder, tmp_path / "a")
+    (found,) = report["splits"]["train"]["damaged"]
+    assert found["file"] == "train/cat/1.png"
+    assert "is 12 by 9 pixels, not 8 by 8; resize: crop, squash or pad" in found["reason"]
+    report, _ = read(folder, tmp_path / "b", resize="crop")
+    assert report["splits"]["train"]["damaged"] == []
+
+
+def remove(path):
+    for inner in path.iterdir():
+        remove(inner) if inner.is_dir() else inner.unlink()
+    path.rmdir()
+
+
+def empty_class(root):
+    for path in (root / "train" / "dog").iterdir():
+        path.write_bytes(b"")
+        path.unlink()
+    (root / "train" / "dog" / ".keep").write_text("")
+
+
+def unlabelled(root):
+    remove(root / "test")
+    save(root / "test" / "0.png", 1)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (empty_class, r"train/dog: is a class without an image"),
+        (
+            lambda root: save(root / "train" / "emu" / "0.png", 1),
+            r"train/emu: is a class that .*/test does not have",
+        ),
+        (
+            lambda root: save(root / "test" / "emu" / "0.png", 1),
+            r"test/emu: is a class that .*/train does not have",
+        ),
+        (unlabelled, r"/test: its images have no classes"),
+        (lambda root: remove(root / "test"), r"tree: has no test split; set test_share"),
+        (lambda root: save(root / "train" / "0.PNG", 1), r"train/0\.PNG: lies among the classes' folders"),
+        (
+            lambda root: [remove(root / split / "dog") for split in ("train", "test")],
+            "has 1 folders of classes",
+        ),
+    ],
+)
+def test_what_is_wrong_with_a_folder_is_named(damage, message, folder, tmp_path):
+    damage(folder)
+    with pytest.raises(StudyError, match=message):
+        read(folder, tmp_path)
+
+
+def test_no_folder_of_images(tmp_path):
+    (tmp_path / "published").mkdir()
+    (tmp_path / "published" / "labels.txt").write_text("")
+    with pytest.raises(
+        StudyError, match="is no image_folder dataset: no folder in it has train with a folder for"
+    ):
+        copy_tree(tmp_path / "published", "image_folder", tmp_path / "tree")
+
+
+# Tables
+
+
+@pytest.fixture
+def table(tmp_path):
+    """Six images of two classes in one folder, and a table of them."""
+    root = tmp_path / "published"
+    lines = ["file_name,label,split"]
+    for i in range(6):
+        save(root / "images" / f"{i}.png", i)
+        lines.append(f"images/{i}.png,{('cat', 'dog')[i % 2]},{'train' if i < 4 else 'test'}")
+    (root / "metadata.csv").write_text("\n".join(lines))
+    return root
+
+
+def rewrite(root, change):
+    path = root / "metadata.csv"
+    path.write_text(change(path.read_text()))
+
+
+def test_a_table_of_labels(table, tmp_path):
+    report, target = read(table, tmp_path, "image_csv")
+    assert [c["id"] for c in report["classes"]] == ["cat", "dog"]
+    assert (labels(target, "train"), labels(target, "test")) == ([0, 1, 0, 1], [0, 1])
+    expected = np.asarray(Image.open(table / "images" / "3.png")).transpose(2, 0, 1)
+    assert (np.load(target / "train_images.npy")[3] == expected).all()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda text: "\ufeff" + text,  # a byte order mark
+        lambda text: text.replace(",", ";"),
+        lambda text: text.replace(",", "\t").replace("\n", "\r\n"),
+        lambda text: text.replace(".png", "").replace("images/", ""),  # ids alone
+        lambda text: text.replace("file_name,label", "Image_ID,Class"),
+        lambda text: text + "\n,,\n",
+    ],
+    ids=["mark", "semicolons", "tabs", "ids", "columns", "empty line"],
+)
+def test_tables_as_they_come(change, table, tmp_path):
+    rewrite(table, change)
+    _, target = read(table, tmp_path, "image_csv")
+    assert (labels(target, "train"), labels(target, "test")) == ([0, 1, 0, 1], [0, 1])
+
+
+def test_a_table_for_each_split_and_one_without_labels(table, tmp_path, caplog):
+    """As in a competition: the test images' labels are secret, so a share of the others is tested on."""
+    rewrite(table, lambda text: "id,label\n" + "".join(f"{i},{'ab'[i % 2]}\n" for i in range(4)))
+    (table / "metadata.csv").rename(table / "train.csv")
+    (table / "test.csv").write_text("id\n4\n5\n")
+    with pytest.raises(
+        StudyError, match="do not say what is for training and what for testing; set test_share"
+    ):
+        read(table, tmp_path / "a", "image_csv")
+    (table / "train.csv").write_text("id,label\n0,a\n1,b\n2,a\n3,b\n")
+    _, target = read(table, tmp_path / "b", "image_csv", test_share=0.5)
+    assert [sorted(labels(target, split)) for split in ("train", "test")] == [[0, 1], [0, 1]]
+    assert "test.csv: has no labels" in caplog.text
+
+
+def test_the_same_names_in_two_splits(table, tmp_path):
+    for split, first in (("train", 10), ("test", 20)):
+        for i in range(2):
+            save(tmp_path / "two" / split / f"{i}.png", first + i)
+        (tmp_path / "two" / f"{split}.csv").write_text("id,label\n0,a\n1,b\n")
+    _, target = read(tmp_path / "two", tmp_path, "image_csv")
+    assert not (np.load(target / "train_images.npy") == np.load(target / "test_images.npy")).all()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda t: t + "\nimages/9.png,cat,train", r"metadata\.csv: line 8: there is no image images/9\.png"),
+        (
+            lambda t: t.replace("\nimages/5.png,dog,test", ""),
+            r"images/5\.png: is an image that no table names; 1",
+        ),
+        (
+            lambda t: t.replace("images/2", "../images/2"),
+            r"line 4: \.\./images/2\.png leads out of the folder",
+        ),
+        (lambda t: t.replace("images/2", "/etc/2"), r"line 4: /etc/2\.png leads out of the folder"),
+        (lambda t: t.replace("2.png,cat", "2.png,"), r"metadata\.csv: line 4: has no label"),
+        (lambda t: t + "\nimages/0.png,cat,train", r"line 8: names images/0\.png, as .*line 2 does"),
+        (lambda t: t.replace("file_name", "picture"), r"metadata\.csv: has no column for the image"),
+        (lambda t: t.replace("label", "breed"), r"metadata\.csv: has no column for the label"),
+        (lambda t: t.replace("0.png,cat,train", "0.png,cat,training1"), r"line 2: 'training1' is no split"),
+    ],
+)
+def test_what_is_wrong_with_a_table_is_named(change, message, table, tmp_path):
+    rewrite(table, change)
+    with pytest.raises(StudyError, match=message):
+        read(table, tmp_path, "image_csv")
+
+
+def test_a_dataset_of_ones_own_in_the_configuration(default_config):
+    own = {
+        "title": "Pets",
+        "layout": "image_folder",
+        "image_size": 64,
+        "num_classes": 2,
+        "source": ["/data/pets"],
+    }
+    config = default_config | {"datasets": default_config["datasets"] | {"pets": own | {"test_share": 0.2}}}
+    dataset = check_config(config)["datasets"]["pets"]
+    assert reading_settings(dataset) == {"image_size": 64, "resize": "error", "test_share": 0.2}
+    assert reading_settings(config["datasets"]["cifar10"]) == {}

@@ -1,0 +1,180 @@
+"""Images with a table of their labels, such as Hugging Face's `metadata.csv` or Kaggle's `train.csv`.
+
+A table has a column for the image and one for its class, by any of the usual names, and perhaps one for
+the split. Either one table holds all, or there is one for each split, named as it. Where neither says
+what is for testing, `test_share` of each class is.
+"""
+
+import csv
+import io
+import logging
+from collections import defaultdict
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+from vitcnn.data.decoded import Decoded
+from vitcnn.data.images import (
+    SUFFIXES,
+    Labelled,
+    by_class,
+    choose_test_share,
+    decode_images,
+    is_left_behind,
+    split_of,
+    take,
+)
+from vitcnn.errors import StudyError
+from vitcnn.files import file_digest
+
+log = logging.getLogger(__name__)
+
+ROOT = {"image_csv": "a table of labels (.csv)"}
+IMAGE_COLUMNS = ("file_name", "filename", "file", "path", "image", "image_id", "id", "name")
+LABEL_COLUMNS = ("label", "class", "target", "category", "labels")
+SPLIT_COLUMNS = ("split", "set", "subset")
+
+
+class Row(NamedTuple):
+    """One line of a table: where it stands, the image it names, its class and its split, where it says them."""
+
+    place: str
+    image: str
+    label: str | None
+    split: str | None
+
+
+def is_root(folder: Path, layout: str) -> bool:
+    """Return whether a folder is the dataset's: it has a table."""
+    return bool(_tables(folder))
+
+
+def decode(
+    tree: Path,
+    target: Path,
+    layout: str,
+    workers: int,
+    *,
+    image_size: int,
+    resize: str,
+    test_share: float | None,
+) -> Decoded:
+    """Decode every image that the tables of a tree name, with `workers` processes, into arrays below `target`.
+
+    Raises StudyError, naming the table and the line, for an image that is absent, outside the folder or
+    listed twice, a line without a label, and an image file that no line names.
+    """
+    rows = [row for table in _tables(tree) for row in _read_table(table)]
+    files = _find_images(tree)
+    index = _index(files, tree)
+    paths = [_image_of(row, index, tree) for row in rows]
+    _refuse_twice(rows, paths)
+    unnamed = sorted(set(files) - set(paths))
+    if unnamed:
+        raise StudyError(f"{unnamed[0]}: is an image that no table names; {len(unnamed)} in all")
+    paths = [path for path, row in zip(paths, rows, strict=True) if row.label is not None]
+    rows = [row for row in rows if row.label is not None]
+    labels = by_class([row.label for row in rows])
+    names = [path.relative_to(tree).as_posix() for path in paths]
+    whole = Labelled(names, paths, [labels[row.label] for row in rows])
+    splits = [row.split for row in rows]
+    if test_share:
+        if {"val", "test"} & set(splits):
+            raise StudyError(f"{tree}: its tables name a test split; leave test_share out")
+        tested = choose_test_share([file_digest(path) for path in paths], whole.labels, test_share)
+        splits = ["test" if is_tested else "train" for is_tested in tested]
+    test = "test" if "test" in splits else "val"
+    if "train" not in splits or test not in splits:
+        raise StudyError(
+            f"{tree}: its tables do not say what is for training and what for testing; set test_share, such as 0.2"
+        )
+    chosen = {
+        s: take(whole, [split == name for split in splits])
+        for s, name in (("train", "train"), ("test", test))
+    }
+    return decode_images(list(labels), chosen, target, image_size, resize, workers)
+
+
+def _tables(folder: Path) -> list[Path]:
+    return sorted(
+        p for p in folder.iterdir() if p.suffix.lower() in (".csv", ".tsv") and not is_left_behind(p)
+    )
+
+
+def _read_table(table: Path) -> list[Row]:
+    """Return a table's lines; that of a test split may be without a column of labels, as where they are secret."""
+    try:
+        text = table.read_text(encoding="utf-8-sig")  # with or without a byte order mark
+    except UnicodeDecodeError as error:
+        raise StudyError(f"{table}: is not text in UTF-8 ({error})") from error
+    first = text.partition("\n")[0]
+    delimiter = max(",;\t|", key=first.count)
+    reader = csv.DictReader(io.StringIO(text), delimiter=delimiter)
+    columns = {name.strip().lower(): name for name in reader.fieldnames or [] if name}
+    image, label, split = (
+        next((columns[name] for name in names if name in columns), None)
+        for names in (IMAGE_COLUMNS, LABEL_COLUMNS, SPLIT_COLUMNS)
+    )
+    if image is None:
+        raise StudyError(f"{table}: has no column for the image; it may be named {', '.join(IMAGE_COLUMNS)}")
+    if label is None:
+        if split_of(table.stem) == "test":
+            log.warning("%s: has no labels; its images are left out", table)
+            return [
+                Row(f"{table}: line {reader.line_num}", line[image] or "", None, "test") for line in reader
+            ]
+        raise StudyError(f"{table}: has no column for the label; it may be named {', '.join(LABEL_COLUMNS)}")
+    rows = []
+    for line in reader:
+        place = f"{table}: line {reader.line_num}"
+        name, value = ((line[column] or "").strip() for column in (image, label))
+        if not name and not value:
+            continue
+        if not name or not value:
+            raise StudyError(f"{place}: has no {'image' if not name else 'label'}")
+        said = split_of((line[split] or "").strip()) if split else None
+        if split and said is None:
+            raise StudyError(f"{place}: {line[split]!r} is no split; train, val and test are")
+        rows.append(Row(place, name, value, said or (split_of(table.stem) if split is None else None)))
+    return rows
+
+
+def _find_images(tree: Path) -> list[Path]:
+    found = sorted(p for p in tree.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+    return [p for p in found if not any(is_left_behind(part) for part in (p, *p.relative_to(tree).parents))]
+
+
+def _index(files: list[Path], tree: Path) -> dict[str, list[Path]]:
+    """Return the files that each end of a path may mean, with the suffix and without."""
+    index: dict[str, list[Path]] = defaultdict(list)
+    for file in files:
+        parts = file.relative_to(tree).parts
+        for first in range(len(parts)):
+            end = "/".join(parts[first:])
+            index[end].append(file)
+            index[end.rpartition(".")[0]].append(file)
+    return index
+
+
+def _image_of(row: Row, index: dict[str, list[Path]], tree: Path) -> Path:
+    """Return the file of a line: at its path from the table, or anywhere by its name, with or without a suffix."""
+    path = PurePosixPath(row.image.replace("\\", "/"))
+    if path.is_absolute() or ".." in path.parts:
+        raise StudyError(f"{row.place}: {row.image} leads out of the folder")
+    found = index.get(path.as_posix(), [])
+    if tree / path in found:
+        return tree / path
+    if row.split and len(found) > 1:  # train/1.png and test/1.png
+        found = [f for f in found if row.split in map(split_of, f.relative_to(tree).parts[:-1])] or found
+    if not found:
+        raise StudyError(f"{row.place}: there is no image {row.image} below {tree}")
+    if len(found) > 1:
+        raise StudyError(f"{row.place}: {row.image} may be {found[0]} or {found[1]}")
+    return found[0]
+
+
+def _refuse_twice(rows: list[Row], paths: list[Path]) -> None:
+    seen: dict[Path, Row] = {}
+    for row, path in zip(rows, paths, strict=True):
+        if path in seen:
+            raise StudyError(f"{row.place}: names {row.image}, as {seen[path].place} does")
+        seen[path] = row

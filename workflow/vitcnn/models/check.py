@@ -1,0 +1,47 @@
+"""Whether a model can be built and trained as configured, before anything is trained."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vitcnn.errors import StudyError
+from vitcnn.models import create_model
+
+
+def check_model(spec: Mapping[str, Any]) -> None:
+    """Build a spec's model and pass two images through it, on the meta device, where nothing is computed.
+
+    Raises StudyError, with the builder's own words, if that fails or the result is not a tensor of logits.
+    """
+    names, dataset = spec["model"], spec["dataset"]
+    size, classes = dataset["image_size"], dataset["num_classes"]
+    try:
+        model = create_on_meta(spec).train()
+        logits = model(torch.empty(2, 3, size, size, device="meta"))
+    except StudyError:
+        raise
+    except Exception as error:  # whatever the builder, which may be another library's, says no with
+        raise StudyError(
+            f"models.{names['name']}: {names['builder']} cannot be built as configured for "
+            f"{dataset['name']}, {size} x {size} pixels: {type(error).__name__}: {error}"
+        ) from error
+    if not isinstance(logits, Tensor) or logits.shape != (2, classes):
+        shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        raise StudyError(
+            f"models.{names['name']}: {names['builder']} returns {shape} for two images in training, not "
+            f"logits of shape (2, {classes}); a model with further outputs may have a setting against them, "
+            "such as aux_logits: false"
+        )
+
+
+def create_on_meta(spec: Mapping[str, Any]) -> nn.Module:
+    """Return the model of a spec on torch's meta device: shapes are computed, numbers are not."""
+    try:
+        with torch.device("meta"):
+            return create_model(spec)
+    except (NotImplementedError, RuntimeError) as error:
+        if "meta" not in str(error):
+            raise
+        return create_model(spec).to("meta")  # a builder that computes with tensors, such as regnet's
