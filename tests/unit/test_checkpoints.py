@@ -1,4 +1,4 @@
-"""Interrupted trainings: nothing is lost, nothing is done twice, nothing wrong is gone on with."""
+"""Interrupted trainings: nothing is lost, nothing is repeated, and no wrong checkpoint is used."""
 
 import copy
 import os
@@ -371,10 +371,10 @@ def test_each_signal_leaves_a_checkpoint_and_a_message(data, tmp_path):
         text = log.read_text()
         assert text.count(" of 1000") <= before + 1, "at the next step, not at the end of the epoch"
         assert process.returncode == 1
-        assert f"stopped by {number.name}; the next attempt goes on from here" in said
+        assert f"stopped by {number.name}; the next attempt resumes here" in said
         assert said.strip() in text
         assert f"attempt {attempt}" in text
-        assert text.count("goes on in epoch") == attempt - 1
+        assert text.count("resumes in epoch") == attempt - 1
         assert text.count("epoch 1 of") == 1
         assert (folder / "checkpoint" / NAME).exists()
         assert not (folder / "metrics.json").exists()

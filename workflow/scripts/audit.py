@@ -1,12 +1,12 @@
-"""Say which results are up to date, stale, missing, unused or unknown; exit with status 0 if all are up to date.
+"""Report which results are up to date, stale, missing, unused or unknown; exit with status 0 if all are up to date.
 
   snakemake audit                          with the configuration that Snakemake has
   python workflow/scripts/audit.py         with config.yaml and those of --configfile
   python workflow/scripts/audit.py --accept cifar10/vit/adam10/nall/seed0 --because "renamed a variable"
   python workflow/scripts/audit.py --remove cifar10/vit/adam10/nall/seed9
 
-Accepted are results that stay as they are although code or packages changed since. Unused results, which
-no experiment asks for, do not count against it. They stay until they are removed by name.
+--accept keeps results although code or packages changed since. Unused results, which no experiment asks
+for, are no error. They stay until they are removed by name.
 """
 
 import sys

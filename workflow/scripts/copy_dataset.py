@@ -1,4 +1,4 @@
-"""Copy a fetched dataset, archive or folder, to a place of its own that may be written to."""
+"""Make a writable copy of a fetched dataset, an archive or a folder."""
 
 import sys
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Fetch a dataset from the first of its sources that delivers, and write what came from where."""
+"""Fetch a dataset from the first of its sources that delivers, and write down what came from where."""
 
 import sys
 from pathlib import Path

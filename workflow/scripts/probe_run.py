@@ -1,6 +1,6 @@
 """Measure what the model of a finished run computes, beside the same model before training.
 
-With Snakemake the run comes as a resolved spec in the settings; by hand it is easier to name it:
+Snakemake passes the run as a resolved spec in the settings. By hand, name the run:
 
   python workflow/scripts/probe_run.py --run cifar10/vit/adam10/nall/seed0
 """
@@ -39,7 +39,7 @@ def prepare(args):
 
 def main(args):
     gpu = take_gpu(args.jobs_per_gpu) if args.device in ("auto", "cuda") else None
-    from vitcnn.representations.probe import probe_run  # torch: after the cheap mistakes
+    from vitcnn.representations.probe import probe_run  # imports torch, so only after the checks
 
     settings = args.settings
     also = settings.get("also", [])

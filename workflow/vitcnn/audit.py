@@ -1,4 +1,4 @@
-"""Everything that a study has on disk, held against what it would be now; `.snakemake` is not asked."""
+"""The state of every output of a study, from the records alone; `.snakemake` is not read."""
 
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -21,7 +21,7 @@ MEANINGS = {
 
 
 def audit(steps: Sequence[Step], accept_environment: bool) -> dict[str, dict[str, str]]:
-    """Return, by state, each output and run folder of the working directory with the reason in words.
+    """Return, by state, each output and run folder below the working directory, with the reason in words.
 
     The states are those of MEANINGS, `steps` all that the study asks for. Every output is read and
     compared with its digest.
@@ -101,20 +101,20 @@ def _not_acceptable(step: Step, verdict: Verdict, accepted: Collection[str]) -> 
 
 
 def _place(name: str, places: Collection[str]) -> str:
-    """Return the output that a name on the command line means: itself, or a run's metrics."""
+    """Return the output that a name on the command line stands for: a path, or a run's metrics."""
     return name if name in places else str(plan.Run.parse(name).folder / "metrics.json")
 
 
 def remove_unused(steps: Sequence[Step], names: Collection[str]) -> None:
-    """Delete runs, or other outputs, that nobody asks for any more, with their records.
+    """Delete runs, or other outputs, that no experiment asks for any more, with their records.
 
-    Raises StudyError, before anything is deleted, for one that is asked for or that is none.
+    Raises StudyError, before anything is deleted, for a name that is in use or unknown.
     """
     unused = audit(steps, accept_environment=True)["unused"]
     places = [name if name in unused else str(plan.Run.parse(name).folder) for name in names]
     for place in places:
         if place not in unused:
-            raise StudyError(f"{place}: is not unused, and stays. Nothing was removed")
+            raise StudyError(f"{place}: is in use or unknown. Nothing was removed")
     for place in places:
         path = Path(place)
         record = path / "provenance.json" if path.is_dir() else record_beside(path)
@@ -133,7 +133,7 @@ def record_beside(output: Path) -> Path:
 
 
 def in_words(found: Mapping[str, Mapping[str, str]]) -> str:
-    """Return what audit() found: what needs attention first, what is up to date as a number."""
+    """Return what audit() found as text: problems first and in full, up-to-date outputs as a number."""
     lines = []
     for state, meaning in MEANINGS.items():
         outputs = found[state]

@@ -52,12 +52,12 @@ def run(
 ) -> None:
     """Parse the command line, call `main`, write the record of what it made, and end the process.
 
-    `prepare` may complete the arguments first. What `main` reaches is the code that the record digests.
-    With `ends_early` nothing is done where the record says that the output is up to date. Where another
-    process makes the same output, this one waits for it and uses the result.
+    `prepare` may complete the arguments first. The record digests the code that `main` reaches. With
+    `ends_early`, an output that is up to date stays as it is. If another process is making the same output,
+    this one waits for it and uses the result.
 
-    An error that the user can fix, and a signal, end with a message and status 1. Any other exception
-    keeps its traceback, which is in the log too.
+    An error that the user can fix and a signal end with a message and status 1. Any other exception keeps
+    its traceback, which is also in the log.
     """
     args = parser.parse_args()
     handlers: list[logging.Handler] = [logging.StreamHandler()]
@@ -96,7 +96,7 @@ def run(
                 "; is there room on that disk, and may it be written to? Nothing half-written was left behind"
             )
     except Exception:
-        log.exception("a defect, or something nobody thought of")
+        log.exception("an unexpected error")
         if not args.log:
             sys.exit(1)
         raise

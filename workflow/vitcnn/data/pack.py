@@ -42,7 +42,7 @@ def pack_dataset(
         more = f"\n  … and {len(damaged) - _LISTED} more" if len(damaged) > _LISTED else ""
         raise StudyError(
             f"{dataset}: {len(damaged)} damaged images:\n{lines}{more}\n"
-            f"All are listed in {report}. Mend the source, or leave them out: --config on_damaged=skip"
+            f"All are listed in {report}. Fix the source, or leave them out: --config on_damaged=skip"
         )
     if len(classes) != num_classes:
         raise StudyError(

@@ -43,9 +43,9 @@ def copy_tree(origin: Path, layout: str, tree: Path, max_unpacked_gb: float = 20
     """Make `tree` a writable copy of the dataset in `origin`, an archive or a folder; return its manifest.
 
     The root of the dataset is found by its layout's own files, so it does not matter in which folder
-    an archive packs it. An existing `tree` is replaced at the end, at once. `origin` is only read.
+    an archive packs it. An existing `tree` is replaced at the end, in one rename. `origin` is only read.
     Raises StudyError if it is no dataset of that layout, damaged, has members that leave its folder, or
-    is an archive of more than `max_unpacked_gb` when it is unpacked: then before that is written.
+    would take more than `max_unpacked_gb` unpacked; in that case nothing is written.
     """
     work = tree.with_name(tree.name + ".part")
     _remove(work)

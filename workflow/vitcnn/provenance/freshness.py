@@ -1,8 +1,8 @@
-"""Whether an output would come out the same if it were made again, and if not, why not, in words.
+"""Whether each output is up to date, and if not, why not, in words.
 
-Each output has a record of what it was made of (`record`). It is up to date if it would be made of the
-same now: the same settings, code and packages, and inputs that are up to date and have the same content.
-Dates of files play no part, and nothing is kept anywhere but beside the outputs.
+An output is up to date if its record matches its fingerprint (settings, code, packages) as it is now, and
+its inputs are up to date with the same content. File dates do not matter, and nothing is stored anywhere
+but beside the outputs.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -15,14 +15,14 @@ from vitcnn.files import file_digest, read_json
 from vitcnn.provenance.record import changed_entries, differences, made_of, read_record
 
 FETCH = "fetch_dataset"
-_HASHED = 1 << 20  # bytes; of larger outputs the size is compared, unless all is asked for
+_HASHED = 1 << 20  # bytes; of a larger output only the size is compared, unless `thorough`
 
 
 class Step(NamedTuple):
     """One job: `script` makes `outputs`, and `temporary` files that are deleted once they are used.
 
-    `record` is the file that says of what they were made. `inputs` maps each file whose content counts
-    to the record of the job that makes it, "" for none. `producers` are the records of all jobs it reads from.
+    `record` is the path of their record. `inputs` maps each file whose content counts to the record of the
+    job that makes it, "" for none. `producers` are the records of all jobs it reads from.
     """
 
     script: str
@@ -35,14 +35,14 @@ class Step(NamedTuple):
 
     @property
     def may_be_gone(self) -> bool:
-        """Whether the outputs may be deleted after use: what was made from them says from what."""
+        """Whether the outputs may be deleted after use: the records downstream keep their digests."""
         return self.record.startswith("resources/")
 
 
 class Verdict(NamedTuple):
-    """`reasons`, in words, and `stale_inputs`, files that are themselves stale, make a step stale.
+    """Why a job is stale: `reasons`, in words, or `stale_inputs`, files that are stale themselves.
 
-    `foreign` says why the file in its place is not known to be its output.
+    `foreign` says why the file at its output's path is not known to belong to this study.
     """
 
     record: Mapping[str, Any] | None
@@ -64,7 +64,7 @@ def judge(
 ) -> dict[str, Verdict]:
     """Return each step's verdict by its record. `steps` come after those that they read from.
 
-    With `accept_environment` other versions of packages are no reason. `forced` are records of steps to
+    With `accept_environment`, other package versions are no reason. `forced` are records of steps to
     run whatever their record says, `wanted` those whose outputs must be there. With `thorough` every
     output is compared with its digest, however large.
     """
@@ -111,7 +111,7 @@ def _own_reasons(
     if step.script == FETCH and manifest.exists() and not changed:
         content = content_now(step.settings["source"], manifest)
         if content == read_json(manifest)["sha256"]:
-            return  # from wherever it came, and however: fetching would bring the same
+            return  # wherever it came from: fetching again would deliver the same
         if content:
             yield f"the source of {step.settings['dataset']} has other content"
     now = made_of(step.script, step.settings)
@@ -152,8 +152,8 @@ def _lost_inputs(
 ) -> dict[str, tuple[str, ...]]:
     """Return, by record, why steps that `step` reads from must run again although they are up to date.
 
-    That a file is missing Snakemake sees; what it cannot see is an archive that was moved away, and
-    large arrays that were damaged. `required` are the steps that were looked at before.
+    Snakemake notices missing files, but not an archive that was moved away or large arrays that were
+    damaged. `required` are the jobs that were checked before.
     """
     found: dict[str, tuple[str, ...]] = {}
     for name in step.producers:
@@ -177,7 +177,7 @@ def _lost_inputs(
 
 
 def _changed_outputs(outputs: Mapping[str, Any], thorough: bool) -> Iterator[str]:
-    """Yield what is there and no longer as it was made."""
+    """Yield each output that exists but has changed since it was written."""
     for path, made in outputs.items():
         file = Path(path)
         if not file.exists():
@@ -188,7 +188,7 @@ def _changed_outputs(outputs: Mapping[str, Any], thorough: bool) -> Iterator[str
 
 
 def own_record(step: Step) -> Mapping[str, Any] | None:
-    """Return the record of a step, or None where there is nothing to lose: no output, no good record.
+    """Return the record of a step, or None if there is nothing to lose: no output, or no valid record.
 
     Raises StudyError for an output that is not known to be the step's.
     """

@@ -1,4 +1,4 @@
-"""The first notebook's table: mean ± standard deviation over seeds, beside the figures it reported."""
+"""The first notebook's table: mean ± standard deviation over seeds, beside the values it reported."""
 
 from html import escape
 from pathlib import Path
@@ -78,7 +78,7 @@ def for_people(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def note(runs: pd.DataFrame) -> str:
-    """Return what a reader must know beside the table: what the figures are and where they were taken."""
+    """Return what a reader must know beside the table: what the numbers are and where they were measured."""
     runs = runs[runs["experiment"] == "comparison"]
     generated = runs.loc[runs["generated"], "dataset_title"].unique()
     origin = f"Generated images, not those published: {', '.join(generated)}. " if len(generated) else ""
@@ -103,7 +103,7 @@ def note(runs: pd.DataFrame) -> str:
     changes = accepted_changes(runs)
     accepted = f" {changes}." if changes else ""
     return (
-        f"{origin}Accuracy is that on the test images after the last epoch; figures are mean ± standard deviation "
+        f"{origin}Accuracy is that on the test images after the last epoch; values are mean ± standard deviation "
         "over seeds. Train time is that of all epochs without evaluation; inference time is one pass over "
         f"the test images, divided by their number. Measured on {'; '.join(devices) or 'nothing yet'}. "
         f"{images}.{left_out}{versions}{accepted}{reported}"

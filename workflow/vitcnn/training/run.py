@@ -43,7 +43,7 @@ def train_run(
 ) -> list[Path]:
     """Train the run of `spec` on the packed dataset in `data` and write its four files to `folder`.
 
-    An interrupted run goes on from its checkpoint in `folder`/checkpoint, if that is of the same spec,
+    An interrupted run resumes from its checkpoint in `folder`/checkpoint, if that is of the same spec,
     data, device, threads and `made_of`: a digest of what else decides the result, code and packages. The
     caller removes that folder.
 
