@@ -194,7 +194,7 @@ def identity_in(folder):
         {"spec": spec_of(lr=0.1)},
         {"spec": spec_of("cifar10/vit/adam10/n300/seed2")},
         {"spec": spec_of(precision="bf16")},
-        {"made_of": "other code"},
+        {"fingerprint": "other code"},
         {"threads": 2},
     ],
 )
@@ -202,9 +202,9 @@ def test_a_checkpoint_of_something_else_is_not_used(other, data, tmp_path, stop_
     stop_at(4)
     assert not train(spec_of(), data, tmp_path / "a")
     stop_at(0)
-    what = {"spec": spec_of(), "threads": 1, "made_of": ""} | other
+    what = {"spec": spec_of(), "threads": 1, "fingerprint": ""} | other
     for folder in ("a", "b"):
-        train_run(what["spec"], data, tmp_path / folder, "cpu", what["threads"], what["made_of"])
+        train_run(what["spec"], data, tmp_path / folder, "cpu", what["threads"], what["fingerprint"])
     assert same(tmp_path / "a", tmp_path / "b")
     runtime = read(tmp_path / "a" / "runtime.json")
     assert (runtime["attempts"], runtime["resumed_epochs"]) == (1, 0)

@@ -21,7 +21,7 @@ from vitcnn.files import write_json, write_text
 from vitcnn.locks import hold
 from vitcnn.plan import Run
 from vitcnn.progress import Followed, Line, Progress, terminal_line
-from vitcnn.provenance.record import Made, recording
+from vitcnn.provenance.record import JobFiles, recording
 from vitcnn.status import (
     TRAINING,
     WORKING,
@@ -294,7 +294,7 @@ def test_records_begun_and_finished():
     record.unlink()
     with recording(record, "train", settings) as made:
         assert state(VIT) == "waiting"  # results of before, which are being made again
-        made.append(Made([], [VIT.folder / "metrics.json"]))
+        made.append(JobFiles([], [VIT.folder / "metrics.json"]))
     assert state(VIT) == "done"
 
 

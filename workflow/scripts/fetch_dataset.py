@@ -8,11 +8,11 @@ sys.path[0] = str(Path(__file__).resolve().parents[1])
 from vitcnn.cli import argument_parser, run
 from vitcnn.data.fetch import fetch
 from vitcnn.files import write_json
-from vitcnn.provenance.record import Made
+from vitcnn.provenance.record import JobFiles
 
 parser = argument_parser(__doc__)
 parser.add_argument("--downloads", required=True, type=Path, help="folder for what is downloaded")
-parser.add_argument("--manifest", required=True, type=Path, help="JSON file to write: what was fetched")
+parser.add_argument("--fetched", required=True, type=Path, help="JSON file to write: what was fetched")
 parser.add_argument(
     "--origin", required=True, type=Path, help="JSON file to write: from where, when, to where"
 )
@@ -25,8 +25,8 @@ def main(args):
     dataset, source = args.settings["dataset"], args.settings["source"]
     fetched = fetch(dataset, source, args.downloads, args.max_unpacked_gb)
     write_json(args.origin, fetched.origin)
-    write_json(args.manifest, fetched.what)
-    return Made(read=[], wrote=[args.manifest, args.origin])
+    write_json(args.fetched, fetched.what)
+    return JobFiles(read=[], wrote=[args.fetched, args.origin])
 
 
 if __name__ == "__main__":

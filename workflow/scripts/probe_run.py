@@ -13,7 +13,7 @@ sys.path[0] = str(Path(__file__).resolve().parents[1])
 from vitcnn import plan
 from vitcnn.cli import argument_parser, run
 from vitcnn.config import load_config
-from vitcnn.provenance.record import Made
+from vitcnn.provenance.record import JobFiles
 from vitcnn.training.gpus import take_gpu
 
 parser = argument_parser(__doc__)
@@ -46,7 +46,7 @@ def main(args):
     probe_run(settings["spec"], also, args.weights, args.data, args.out, args.device, args.threads)
     if gpu:
         gpu.release()
-    return Made(read=[args.weights, args.data / "manifest.json"], wrote=[args.out])
+    return JobFiles(read=[args.weights, args.data / "manifest.json"], wrote=[args.out])
 
 
 if __name__ == "__main__":

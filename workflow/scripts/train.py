@@ -21,7 +21,7 @@ from vitcnn.cli import argument_parser, run
 from vitcnn.config import load_config
 from vitcnn.errors import StudyError
 from vitcnn.files import file_digest, read_json
-from vitcnn.provenance.record import Made, differences, made_of, read_record
+from vitcnn.provenance.record import JobFiles, differences, fingerprint, read_record
 from vitcnn.training.gpus import take_gpu
 
 parser = argument_parser(__doc__)
@@ -91,7 +91,7 @@ def repeat(args):
     if not args.out or args.out.resolve() == args.repeat.resolve().parent:
         raise StudyError("--repeat: needs --out, another folder: the finished run stays as it is")
     args.settings = record["settings"]
-    differing = list(differences(record, made_of("train", args.settings)))
+    differing = list(differences(record, fingerprint("train", args.settings)))
     packed = (
         args.data or Path("resources", args.settings["spec"]["dataset"]["name"], "packed")
     ) / "manifest.json"
@@ -116,12 +116,12 @@ def main(args):
         args.out,
         args.device,
         args.threads,
-        made_of=read_json(args.provenance)["digest"],
+        fingerprint=read_json(args.provenance)["digest"],
         checkpoint_seconds=args.checkpoint_seconds,
     )
     if gpu:
         gpu.release()
-    return Made(read=[args.data / "manifest.json"], wrote=wrote, scratch=args.out / "checkpoint")
+    return JobFiles(read=[args.data / "manifest.json"], wrote=wrote, scratch=args.out / "checkpoint")
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from pathlib import Path
 from vitcnn.errors import StudyError
 from vitcnn.interrupts import Interrupted, raise_on_signals
 from vitcnn.locks import one_at_a_time
-from vitcnn.provenance.record import Made, is_up_to_date, recording
+from vitcnn.provenance.record import JobFiles, is_up_to_date, recording
 
 _OF_THE_DISK = (errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
 
@@ -45,7 +45,7 @@ def argument_parser(description: str | None) -> argparse.ArgumentParser:
 
 
 def run(
-    main: Callable[[argparse.Namespace], Made],
+    main: Callable[[argparse.Namespace], JobFiles],
     parser: argparse.ArgumentParser,
     prepare: Callable[[argparse.Namespace], None] = lambda args: None,
     ends_early: bool = True,

@@ -25,7 +25,7 @@ from vitcnn.files import write_json
 
 log = logging.getLogger(__name__)
 
-MANIFEST = "copied.json"
+COPIED = "copied.json"
 # What reading a damaged archive raises.
 DAMAGE = (
     EOFError,
@@ -40,7 +40,7 @@ _BLOCK = 4096  # what a file takes at least, so that many empty ones count too
 
 
 def copy_tree(origin: Path, layout: str, tree: Path, max_unpacked_gb: float = 20) -> dict[str, Any]:
-    """Make `tree` a writable copy of the dataset in `origin`, an archive or a folder; return its manifest.
+    """Make `tree` a writable copy of the dataset in `origin`, an archive or a folder; return what was copied.
 
     The root of the dataset is found by its layout's own files, so it does not matter in which folder
     an archive packs it. An existing `tree` is replaced at the end, in one rename. `origin` is only read.
@@ -71,18 +71,18 @@ def copy_tree(origin: Path, layout: str, tree: Path, max_unpacked_gb: float = 20
             missing = sorted(expected.items() - present.items())[:5]
             raise StudyError(f"{origin}: the copy is not complete; first differences: {missing}")
         listing = "".join(f"{name}\t{size}\n" for name, size in sorted(present.items()))
-        manifest = {
+        copied = {
             "layout": layout,
             "files": len(present),
             "bytes": sum(present.values()),
             "listing_sha256": sha256(listing.encode()).hexdigest(),
         }
-        write_json(root / MANIFEST, manifest)
+        write_json(root / COPIED, copied)
         _remove(tree)
         root.rename(tree)
     finally:
         _remove(work)
-    return manifest
+    return copied
 
 
 def find_root(folder: Path, layout: str, origin: Path | None = None) -> Path:

@@ -24,7 +24,7 @@ from vitcnn.provenance.environment import locked_versions, refuse_unlocked
 VERSION = 1
 
 
-class Made(NamedTuple):
+class JobFiles(NamedTuple):
     """What a job read and what it wrote; a script's main() returns it.
 
     `digests` are of large files, where the job knows them already; `scratch` is a folder that is removed
@@ -57,7 +57,7 @@ def chosen(script: str, settings: Mapping[str, Any]) -> tuple[tuple[str, str], .
     return ()
 
 
-def made_of(script: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+def fingerprint(script: str, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return the fingerprint of a job as it is now: its settings, the digests of its code, its packages' versions."""
     used = chosen(script, settings)
     code = code_of(script, used)
@@ -72,15 +72,15 @@ def made_of(script: str, settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 @contextmanager
-def recording(path: Path, script: str, settings: Mapping[str, Any]) -> Iterator[list[Made]]:
+def recording(path: Path, script: str, settings: Mapping[str, Any]) -> Iterator[list[JobFiles]]:
     """Write a job's record to `path`: unfinished at first, complete once its files are in the yielded list.
 
     If the job fails, the former record is restored, or removed if there was none.
     """
     former = path.read_text(encoding="utf-8") if path.exists() else None
-    record = made_of(script, settings) | {"inputs": None, "outputs": None}
+    record = fingerprint(script, settings) | {"inputs": None, "outputs": None}
     _write(path, record)
-    made: list[Made] = []
+    made: list[JobFiles] = []
     try:
         yield made
     except BaseException:
@@ -110,7 +110,7 @@ def is_up_to_date(
     record = read_record(path)
     if record is None or record["outputs"] is None:
         return False
-    now = made_of(script, settings)
+    now = fingerprint(script, settings)
     if accept_environment:
         now["environment"] = record["environment"]
     if any(differences(record, now)):
@@ -132,7 +132,7 @@ def accept(path: Path, settings: Mapping[str, Any], because: str, inputs: Iterab
     changed = list(_changed_settings(record["settings"], settings))
     if changed:
         raise StudyError(f"{path}: a changed setting cannot be accepted: {'; '.join(changed)}")
-    now = made_of(record["script"], record["settings"])
+    now = fingerprint(record["script"], record["settings"])
     kinds = ("code", "environment")
     before = {
         kind: {

@@ -38,13 +38,13 @@ def train_run(
     folder: Path,
     device_name: str,
     threads: int,
-    made_of: str = "",
+    fingerprint: str = "",
     checkpoint_seconds: float = EVERY,
 ) -> list[Path]:
     """Train the run of `spec` on the packed dataset in `data` and write its four files to `folder`.
 
     An interrupted run resumes from its checkpoint in `folder`/checkpoint, if that is of the same spec,
-    data, device, threads and `made_of`: a digest of what else decides the result, code and packages. The
+    data, device, threads and `fingerprint`: a digest of what else decides the result, code and packages. The
     caller removes that folder.
 
     Returns the paths. `metrics.json`, which says that the run is finished, is written last. Raises StudyError if the
@@ -56,7 +56,7 @@ def train_run(
     torch.set_num_threads(threads)
     packed = load_packed(data)
     data_digest = file_digest(data / "manifest.json")
-    identity = digest([spec, data_digest, made_of, precision, device.type, threads])
+    identity = digest([spec, data_digest, fingerprint, precision, device.type, threads])
     with held_back() as signals:
         checkpoints = Checkpoints(folder / "checkpoint", identity, checkpoint_seconds, signals)
         attempt, started = checkpoints.count_attempt()
