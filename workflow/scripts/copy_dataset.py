@@ -6,7 +6,7 @@ from pathlib import Path
 sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from vitcnn.cli import argument_parser, run
-from vitcnn.data.trees import copy_tree
+from vitcnn.data.trees import MAX_UNPACKED_GB, copy_tree
 from vitcnn.files import read_json
 from vitcnn.provenance.record import JobFiles
 
@@ -16,7 +16,11 @@ parser.add_argument("--origin", required=True, type=Path, help="where fetch_data
 parser.add_argument("--copied", required=True, type=Path, help="JSON file to write in the folder to make")
 
 parser.add_argument(
-    "--max-unpacked-gb", type=float, default=20, metavar="N", help="refuse larger archives (default: 20)"
+    "--max-unpacked-gb",
+    type=float,
+    default=MAX_UNPACKED_GB,
+    metavar="N",
+    help="refuse larger archives (default: %(default)s)",
 )
 
 

@@ -7,6 +7,7 @@ sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from vitcnn.cli import argument_parser, run
 from vitcnn.data.fetch import fetch
+from vitcnn.data.trees import MAX_UNPACKED_GB
 from vitcnn.files import write_json
 from vitcnn.provenance.record import JobFiles
 
@@ -17,7 +18,11 @@ parser.add_argument(
     "--origin", required=True, type=Path, help="JSON file to write: from where, when, to where"
 )
 parser.add_argument(
-    "--max-unpacked-gb", type=float, default=20, metavar="N", help="refuse larger archives (default: 20)"
+    "--max-unpacked-gb",
+    type=float,
+    default=MAX_UNPACKED_GB,
+    metavar="N",
+    help="refuse larger archives (default: %(default)s)",
 )
 
 

@@ -51,9 +51,8 @@ parser.add_argument(
 parser.add_argument(
     "--checkpoint-seconds",
     type=float,
-    default=30,
     metavar="S",
-    help="seconds of work that a kill may cost at most (default: 30)",
+    help="seconds of work that a kill may cost at most",
 )
 
 

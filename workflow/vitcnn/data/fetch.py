@@ -14,7 +14,7 @@ from urllib.parse import unquote, urlsplit
 
 from vitcnn.data.content import content_of, signature_of
 from vitcnn.data.sources import Source
-from vitcnn.data.trees import DAMAGE, refuse_larger
+from vitcnn.data.trees import DAMAGE, MAX_UNPACKED_GB, refuse_larger
 from vitcnn.errors import StudyError
 from vitcnn.files import file_digest
 
@@ -33,7 +33,9 @@ class Fetched(NamedTuple):
     origin: dict[str, Any]
 
 
-def fetch(dataset: str, places: list[str], downloads: Path, max_unpacked_gb: float = 20) -> Fetched:
+def fetch(
+    dataset: str, places: list[str], downloads: Path, max_unpacked_gb: float = MAX_UNPACKED_GB
+) -> Fetched:
     """Fetch `dataset` from the first place of the list that delivers, and return what came from where.
 
     `path` of the origin is the archive or the folder, which stays as it is. Downloads go below

@@ -26,6 +26,7 @@ from vitcnn.files import write_json
 log = logging.getLogger(__name__)
 
 COPIED = "copied.json"
+MAX_UNPACKED_GB = 20  # that an archive may take unpacked, by default
 # What reading a damaged archive raises.
 DAMAGE = (
     EOFError,
@@ -39,7 +40,9 @@ _DEPTH = 4  # how many folders deep a root may lie in what a source delivers
 _BLOCK = 4096  # what a file takes at least, so that many empty ones count too
 
 
-def copy_tree(origin: Path, layout: str, tree: Path, max_unpacked_gb: float = 20) -> dict[str, Any]:
+def copy_tree(
+    origin: Path, layout: str, tree: Path, max_unpacked_gb: float = MAX_UNPACKED_GB
+) -> dict[str, Any]:
     """Make `tree` a writable copy of the dataset in `origin`, an archive or a folder; return what was copied.
 
     The root of the dataset is found by its layout's own files, so it does not matter in which folder
