@@ -17,7 +17,7 @@ from vitcnn.config import load_config
 from vitcnn.training.workload import image_passes, known_images
 
 RESOURCES = Path("resources")
-WORTH_MEASURING = 100_000  # images, trained on and predicted
+WORTH_MEASURING = 250_000  # images, trained on and predicted
 
 parser = argument_parser(__doc__)
 parser.add_argument("--config", type=Path, default=Path("config.yaml"), help="default: config.yaml")
