@@ -80,6 +80,7 @@ def write_run(root, study, run):
         "train_images": size,
         "val_images": 0,
         "test_images": 10_000,
+        "test_images_in_train": 9 if run.dataset == "cifar100" else 0,
         "damaged_images": {"train": 0, "test": 0},
         "num_parameters": 1_205_642 if "vit" in run.model else 175_258,
         "history": history,
@@ -223,6 +224,8 @@ def test_the_table_in_every_format(tmp_path):
     assert r"Accuracy (\%)" in latex
     assert "Some CPU, 1 thread a job, fp32" in note
     assert "ImageNet-200: 100,000 training and 10,000 test images" in note
+    assert note.count("training images too") == 1
+    assert " 9 test images of CIFAR-100 are training images too." in note
 
 
 def test_one_seed_has_no_spread(tmp_path):

@@ -125,11 +125,12 @@ def _experiment(done: pd.DataFrame, asked: Mapping[str, Any]) -> Iterator[str]:
     for pair in compared:
         yield f"{pair.dataset}, {pair.images:,} images: {pair.says(accuracy)}"
     yield from _rankings(done, accuracy)
-    for sweep in sweeps(compared):
+    by_size = sweeps(compared)
+    for sweep in by_size:
         if len(sweep) > 1:
             yield from _catching_up(sweep, accuracy)
-    for pair in compared:
-        yield _faster(pair)
+    for *_, largest in by_size:
+        yield _faster(largest)
     paired = {title for pair in compared for title in pair.names}
     if others := [title for title in done["model_title"].unique() if title not in paired]:
         yield f"In no pair, and so not compared: {', '.join(others)}"

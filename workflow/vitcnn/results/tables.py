@@ -104,6 +104,12 @@ def note(runs: pd.DataFrame, accuracy: str = "final", with_reported: bool = Fals
     )
     damaged = int(runs["damaged_images"].max()) if len(runs) else 0
     left_out = f" Up to {damaged} damaged images of a dataset were left out." if damaged else ""
+    leaks = (
+        f"{int(group['test_images_in_train'].max()):,} test images of {title} are training images too"
+        for title, group in runs.groupby("dataset_title", sort=False)
+        if group["test_images_in_train"].max()
+    )
+    leaked = "".join(f" {words}." for words in leaks)
     other = runs["other_versions"].dropna()
     versions = (
         f" {len(other)} of {len(runs)} runs were computed with other packages than envs/lock.txt names, accepted "
@@ -117,7 +123,7 @@ def note(runs: pd.DataFrame, accuracy: str = "final", with_reported: bool = Fals
         f"{origin}Accuracy is that on the test images {_EPOCH[accuracy]}; figures are mean ± standard deviation "
         "over seeds. Train time is that of all epochs without evaluation; inference time is one pass over "
         f"the test images, divided by their number. Measured on {'; '.join(devices) or 'nothing yet'}. "
-        f"{images}.{left_out}{versions}{accepted}{reported}"
+        f"{images}.{left_out}{leaked}{versions}{accepted}{reported}"
     )
 
 

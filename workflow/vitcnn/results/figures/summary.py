@@ -28,7 +28,7 @@ def draw(runs: pd.DataFrame, epochs: pd.DataFrame, settings: Mapping[str, Any]) 
         size.set_ylabel("Parameters (millions)")
         accuracy = settings["accuracy"][whole]
         panels.bars(best, rows, accuracy, settings, "{:.1f} %")
-        best.set_title("Accuracy, all training images" + where)
+        best.set_title("Accuracy" + where)
         best.set_ylabel(panels.accuracy_label(accuracy))
         panels.epoch_seconds(speed, trained[trained["dataset"] == dataset], settings)
         speed.set_title("Training speed" + where)
