@@ -25,7 +25,9 @@ def test_a_profile_that_is_there(arguments):
 @pytest.mark.parametrize("name", ["dmo", "profiles/dmo", "profiles/demo"])
 def test_a_profile_that_is_not(name, tmp_path):
     for arguments in (["--workflow-profile", name], [f"--workflow-profile={name}", "all"]):
-        with pytest.raises(StudyError, match=f"{name}: there is no such profile, only default, demo, slurm"):
+        with pytest.raises(
+            StudyError, match=f"{name}: there is no such profile, only default, demo, quick, slurm"
+        ):
             refuse_absent_profile(arguments, tmp_path, ROOT)
 
 

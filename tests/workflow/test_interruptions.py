@@ -37,9 +37,9 @@ def nothing_goes_on():
             os.killpg(STARTED.pop().pid, signal.SIGKILL)
 
 
-def start(folder: Path, config: dict) -> subprocess.Popen:
+def start(folder: Path, config: dict, target: str = TARGET) -> subprocess.Popen:
     """Start the workflow in `folder`, in a process group of its own."""
-    command = [sys.executable, "-m", "snakemake", *snakemake_command(folder, TARGET, config=config)]
+    command = [sys.executable, "-m", "snakemake", *snakemake_command(folder, target, config=config)]
     with (folder / "out.txt").open("w") as out:
         process = subprocess.Popen(
             command, cwd=folder, stdout=out, stderr=out, start_new_session=True, env=environment()
@@ -124,29 +124,29 @@ def at_random() -> list[int]:
         pytest.param(at_random(), id="ten times", marks=pytest.mark.exhaustive),
     ],
 )
-def test_all_killed_a_plain_restart_goes_on(kills, whole, tmp_path):
+def test_all_killed_a_plain_restart_goes_on(kills, whole, with_data):
     before = {}
     for epochs in kills:  # of eighty, on each attempt
-        process = start(tmp_path, CONFIG)
-        until = epochs_done(tmp_path) + epochs
-        while epochs_done(tmp_path) < until and process.poll() is None:
+        process = start(with_data, CONFIG)
+        until = epochs_done(with_data) + epochs
+        while epochs_done(with_data) < until and process.poll() is None:
             time.sleep(0.05)
-        assert process.poll() in (None, 0), (tmp_path / "out.txt").read_text()
+        assert process.poll() in (None, 0), (with_data / "out.txt").read_text()
         with suppress(ProcessLookupError):  # where it was faster than this test
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-        now = finished(tmp_path)
+        now = finished(with_data)
         assert before.items() <= now.items()
         before = now
     assert before
-    said = ends_well(tmp_path, CONFIG)
-    assert before.items() <= finished(tmp_path).items()
-    assert_same(tmp_path, whole, runs=4)
+    said = ends_well(with_data, CONFIG)
+    assert before.items() <= finished(with_data).items()
+    assert_same(with_data, whole, runs=4)
     assert said.count(" is trained: ") == 4 - len(before)
     assert "\033" not in said  # a line that is replaced is for a terminal
     assert " is trained: " not in (whole / "said.txt").read_text()
-    assert any("attempt 1" in log and "attempt 2" in log for log in logs_of(tmp_path))
-    assert any(read(path)["attempts"] >= 2 for path in (tmp_path / "results").rglob("runtime.json"))
+    assert any("attempt 1" in log and "attempt 2" in log for log in logs_of(with_data))
+    assert any(read(path)["attempts"] >= 2 for path in (with_data / "results").rglob("runtime.json"))
 
 
 def test_snakemake_alone_is_killed_and_its_jobs_go_on(whole, with_data):
@@ -199,6 +199,32 @@ def test_the_second_of_two_says_so_and_stops(with_data):
     after = subprocess.run(command, cwd=with_data, env=width, capture_output=True, text=True, check=True)
     assert after.stdout.startswith("0 of 2 runs done, 2 waiting\n")
     assert after.stdout.endswith(" and 1 more\n      interrupted, resumes from its checkpoint\n")
+
+
+def test_what_only_reads_works_beside_a_running_study(whole, tmp_path):
+    study = shutil.copytree(whole, tmp_path / "study")
+    endless = {
+        "recipes": {"adam10": {"epochs": 20}, "adamw20": {"epochs": 10_000}},
+        "experiments": {"curves": {"datasets": ["cifar10"]}, "data_efficiency": None},
+    }
+    config = merge(CONFIG, endless)
+    running = start(study, config, "results/collected/curves/runs.csv")
+    wait_for(lambda: any("epoch 3 of 10000" in log for log in logs_of(study)), running)
+    asked = {
+        "partial": snakemake(study, "partial", config=config),
+        "dry run": snakemake(study, "--dry-run", config=config),
+        "report": snakemake(study, TARGET, "--report", "report.zip", config=config),
+        "--nolock": snakemake(study, "results/tables/comparison.md", "--nolock", config=config),
+    }
+    for name, done in asked.items():
+        assert done.returncode == 0, f"{name}: {done.stdout}{done.stderr}"
+    assert (study / "results/partial/tables/comparison.csv").exists()
+    assert (study / "results/tables/comparison.md").exists()
+    assert (study / "report.zip").exists()
+    audit = snakemake(study, "audit", config=config)
+    assert audit.returncode == 1  # something is missing
+    assert "missing (not made yet)" in audit.stdout
+    assert running.poll() is None
 
 
 def test_a_job_that_comes_late_on_a_cluster_leaves_the_copy_of_the_data(with_data):

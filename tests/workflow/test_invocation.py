@@ -1,6 +1,7 @@
 """The demo from any folder and changed in any way, and profiles that are misspelled: dry runs."""
 
 import os
+import re
 import subprocess
 import sys
 
@@ -38,10 +39,22 @@ def test_the_demo_from_another_folder_changed_by_the_command_line(arguments, see
     assert {path.name for path in tmp_path.iterdir()} <= {"mine.yaml", made, ".snakemake", "logs"}
 
 
+def test_the_quick_study_is_small_and_on_real_images(tmp_path):
+    done = dry_run(tmp_path, "--workflow-profile", ROOT / "profiles/quick")
+    assert jobs(done)["train"] == 12
+    words = done.stdout + done.stderr
+    assert set(re.findall(r"n(\w+)/seed(\d+)/metrics", words)) == {("1000", "0"), ("5000", "0")}
+    assert "cifar-10-python.tar.gz" in words
+    assert "embedded" not in words
+
+
 def test_a_profile_that_is_misspelled_plans_nothing(tmp_path):
     done = dry_run(tmp_path, "--workflow-profile", "profiles/dmo")
     assert done.returncode != 0
-    assert "profiles/dmo: there is no such profile, only default, demo, slurm" in done.stdout + done.stderr
+    assert (
+        "profiles/dmo: there is no such profile, only default, demo, quick, slurm"
+        in done.stdout + done.stderr
+    )
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/profile.yaml").write_text("cores: 1\n")
     found = dry_run(tmp_path, "--workflow-profile", "mine", "--directory", "a folder", f"{RUN}/metrics.json")

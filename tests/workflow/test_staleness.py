@@ -76,7 +76,8 @@ def name_of(path):
     if parts[0] == "resources":
         return f"{parts[1]} {DATA_STEPS.get(parts[-1], Path(path).stem)}"
     if parts[1] == "runs":
-        return "/".join(parts[2:-1])
+        run = "/".join(parts[2:-1])
+        return f"probe {run}" if parts[-1].startswith("representations") else run
     if parts[1] == "collected":
         return f"collected {parts[2]}"
     if parts[1] == "models":
@@ -636,3 +637,55 @@ def test_a_job_that_was_cut_off(study):
     record.pop("digest")
     path.write_text(json.dumps(record | {"digest": digest(record)}))
     study.rebuilds({RUN} | shown("comparison"))
+
+
+# What the models learned -------------------------------------------------------------------------
+
+PROBED = {f"probe {run}" for run in RUNS["curves"]}
+LEARNED = {"similarity", "robustness", "reach", "attention", "findings"}
+
+
+@pytest.fixture(scope="session")
+def probed(finished, tmp_path_factory):
+    """The finished study, and what its models learned."""
+
+    def make(base):
+        for name in ("repository", "work"):
+            shutil.copytree(finished.folder.parent / name, base / name)
+        study = Study(base / "repository", base / "work", finished.config)
+        study.change({"representations": {"dataset": "cifar10", "experiments": ["curves"], "also": []}})
+        assert study.makes() == PROBED | LEARNED
+
+    base = made_once(tmp_path_factory, "probed", make)
+    return Study(base / "repository", base / "work", yaml.safe_load((base / "work/config.yaml").read_text()))
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "expected"),
+    [
+        ("representations/robustness.py", "CELLS = 8", "CELLS = 4", PROBED | LEARNED),
+        ("results/figures/reach.py", "(13, 8.6)", "(13, 9.6)", {"reach"}),
+        ("results/learned.py", "_GLOBAL = 0.9", "_GLOBAL = 0.8", {"findings"}),
+        (
+            "training/loop.py",
+            "loss.backward()",
+            "(2 * loss).backward()",
+            EVERY_RUN | ALL_SHOWN | PROBED | LEARNED,
+        ),
+    ],
+)
+def test_a_change_of_what_is_probed_or_drawn(probed, file, old, new, expected, tmp_path):
+    study = Study(tmp_path / "repository", probed.folder, probed.config)
+    shutil.copytree(probed.repository, study.repository)
+    assert study.plans() == set()
+    study.edit(f"workflow/vitcnn/{file}", old, new)
+    assert study.plans() == expected
+
+
+def test_weights_of_another_run(probed, tmp_path):
+    study = Study(probed.repository, tmp_path / "work", probed.config)
+    shutil.copytree(probed.folder, study.folder)
+    runs = [study.folder / "results/runs" / run for run in RUNS["curves"]]
+    shutil.copyfile(*(run / "model.safetensors" for run in runs))
+    trained = RUNS["curves"][1]
+    assert study.plans() == {trained, f"probe {trained}"} | shown("curves") | LEARNED

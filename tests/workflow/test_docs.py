@@ -1,0 +1,99 @@
+"""What the README and the pages of docs/ say can be typed, linked and read."""
+
+import re
+import shlex
+import shutil
+
+import pytest
+import yaml
+from conftest import ROOT, WARM, environment, jobs
+
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.M | re.S)
+# Shown by tests of their own: what needs finished results, another file or another folder.
+ELSEWHERE = ("--report", "mine.yaml", "--list", "NAME")
+
+
+def blocks(page, language):
+    """Return the fenced blocks of a page in that language."""
+    return [text for found, text in FENCE.findall((ROOT / page).read_text()) if found == language]
+
+
+def commands():
+    """Return each command of Snakemake on the pages, once."""
+    found = {}
+    for page in PAGES:
+        text = page.read_text()
+        lines = [
+            line for language, block in FENCE.findall(text) if language == "sh" for line in block.splitlines()
+        ]
+        for line in [*lines, *re.findall(r"`(snakemake[^`]*)`", FENCE.sub("", text))]:
+            command = line.removeprefix(".venv/bin/")
+            if re.match(r"snakemake( |$)", command) and not any(word in command for word in ELSEWHERE):
+                found[command] = page.name
+    return found
+
+
+@pytest.mark.parametrize("command", commands())
+def test_a_command_plans_what_it_names(command, tmp_path):
+    arguments = [*shlex.split(command)[1:], "--directory", str(tmp_path), "--dry-run"]
+    if "--workflow-profile" not in command:
+        arguments += ["--workflow-profile", "profiles/default"]
+    snakefile = ["--snakefile", str(ROOT / "Snakefile")]
+    done = WARM.run(["snakemake", *snakefile, *arguments], ROOT, environment())
+    assert sum(jobs(done).values()) > 0
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)#]*)(?:#[\w-]+)?\)", page.read_text()):
+        assert not target or target.startswith("https://") or (page.parent / target).exists(), target
+    for target, anchor in re.findall(r"\]\(([^):]*)#([\w-]+)\)", page.read_text()):
+        text = ((page.parent / target) if target else page).read_text()
+        heads = [
+            re.sub(r"[^\w -]", "", head).lower().replace(" ", "-")
+            for head in re.findall(r"^#+ (.*)$", text, re.M)
+        ]
+        assert anchor in heads, f"{target}#{anchor}"
+
+
+def test_the_readme_is_short():
+    assert len((ROOT / "README.md").read_text().split()) <= 1200
+
+
+@pytest.fixture
+def repository(tmp_path):
+    """A copy of the workflow, to change."""
+    folder = tmp_path / "path/to/this/repository"
+    for name in ("Snakefile", "config.yaml", "workflow", "envs", "profiles"):
+        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
+        folder.mkdir(parents=True, exist_ok=True)
+        copy(ROOT / name, folder / name)
+    return folder
+
+
+def plan(folder, snakefile, *arguments):
+    command = ["snakemake", "--snakefile", str(snakefile), "--workflow-profile", "none", "--cores", "1", "-n"]
+    return WARM.run([*command, "--directory", str(folder), *arguments], folder, environment())
+
+
+@pytest.mark.parametrize(
+    ("page", "number", "targets", "trained"),
+    [
+        ("README.md", 0, ["comparison"], 6),
+        ("docs/own-study.md", 0, ["decay"], 6),
+        ("docs/own-study.md", 1, ["comparison"], 30),
+        ("docs/configuration.md", 0, ["comparison"], 30),
+    ],
+)
+def test_an_example_of_a_configuration(page, number, targets, trained, repository, tmp_path):
+    configuration = yaml.safe_load(blocks(page, "yaml")[number])
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(configuration))
+    (repository / "workflow/vitcnn/models/mlp.py").write_text(blocks("docs/own-study.md", "python")[0])
+    done = plan(tmp_path, repository / "Snakefile", "--configfile", "mine.yaml", "--", *targets)
+    assert jobs(done)["train"] == trained
+
+
+def test_the_example_of_a_host_workflow(repository, tmp_path):
+    (tmp_path / "Snakefile").write_text(blocks("docs/own-study.md", "python")[1])
+    assert jobs(plan(tmp_path, tmp_path / "Snakefile", "best"))["best"] == 1
