@@ -375,8 +375,8 @@ def test_audit(copied):
     stale = audit()
     assert stale.returncode == 1
     assert (
-        "7 stale (would come out differently now)" in stale.stdout
-    )  # 4 runs, their table, and what shows it
+        "8 stale (would come out differently now)" in stale.stdout
+    )  # 4 runs, their numbers, and what shows them
     assert f"  {RUN}/metrics.json\n" in stale.stdout
     assert "      recipe.lr: 0.001 → 0.5\n" in stale.stdout
 
