@@ -66,7 +66,7 @@ rule figures:
     input:
         collect(
             "results/figures/{figure}.{kind}",
-            figure=ACTIVE_FIGURES + PROBED_FIGURES,
+            figure=[*FIGURES, *PROBED_FIGURES],
             kind=["svg", "png", "pdf"],
         ),
 

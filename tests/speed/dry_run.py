@@ -30,7 +30,7 @@ BESIDE = {  # what each script writes beside its first output
     "fetch_dataset": ["fetched_from.json"],
     "train": ["runtime.json", "model.safetensors", "predictions.npz"],
     "collect_runs": ["epochs.csv"],
-    "tabulate_comparison": ["comparison.md", "comparison.html", "comparison.tex"],
+    "tabulate_experiment": ["comparison.md", "comparison.html", "comparison.tex"],
 }
 
 

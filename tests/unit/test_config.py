@@ -101,6 +101,31 @@ CONFIG = yaml.safe_load((ROOT / "config.yaml").read_text())
             {"experiments": {"comparison": {"recipe": {"vit": "adam10", "cnn": "adamw"}}}},
             "experiments.comparison: adamw is not one of the recipes; did you mean adamw",
         ),
+        (
+            {"experiments": {"curves": {"pairs": [["simple_vit", "simple_cn"]]}}},
+            "experiments.curves.pairs: simple_cn is not one of its models; did you mean simple_cnn?",
+        ),
+        ({"experiments": {"curves": {"pairs": [["simple_vit"]]}}}, "experiments.curves.pairs.0"),
+        (
+            {"experiments": {"curves": {"accuracy": "selected"}}},
+            "experiments.curves.accuracy: selected needs hold_out: true in recipes.adamw20",
+        ),
+        (
+            {"report": {"titles": {"sumary": "All"}}},
+            "report.titles.sumary: is no experiment and no figure; did you mean summary?",
+        ),
+        (
+            {"report": {"figures": {"mine": {"kind": "summary", "experiments": ["curves"]}}}},
+            "report.figures.mine.experiments: names 1; kind: summary shows 2",
+        ),
+        (
+            {"report": {"figures": {"mine": {"kind": "curves", "experiments": ["curve"]}}}},
+            "report.figures.mine.experiments: curve is no experiment; did you mean curves?",
+        ),
+        (
+            {"report": {"figures": {"curves_curves": {"kind": "curves", "experiments": ["curves"]}}}},
+            "report.figures.curves_curves: another figure has this name",
+        ),
     ],
 )
 def test_mistakes_are_named(change, expected):
@@ -135,7 +160,8 @@ def test_all_mistakes_at_once():
 
 def mappings(node, path=()):
     """Yield the path of every mapping with a fixed set of keys."""
-    free = {(), ("datasets",), ("models",), ("recipes",), ("experiments",)} - {()}
+    free = {("datasets",), ("models",), ("recipes",), ("experiments",)}
+    free |= {("report", "figures"), ("report", "titles")}
     by_dataset = "default" in node or any(key in CONFIG["datasets"] for key in node)
     if path not in free and not (by_dataset and path[:1] != ("datasets",)):
         yield path

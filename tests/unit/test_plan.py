@@ -48,6 +48,23 @@ def test_a_recipe_for_each_model():
     assert set(study["recipes"]) == {"adam10", "adamw10"}
 
 
+def test_what_only_shows_runs_does_not_collect_them_again():
+    change = {"experiments": {"curves": {"accuracy": "final", "pairs": [["simple_cnn", "simple_vit"]]}}}
+    before, after = (
+        plan.part_of_study(check_config(c), "curves") for c in (merge(CONFIG, {}), merge(CONFIG, change))
+    )
+    assert before == after
+
+
+def test_figures_need_their_experiments():
+    all_figures = plan.figures(check_config(merge(CONFIG, {})))
+    assert all_figures["summary"].experiments == ["curves", "data_efficiency"]
+    assert all_figures["data_efficiency_data_efficiency"].kind == "data_efficiency"
+    assert "comparison_data_efficiency" not in all_figures  # it has one size
+    some = plan.figures(check_config(merge(CONFIG, {"experiments": {"data_efficiency": None}})))
+    assert sorted(some) == ["comparison_curves", "curves_curves", "training_curves"]
+
+
 def test_notebook_settings_reach_the_spec():
     spec = spec_of(name="imagenet200/vit/adam10/nall/seed3")
     assert spec["model"]["patch_size"] == 8

@@ -92,8 +92,8 @@ def test_what_runs_on_import_counts(package):
 
 
 def test_a_data_file_that_code_names_counts(package):
-    assert "results/reported.csv" in code_of("tabulate_comparison")
-    assert changed(package, "tabulate_comparison", "vitcnn/results/reported.csv", "62.92", "62.93") == {
+    assert "results/reported.csv" in code_of("tabulate_experiment")
+    assert changed(package, "tabulate_experiment", "vitcnn/results/reported.csv", "62.92", "62.93") == {
         "results/reported.csv"
     }
 

@@ -5,6 +5,7 @@ import hashlib
 import html
 import json
 import re
+from importlib import import_module
 
 import numpy as np
 import pandas as pd
@@ -20,7 +21,7 @@ from vitcnn.files import digest, read_json, write_json
 from vitcnn.results import findings, tables
 from vitcnn.results.claims import NEITHER, Claim, judge
 from vitcnn.results.collect import collect_runs, marked
-from vitcnn.results.figures import FIGURES, style
+from vitcnn.results.figures import style
 from vitcnn.results.statistics import Difference, compare, half_width
 
 RAW = yaml.safe_load((ROOT / "config.yaml").read_text())
@@ -79,6 +80,7 @@ def write_run(root, study, run):
         "train_images": size,
         "val_images": 0,
         "test_images": 10_000,
+        "test_images_in_train": 9 if run.dataset == "cifar100" else 0,
         "damaged_images": {"train": 0, "test": 0},
         "num_parameters": 1_205_642 if "vit" in run.model else 175_258,
         "history": history,
@@ -141,9 +143,30 @@ def collected(root, study, **options):
     return pd.read_csv(root / "runs.csv"), pd.read_csv(root / "epochs.csv")
 
 
-def written(runs):
+FIGURES = plan.figures(study_of())
+NOTEBOOKS = ("training_curves", "data_efficiency", "summary")
+
+
+def tabulated(runs, experiment="comparison"):
+    return tables.tabulate(runs[runs["experiment"] == experiment], with_reported=True)
+
+
+def note_of(runs):
+    return tables.note(runs[runs["experiment"] == "comparison"], with_reported=True)
+
+
+def asked_of(study):
+    """What the findings are told of each experiment."""
+    return {
+        name: {"title": plan.title_of(study, name), "pairs": None, "notebook": None}
+        | study["experiments"][name]
+        for name in plan.active_experiments(study)
+    }
+
+
+def written(runs, study=None):
     """The findings as Markdown; the page says the same in HTML."""
-    found = findings.findings(runs)
+    found = findings.findings(runs, asked_of(study or study_of()))
     text = findings.to_markdown(found)
     words = re.sub(r"<[^>]+>", " ", findings.to_html(found).split("</style>")[1])
     for line in text.splitlines():
@@ -169,7 +192,7 @@ def claims(text, notebook):
 
 def test_the_table_has_the_notebooks_rows_and_columns(tmp_path):
     runs, _ = collected(tmp_path, finished(tmp_path))
-    table = tables.comparison(runs)
+    table = tabulated(runs)
     assert list(zip(table["Model"], table["Dataset"], strict=True)) == [
         (model, dataset) for dataset in ("CIFAR-10", "CIFAR-100", "ImageNet-200") for model in ("ViT", "CNN")
     ]
@@ -190,7 +213,7 @@ def test_the_table_has_the_notebooks_rows_and_columns(tmp_path):
 
 def test_the_table_in_every_format(tmp_path):
     runs, _ = collected(tmp_path, finished(tmp_path))
-    shown, note = tables.for_people(tables.comparison(runs)), tables.note(runs)
+    shown, note = tables.for_people(tabulated(runs)), note_of(runs)
     markdown = tables.to_markdown(shown, "A & B", note)
     assert "| ViT     | CIFAR-10     |   62.00 ± 0.10 |" in markdown
     page = tables.to_html(shown, "A & B", note)
@@ -201,11 +224,13 @@ def test_the_table_in_every_format(tmp_path):
     assert r"Accuracy (\%)" in latex
     assert "Some CPU, 1 thread a job, fp32" in note
     assert "ImageNet-200: 100,000 training and 10,000 test images" in note
+    assert note.count("training images too") == 1
+    assert " 9 test images of CIFAR-100 are training images too." in note
 
 
 def test_one_seed_has_no_spread(tmp_path):
     runs, _ = collected(tmp_path, finished(tmp_path, seeds=[5]))
-    shown = tables.for_people(tables.comparison(runs))
+    shown = tables.for_people(tabulated(runs))
     assert shown.iloc[0]["Accuracy (%)"] == "62.40"
     text = written(runs)
     assert "nothing can be concluded about chance" in text
@@ -282,24 +307,31 @@ def test_a_run_that_is_not_right_is_never_averaged_over(how, message, tmp_path):
     assert str(path.parent) in str(error.value)
     runs, epochs = collected(tmp_path, study, partial=True)
     assert runs["gap"].notna().sum() == 1
-    shown = tables.for_people(tables.comparison(runs))
+    shown = tables.for_people(tabulated(runs))
     assert shown.iloc[0]["Seeds"] == "2 of 3"
     assert "Partial: 1 of" in written(runs)
     figure = draw("training_curves", runs, epochs)
     assert "PARTIAL" not in figure.get_suptitle()  # the gap is not among its runs
 
 
-def draw(name, runs, epochs):
-    from importlib import import_module
-
-    settings = {"title": "Title", "band": "sd", "dpi": 50}
-    return import_module(f"vitcnn.results.figures.{name}").draw(runs, epochs, settings)
+def draw(figure, runs, epochs):
+    """Draw a figure, or that of a name."""
+    figure = FIGURES[figure] if isinstance(figure, str) else figure
+    study = study_of()
+    settings = {
+        "title": "Title",
+        "band": "sd",
+        "experiments": figure.experiments,
+        "accuracy": {e: study["experiments"][e.removeprefix("my_")]["accuracy"] for e in figure.experiments},
+        "looks": plan.looks(study),
+    }
+    return import_module(f"vitcnn.results.figures.{figure.kind}").draw(runs, epochs, settings)
 
 
 def test_generated_images_are_named_and_nothing_reported_is_set_beside_them(tmp_path):
     study = finished(tmp_path)
     runs, epochs = collected(tmp_path, study, generated=["cifar10", "cifar100", "imagenet200"])
-    table, note = tables.comparison(runs), tables.note(runs)
+    table, note = tabulated(runs), note_of(runs)
     assert not any("reported" in column for column in (*table, *tables.for_people(table)))
     assert "Generated images, not those published: CIFAR-10, CIFAR-100, ImageNet-200" in note
     assert "Reported" not in note
@@ -315,7 +347,7 @@ def test_generated_images_are_named_and_nothing_reported_is_set_beside_them(tmp_
 def test_published_images_beside_generated_ones(tmp_path):
     study = finished(tmp_path)
     runs, _ = collected(tmp_path, study, generated=["cifar10"])
-    table = tables.comparison(runs).set_index(["Dataset", "Model"])
+    table = tabulated(runs).set_index(["Dataset", "Model"])
     assert np.isnan(table.loc[("CIFAR-10", "ViT"), "Accuracy (%) reported"])
     assert table.loc[("CIFAR-100", "ViT"), "Accuracy (%) reported"] == 36.77
     assert marked("Title", runs) == "Title (generated images: CIFAR-10)"
@@ -328,25 +360,25 @@ def test_runs_of_another_environment_are_marked(tmp_path):
     study = finished(tmp_path)
     runs, _ = collected(tmp_path, study)
     assert runs["other_versions"].isna().all()
-    assert "other packages" not in tables.note(runs)
+    assert "other packages" not in note_of(runs)
     run = plan.experiment_runs(study, "comparison")[0]
     write_record(tmp_path / run.folder, {"numpy": "2.5.5", "torch": "2.14.0"})
     runs, _ = collected(tmp_path, study)
     assert runs["other_versions"].dropna().unique().tolist() == ["torch 2.14.0 instead of 2.15.0"]
-    assert "1 of 18 runs were computed with other packages" in tables.note(runs)
+    assert "1 of 18 runs were computed with other packages" in note_of(runs)
 
 
 def test_runs_with_an_accepted_change_are_counted(tmp_path):
     study = finished(tmp_path)
     runs, _ = collected(tmp_path, study)
-    assert "accepted" not in tables.note(runs)
+    assert "accepted" not in note_of(runs)
     path = tmp_path / plan.experiment_runs(study, "comparison")[0].folder / "provenance.json"
     record = read_json(path) | {"accepted": [{"because": "a variable renamed", "before": {}}]}
     record.pop("digest")
     write_json(path, record | {"digest": digest(record)})
     runs, _ = collected(tmp_path, study)
     words = "runs stand although code or packages changed, accepted because: a variable renamed"
-    assert f"1 of 18 {words}" in tables.note(runs)
+    assert f"1 of 18 {words}" in note_of(runs)
     assert words in written(runs)
 
 
@@ -365,7 +397,7 @@ def test_a_listing_that_names_a_run_twice(tmp_path):
         collect(study, tmp_path)
 
 
-@pytest.mark.parametrize("name", list(FIGURES))
+@pytest.mark.parametrize("name", [*NOTEBOOKS, "comparison_curves"])
 @pytest.mark.parametrize("seeds", [(0,), (0, 1, 2)])
 def test_figures(name, seeds, tmp_path):
     runs, epochs = collected(tmp_path, finished(tmp_path, seeds))
@@ -411,7 +443,7 @@ def test_gaps_are_marked_in_figures(tmp_path):
     for run in plan.experiment_runs(study, "curves"):
         (tmp_path / run.folder / "metrics.json").unlink()
     runs, epochs = collected(tmp_path, study, partial=True)
-    for name in FIGURES:
+    for name in NOTEBOOKS:
         figure = draw(name, runs, epochs)
         assert ("PARTIAL: 6 of" in figure.get_suptitle()) == (name != "data_efficiency")
         style.save_figure(figure, [tmp_path / f"{name}.svg"], dpi=50)
@@ -420,8 +452,8 @@ def test_gaps_are_marked_in_figures(tmp_path):
 def test_nothing_at_all_is_still_a_page(tmp_path):
     runs, epochs = collected(tmp_path, study_of(), partial=True)
     assert "No run is finished yet" in written(runs)
-    assert (tables.for_people(tables.comparison(runs))["Accuracy (%)"] == "–").all()
-    for name in FIGURES:
+    assert (tables.for_people(tabulated(runs))["Accuracy (%)"] == "–").all()
+    for name in NOTEBOOKS:
         style.save_figure(draw(name, runs, epochs), [tmp_path / f"{name}.svg"], dpi=50)
 
 
@@ -432,10 +464,10 @@ def test_findings_answer_from_the_data(tmp_path):
         "CIFAR-10, 50,000 images: best accuracy, SimpleViT − SimpleCNN: −5.00 points [−5.23, −4.77], n = 3\n"
         in text
     )
-    assert "Which model wins with 1,000 images?" in text
-    assert "CIFAR-10: best accuracy, SimpleViT − SimpleCNN: −20.00 points [−20.23, −19.77], n = 3\n" in text
-    assert "The SimpleViT is level or ahead for the first time at 25,000 images" in text
-    assert "CIFAR-10: training time, ViT ÷ CNN: 4.0 [3.9, 4.1], n = 3\n" in text
+    few = "CIFAR-10, 1,000 images: best accuracy, SimpleViT − SimpleCNN: −20.00 points [−20.23, −19.77], n = 3\n"
+    assert few in text
+    assert "CIFAR-10: the SimpleViT is level or ahead for the first time at 25,000 images" in text
+    assert "CIFAR-10, 50,000 images: training time, ViT ÷ CNN: 4.0 [3.9, 4.1], n = 3\n" in text
     verdicts = {claim.claim: claim.verdict for claim in first_notebook(runs)}
     assert verdicts["CIFAR-10: the CNN is more accurate"] == "borne out"
     assert verdicts["ImageNet-200: the ViT is more accurate"] == "borne out"
@@ -461,9 +493,7 @@ def test_findings_turn_round_with_the_data(tmp_path):
     assert "does not catch up" not in written(runs)
     never = runs.copy()
     never.loc[never["model"] == "simple_vit", "best"] -= 50
-    assert "The SimpleViT does not catch up in the range tried, from 1,000 to 50,000 images" in (
-        written(never)
-    )
+    assert "the SimpleViT does not catch up from 1,000 to 50,000 images" in written(never)
 
 
 def test_a_difference_within_chance_is_undecided(tmp_path):
@@ -499,10 +529,89 @@ def test_every_model_and_dataset_is_compared(tmp_path):
     strange = third.assign(model="mixer", model_title="Mixer", family="other")
     text = written(pd.concat([runs, third, other, strange]))
     assert "final accuracy, ViT − WideCNN: −37.00 points" in text
-    assert "- SVHN: best accuracy, SimpleViT − SimpleCNN: −20.00 points" in text
-    assert "not compared here: Mixer" in text
+    assert "- SVHN, 1,000 images: best accuracy, SimpleViT − SimpleCNN: −20.00 points" in text
+    assert "In no pair, and so not compared: Mixer" in text
     alone = runs[runs["model"] == "vit"]
-    assert "No finished pair of a ViT and a CNN answers this" in written(alone)
+    assert "No two models to compare are finished" in written(alone)
+
+
+def test_pairs_of_the_configuration_are_compared(tmp_path):
+    study = finished(tmp_path)
+    runs, _ = collected(tmp_path, study)
+    study["experiments"]["curves"]["pairs"] = [["simple_cnn", "simple_vit"]]
+    text = written(runs, study)
+    assert "best accuracy, SimpleCNN − SimpleViT: +5.00 points" in text
+    assert "CIFAR-10, 50,000 images: final accuracy, ViT − CNN: −18.00 points" in text
+
+
+def test_three_models_are_ranked(tmp_path):
+    runs, _ = collected(tmp_path, finished(tmp_path))
+    cnn = runs[(runs["model"] == "cnn") & (runs["dataset"] == "cifar10")]
+    assert "by final accuracy" not in written(runs)
+    noise = [-1.0, 0.0, 1.0]
+    third = cnn.assign(model="mixer", model_title="Mixer", family="other", final=80.5 + np.array(noise))
+    ranked = "- CIFAR-10, 50,000 images, by final accuracy: Mixer 80.50, CNN 80.00, ViT 62.00; chance alone could swap Mixer and CNN\n"
+    assert ranked in written(pd.concat([runs, third]))
+
+
+def test_a_renamed_experiment_gives_the_same_under_its_new_name(tmp_path):
+    study = finished(tmp_path)
+    runs, epochs = collected(tmp_path, study)
+    renamed = copy.deepcopy(study)
+    renamed["experiments"] = {f"my_{name}": asked for name, asked in study["experiments"].items()}
+    renamed["report"] |= {
+        "titles": {f"my_{n}": t for n, t in study["report"]["titles"].items()},
+        "figures": {},
+    }
+    ours, our_epochs = collected(tmp_path, renamed)
+    assert tabulated(ours, "my_comparison").equals(tabulated(runs, "comparison"))
+    assert written(ours, renamed) == written(runs, study)
+    figures = plan.figures(renamed)
+    assert sorted(figures) == [
+        "my_comparison_curves",
+        "my_curves_curves",
+        "my_data_efficiency_curves",
+        "my_data_efficiency_data_efficiency",
+    ]
+    for name, other in (
+        ("my_curves_curves", "training_curves"),
+        ("my_data_efficiency_data_efficiency", "data_efficiency"),
+    ):
+        pictures = []
+        for figure, *tables_ in ((figures[name], ours, our_epochs), (FIGURES[other], runs, epochs)):
+            path = tmp_path / f"{len(pictures)}.svg"
+            style.save_figure(draw(figure, *tables_), [path], dpi=50)
+            pictures.append(path.read_bytes())
+        assert pictures[0] == pictures[1]
+
+
+def test_a_model_looks_the_same_in_all_figures(tmp_path):
+    runs, epochs = collected(tmp_path, finished(tmp_path))
+    looks = plan.looks(study_of())
+    assert looks == {"vit": 0, "cnn": 1, "simple_vit": 2, "simple_cnn": 3}
+    for name in NOTEBOOKS:
+        colours = {
+            line.get_label(): line.get_color()
+            for axes in draw(name, runs, epochs).axes
+            for line in axes.lines
+        }
+        assert colours["SimpleViT"] == style.LOOKS[2].colour
+        assert colours["SimpleCNN"] == style.LOOKS[3].colour
+
+
+def test_curves_of_several_datasets_have_a_row_each(tmp_path):
+    runs, epochs = collected(tmp_path, finished(tmp_path))
+    axes = draw("comparison_curves", runs, epochs).axes
+    assert [panel.get_title() for panel in axes[::3]] == [
+        f"Training loss, {dataset}" for dataset in ("CIFAR-10", "CIFAR-100", "ImageNet-200")
+    ]
+    assert axes[1].lines[0].get_ydata()[-1] == pytest.approx(62.0)
+
+
+def test_curves_of_several_sizes_are_those_of_the_largest(tmp_path):
+    runs, epochs = collected(tmp_path, finished(tmp_path))
+    speed = draw("data_efficiency_curves", runs, epochs).axes[2]
+    assert [bar.get_height() for bar in speed.patches] == pytest.approx([4.04, 1.01])
 
 
 def test_sizes_are_not_mistaken_for_seeds(tmp_path):
@@ -512,7 +621,7 @@ def test_sizes_are_not_mistaken_for_seeds(tmp_path):
     for run in plan.all_runs(study):
         write_run(tmp_path, study, run)
     runs, _ = collected(tmp_path, study)
-    table = tables.comparison(runs)
+    table = tabulated(runs)
     assert len(table) == 12
     assert (table["Seeds"] == 3).all()
     assert table["Model"].iloc[0] == "ViT, 1000 images"

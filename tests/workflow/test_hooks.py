@@ -159,7 +159,12 @@ def test_a_change_of_code_can_be_accepted_and_one_of_a_setting_cannot(study):
     assert record["accepted"][0]["because"] == "a factor of one"
     assert list(record["accepted"][0]["before"]["code"]) == ["training/loop.py: Trainer._train_step"]
     assert audit(study, "--accept", "all", *because).returncode == 0
-    assert study.plans() <= {"table", "findings", "collected comparison"}  # they say so
+    assert study.plans() <= {
+        "collected comparison",
+        "table comparison",
+        "comparison_curves",
+        "findings",
+    }  # they say so
     study.change({"recipes": {"adam10": {"lr": 0.5}}})
     study.plans()
     refused = audit(study, "--accept", RUN, *because)

@@ -23,6 +23,9 @@ FIGURES = {
     "training_curves": ["curves"],
     "data_efficiency": ["data_efficiency"],
     "summary": ["curves", "data_efficiency"],
+    "comparison_curves": ["comparison"],
+    "curves_curves": ["curves"],
+    "data_efficiency_curves": ["data_efficiency"],
 }
 RUNS = {
     "comparison": [f"{d}/{m}/adam10/nall/seed0" for d in ("cifar10", "imagenet200") for m in ("vit", "cnn")],
@@ -34,10 +37,9 @@ MODELS = {f"{run.split('/')[0]}/{run.split('/')[1]}" for run in EVERY_RUN}
 
 
 def shown(*experiments):
-    """What shows the runs of these experiments: the collected tables, table, figures and findings."""
-    names = {f"collected {name}" for name in experiments} | {"findings"}
-    names |= {name for name, needed in FIGURES.items() if set(needed) & set(experiments)}
-    return names | ({"table"} if "comparison" in experiments else set())
+    """What shows the runs of these experiments: the collected numbers, tables, figures and findings."""
+    names = {f"{what} {name}" for name in experiments for what in ("collected", "table")} | {"findings"}
+    return names | {name for name, needed in FIGURES.items() if set(needed) & set(experiments)}
 
 
 ALL_SHOWN = shown(*RUNS)
@@ -81,7 +83,7 @@ def name_of(path):
     if parts[1] == "models":
         return f"model {parts[2]}/{parts[3].split('.')[0]}"
     name = parts[-1].split(".")[0]
-    return "table" if name == "comparison" else name
+    return f"table {name}" if parts[1] == "tables" else name
 
 
 @dataclass
@@ -369,7 +371,7 @@ def test_a_reader_that_reads_otherwise(study):
 
 
 def test_a_constant_of_one_figure(study):
-    study.edit("workflow/vitcnn/results/figures/summary.py", "(12, 9)", "(12, 8)")
+    study.edit("workflow/vitcnn/results/figures/summary.py", "9 * len(datasets)", "8 * len(datasets)")
     study.rebuilds({"summary"})
 
 
@@ -380,7 +382,7 @@ def test_the_look_of_all_figures(study):
 
 def test_the_reported_figures(study):
     study.edit("workflow/vitcnn/results/reported.csv", "62.92", "62.93")
-    study.rebuilds({"table"})
+    study.rebuilds({f"table {name}" for name in RUNS})
 
 
 def test_code_that_checks_or_reports_and_makes_nothing(study):
@@ -422,7 +424,11 @@ def test_one_models_key(study):
 @pytest.mark.parametrize(
     ("config", "expected"),
     [
-        ({"report": {"titles": {"comparison": "Another title"}}}, {"table"}),
+        (
+            {"report": {"titles": {"comparison": "Another title"}}},
+            {"table comparison", "comparison_curves", "findings"},
+        ),
+        ({"experiments": {"curves": {"pairs": [["simple_cnn", "simple_vit"]]}}}, {"findings"}),
         ({"report": {"titles": {"summary": "Another title"}}}, {"summary"}),
         ({"report": {"plots": {"dpi": 50}}}, set(FIGURES)),
         (
@@ -459,7 +465,9 @@ def test_an_experiment_that_shares_runs(study):
         }
     )
     new = {f"cifar10/{model}/adam10/n10/seed0" for model in ("vit", "cnn")}
-    study.rebuilds(new | {"collected sizes", "findings"})
+    study.rebuilds(
+        new | {"collected sizes", "table sizes", "sizes_curves", "sizes_data_efficiency", "findings"}
+    )
 
 
 # Data --------------------------------------------------------------------------------------------

@@ -15,6 +15,11 @@ from vitcnn.files import read_json
 
 RUN = "results/runs/cifar10/vit/adam10/nall/seed0"
 CHAIN = {"fetch_dataset": 1, "copy_dataset": 1, "validate_images": 1, "pack_dataset": 1}
+EXPERIMENTS = ("comparison", "curves", "data_efficiency")
+FIGURES = (
+    *("training_curves", "data_efficiency", "summary", "data_efficiency_data_efficiency"),
+    *(f"{experiment}_curves" for experiment in EXPERIMENTS),
+)
 
 
 # Put into the start of every Python: it notes each file that the script of a job opens. The estimate before
@@ -60,9 +65,10 @@ def with_data(study, tmp_path):
 
 def test_everything_is_there(study):
     results = study / "results"
-    for kind in ("csv", "md", "html", "tex"):
-        assert (results / f"tables/comparison.{kind}").stat().st_size
-    for figure in ("training_curves", "data_efficiency", "summary"):
+    for experiment in EXPERIMENTS:
+        for kind in ("csv", "md", "html", "tex"):
+            assert (results / f"tables/{experiment}.{kind}").stat().st_size
+    for figure in FIGURES:
         for kind in ("svg", "png", "pdf"):
             assert (results / f"figures/{figure}.{kind}").stat().st_size
     assert (results / "findings.md").read_text().startswith("# Findings (generated images)")
@@ -109,7 +115,19 @@ def test_a_figure_schedules_its_ancestors_alone(tmp_path):
     counts = jobs(snakemake(tmp_path, "--dry-run", "results/figures/summary.svg"))
     assert counts == CHAIN | {"train": 8, "collect_runs": 2, "draw_figure": 1}
     counts = jobs(snakemake(tmp_path, "--dry-run", "results/tables/comparison.md"))
-    assert counts == CHAIN | {"train": 4, "collect_runs": 1, "tabulate_comparison": 1}
+    assert counts == CHAIN | {"train": 4, "collect_runs": 1, "tabulate_experiment": 1}
+
+
+def test_an_experiment_of_any_name_makes_its_results_alone(tmp_path):
+    mine = {"datasets": ["cifar10"], "models": ["cnn", "simple_cnn"], "recipe": "adam10", "seeds": [0]}
+    change = {"experiments": {"zoo": mine | {"train_sizes": [100, 200]}}}
+    shown = {"collect_runs": 1, "tabulate_experiment": 1, "draw_figure": 2}
+    assert jobs(snakemake(tmp_path, "--dry-run", "zoo", config=change)) == CHAIN | shown | {
+        "train": 4,
+        "zoo": 1,
+    }
+    counts = jobs(snakemake(tmp_path, "--dry-run", "curves"))
+    assert counts == CHAIN | shown | {"train": 4, "curves": 1}  # without the summary, which needs more
 
 
 def test_what_the_models_learned_is_one_job_a_run(tmp_path):
@@ -236,9 +254,10 @@ def test_every_entry_of_the_report_opens(name, study, tmp_path):
                         "document.querySelector('iframe').clientWidth"
                     ), path
                 opened.add(path)
-    figures = [f"figures/{figure}.svg" for figure in ("training_curves", "data_efficiency", "summary")]
+    figures = [f"figures/{figure}.svg" for figure in FIGURES]
+    tables = [f"tables/{experiment}.html" for experiment in EXPERIMENTS]
     models = [f"models/cifar10/{model}.html" for model in ("vit", "cnn", "simple_vit", "simple_cnn")]
-    assert opened == {f"results/{p}" for p in ("findings.html", "tables/comparison.html", *figures, *models)}
+    assert opened == {f"results/{p}" for p in ("findings.html", *tables, *figures, *models)}
 
 
 def test_a_report_over_stale_results_says_so(study, tmp_path):
@@ -246,7 +265,9 @@ def test_a_report_over_stale_results_says_so(study, tmp_path):
     done = snakemake(study, "--report", str(report), config={"recipes": {"adam10": {"lr": 0.5}}})
     assert done.returncode == 0, done.stderr
     first_page = html.unescape(re.search(r"workflow_desc = (.*)", report.read_text())[1])
-    assert "<strong>Out of date:</strong> 7 outputs" in first_page  # 4 runs, their table, and what shows it
+    assert (
+        "<strong>Out of date:</strong> 8 outputs" in first_page
+    )  # 4 runs, their numbers, and what shows them
     assert f"{RUN}/metrics.json" in first_page
     assert r"recipe.lr: 0.001 \u2192 0.5" in first_page
 
@@ -354,8 +375,8 @@ def test_audit(copied):
     stale = audit()
     assert stale.returncode == 1
     assert (
-        "7 stale (would come out differently now)" in stale.stdout
-    )  # 4 runs, their table, and what shows it
+        "8 stale (would come out differently now)" in stale.stdout
+    )  # 4 runs, their numbers, and what shows them
     assert f"  {RUN}/metrics.json\n" in stale.stdout
     assert "      recipe.lr: 0.001 → 0.5\n" in stale.stdout
 

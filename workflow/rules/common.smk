@@ -23,7 +23,6 @@ from vitcnn.provenance.environment import not_as_locked
 from vitcnn.provenance.record import fingerprint
 from vitcnn.progress import Followed, Progress
 from vitcnn.profiles import refuse_absent_profile, refuse_real_data
-from vitcnn.results.figures import FIGURES
 from vitcnn.status import TRAINING
 from vitcnn.training.devices import has_gpu
 from vitcnn.training.gpus import visible_gpus
@@ -43,7 +42,7 @@ config["stale"] = {}
 
 DATASETS, MODELS = STUDY["datasets"], STUDY["models"]
 EXPERIMENTS = plan.active_experiments(STUDY)
-ACTIVE_FIGURES = [name for name, needed in FIGURES.items() if set(needed) <= set(EXPERIMENTS)]
+FIGURES = plan.figures(STUDY)
 PROBED = plan.probed_runs(STUDY)
 PROBED_FIGURES = plan.probed_figures(STUDY)
 PAIRS = list(dict.fromkeys((run.dataset, run.model) for run in RUNS))
@@ -111,7 +110,7 @@ def of_runs(pattern):
 def of_figure(pattern):
     """Return an input function: a file of each experiment that the figure shows."""
     return lambda wildcards: collect(
-        pattern, part=wildcards.part, experiment=FIGURES[wildcards.figure]
+        pattern, part=wildcards.part, experiment=FIGURES[wildcards.figure].experiments
     )
 
 
@@ -137,6 +136,47 @@ def collecting(wildcards):
     there = digest([[str(path), file_digest(path)] for path in paths if path.exists()])
     code = {model: digest(made["code"]) for model, made in trained.items()}
     return found | {"code": code, "finished": there}
+
+
+def tabulating(wildcards):
+    """Return the settings of tabulate_experiment."""
+    asked = STUDY["experiments"][wildcards.experiment]
+    return {
+        "title": plan.title_of(STUDY, wildcards.experiment),
+        "accuracy": asked["accuracy"],
+        "notebook": asked.get("notebook"),
+    }
+
+
+def drawing(wildcards):
+    """Return the settings of draw_figure."""
+    kind, experiments, title = FIGURES[wildcards.figure]
+    looks = plan.looks(STUDY)
+    asked = {name: STUDY["experiments"][name] for name in experiments}
+    return STUDY["report"]["plots"] | {
+        "figure": kind,
+        "experiments": experiments,
+        "title": title,
+        "accuracy": {name: experiment["accuracy"] for name, experiment in asked.items()},
+        "looks": {model: looks[model] for e in asked.values() for model in e["models"]},
+    }
+
+
+def finding(wildcards):
+    """Return the settings of write_findings."""
+    asked = {name: STUDY["experiments"][name] for name in EXPERIMENTS}
+    found = {
+        "experiments": {
+            name: {
+                "title": plan.title_of(STUDY, name),
+                "accuracy": experiment["accuracy"],
+                "pairs": experiment.get("pairs"),
+                "notebook": experiment.get("notebook"),
+            }
+            for name, experiment in asked.items()
+        }
+    }
+    return found if wildcards.part or not PROBED else found | {"probed": said_of_probed()}
 
 
 def of_probed(pattern):
@@ -190,12 +230,15 @@ def drawing_representation(wildcards):
 
 
 def results_of(experiments, part=""):
-    """Return the results that show these experiments: tables of numbers, the table, and figures."""
-    tables = [f"results/{part}tables/comparison.{kind}" for kind in ("csv", "md", "html", "tex")]
-    figures = [name for name in ACTIVE_FIGURES if set(FIGURES[name]) & set(experiments)]
+    """Return the results that show these experiments and no other: collected numbers, tables, figures."""
+    figures = [name for name, f in FIGURES.items() if set(f.experiments) <= set(experiments)]
     return [
         *(f"results/{part}collected/{e}/{t}.csv" for e in experiments for t in ("runs", "epochs")),
-        *(tables if "comparison" in experiments else []),
+        *(
+            f"results/{part}tables/{e}.{kind}"
+            for e in experiments
+            for kind in ("csv", "md", "html", "tex")
+        ),
         *(f"results/{part}figures/{f}.{kind}" for f in figures for kind in ("svg", "png", "pdf")),
     ]
 
@@ -222,5 +265,5 @@ wildcard_constraints:
     train_size="all|[1-9][0-9]*",
     seed="0|[1-9][0-9]*",
     experiment=one_of(EXPERIMENTS),
-    figure=one_of(ACTIVE_FIGURES),
+    figure=one_of(FIGURES),
     part="(partial/)?",

@@ -1,4 +1,4 @@
-# From the runs to the table, the figures and the findings. `part` is empty, or `partial/` for what
+# From the runs to the tables, the figures and the findings. `part` is empty, or `partial/` for what
 # the finished runs give while others are missing.
 
 
@@ -25,28 +25,28 @@ rule collect_runs:
         " --runs {output.runs:q} --epochs {output.epochs:q} {params.partial}"
 
 
-rule tabulate_comparison:
+rule tabulate_experiment:
     input:
-        runs="results/{part}collected/comparison/runs.csv",
+        runs="results/{part}collected/{experiment}/runs.csv",
     output:
-        csv=update("results/{part}tables/comparison.csv"),
-        md=update("results/{part}tables/comparison.md"),
+        csv=update("results/{part}tables/{experiment}.csv"),
+        md=update("results/{part}tables/{experiment}.md"),
         html=report(
-            update("results/{part}tables/comparison.html"),
-            caption="../report/comparison.rst",
+            update("results/{part}tables/{experiment}.html"),
+            caption="../report/table.rst",
             category="Results",
-            labels={"result": "comparison", "kind": "table"},
+            labels={"result": "{experiment}", "kind": "table"},
         ),
-        tex=update("results/{part}tables/comparison.tex"),
-        provenance=update("results/{part}tables/comparison.provenance.json"),
+        tex=update("results/{part}tables/{experiment}.tex"),
+        provenance=update("results/{part}tables/{experiment}.provenance.json"),
     log:
-        "logs/{part}tabulate_comparison.log",
+        "logs/{part}tables/{experiment}.log",
     localrule: True
     conda:
         "../../envs/results.yaml"
     params:
-        command=command("tabulate_comparison"),
-        settings=settings(lambda w: {"title": STUDY["report"]["titles"]["comparison"]}),
+        command=command("tabulate_experiment"),
+        settings=settings(tabulating),
     shell:
         "{params.command} --log {log:q} --provenance {output.provenance:q} --settings {params.settings:q}"
         " --runs {input.runs:q} --csv {output.csv:q} --md {output.md:q} --html {output.html:q} --tex {output.tex:q}"
@@ -73,10 +73,8 @@ rule draw_figure:
         "../../envs/results.yaml"
     params:
         command=command("draw_figure"),
-        settings=settings(
-            lambda w: STUDY["report"]["plots"]
-            | {"title": STUDY["report"]["titles"][w.figure], "figure": w.figure}
-        ),
+        settings=settings(drawing),
+        kind=lambda w: FIGURES[w.figure].kind,  # for the caption
     shell:
         "{params.command} --log {log:q} --provenance {output.provenance:q} --settings {params.settings:q}"
         " --runs {input.runs:q} --epochs {input.epochs:q} --out {output.svg:q} {output.png:q} {output.pdf:q}"
@@ -103,7 +101,7 @@ rule write_findings:
         "../../envs/results.yaml"
     params:
         command=command("write_findings"),
-        settings=settings(lambda w: {} if w.part or not PROBED else {"probed": said_of_probed()}),
+        settings=settings(finding),
     shell:
         "{params.command} --log {log:q} --provenance {output.provenance:q} --settings {params.settings:q}"
         " --runs {input.runs:q} --representations {input.representations:q}"

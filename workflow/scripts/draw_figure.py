@@ -1,4 +1,4 @@
-"""Draw one of the study's figures from the collected runs."""
+"""Draw a figure of some experiments from their collected runs."""
 
 import sys
 from importlib import import_module

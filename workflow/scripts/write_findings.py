@@ -1,4 +1,4 @@
-"""Answer the notebooks' questions from the collected runs."""
+"""Write down what the collected runs show, experiment by experiment."""
 
 import sys
 from pathlib import Path
@@ -26,7 +26,10 @@ parser.add_argument("--html", required=True, type=Path, help="file to write")
 def main(args):
     runs = read_tables(args.runs)
     models = read_probed(args.settings.get("probed", []), args.representations, args.predictions)
-    found = [*findings(runs), *what_the_models_learned(models, bool(runs["generated"].any()))]
+    found = [
+        *findings(runs, args.settings["experiments"]),
+        *what_the_models_learned(models, bool(runs["generated"].any())),
+    ]
     write_text(args.html, to_html(found))
     write_text(args.md, to_markdown(found))  # where it is, both are
     read = [*args.runs, *args.representations, *args.predictions]

@@ -9,6 +9,7 @@ import contextlib
 import copy
 from collections.abc import Iterator, Mapping
 from functools import cache
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -325,6 +326,13 @@ def _contradictions(config: dict[str, Any]) -> Iterator[str]:
                 used = recipe if isinstance(recipe, str) else recipe[model]
                 for line in misfits(config, dataset, model, used):
                     yield f"{place}: {line}"
+        for model in dict.fromkeys(chain.from_iterable(experiment.get("pairs", []))):
+            if model not in experiment["models"]:
+                yield f"{place}.pairs: {model} is not one of its models{suggest(model, experiment['models'])}"
+        for name in dict.fromkeys(asked["recipes"]) if experiment["accuracy"] == "selected" else ():
+            if not config["recipes"][name]["hold_out"]:
+                yield f"{place}.accuracy: selected needs hold_out: true in recipes.{name}"
+    yield from _figure_contradictions(config["report"], config["experiments"])
     if config["representations"] is not None:
         asked = {key: config["representations"][key] for key in ("dataset", "experiments")}
         for name in asked["experiments"]:
@@ -332,6 +340,29 @@ def _contradictions(config: dict[str, Any]) -> Iterator[str]:
                 yield f"representations.experiments: {name} is no experiment{suggest(name, config['experiments'])}"
         if asked["dataset"] not in datasets:
             yield f"representations.dataset: {asked['dataset']} is no dataset{suggest(asked['dataset'], datasets)}"
+
+
+def _figure_contradictions(report: Mapping[str, Any], experiments: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what is wrong with the names of figures and titles."""
+    own = {f"{name}_{kind}" for name in experiments for kind in ("curves", "data_efficiency")}
+    titles = _read_schema("config.schema.yaml")["properties"]["report"]["properties"]["titles"]
+    fixed = titles["properties"]  # what the models learned
+    for name, figure in report["figures"].items():
+        place = f"report.figures.{name}"
+        if name in own or name in fixed:
+            yield f"{place}: another figure has this name; choose another"
+        if figure is None:
+            continue
+        wanted = 2 if figure["kind"] == "summary" else 1
+        if len(figure["experiments"]) != wanted:
+            yield f"{place}.experiments: names {len(figure['experiments'])}; kind: {figure['kind']} shows {wanted}"
+        for experiment in figure["experiments"]:
+            if experiment not in experiments:
+                yield f"{place}.experiments: {experiment} is no experiment{suggest(experiment, experiments)}"
+    known = [*experiments, *report["figures"], *own, *fixed]
+    for name in report["titles"]:
+        if name not in known:
+            yield f"report.titles.{name}: is no experiment and no figure{suggest(name, known)}"
 
 
 def _unknown_datasets(place: str, node: Any, datasets: Mapping[str, Any]) -> Iterator[str]:

@@ -6,6 +6,7 @@ that ask for the same one share it.
 
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -92,6 +93,44 @@ def recipe_of(experiment: Mapping[str, Any], model: str) -> str:
     return recipe if isinstance(recipe, str) else recipe[model]
 
 
+class Figure(NamedTuple):
+    """A figure of some experiments: `kind` is the file of `results/figures` that draws it."""
+
+    kind: str
+    experiments: list[str]
+    title: str
+
+
+def figures(config: Mapping[str, Any]) -> dict[str, Figure]:
+    """Return the figures of the experiments that are switched on, by name.
+
+    Each experiment NAME has `NAME_curves`, and with several training sizes `NAME_data_efficiency`; those
+    of `report.figures` are there too where all their experiments are.
+    """
+    active, titles = active_experiments(config), config["report"]["titles"]
+    found = {}
+    for name in active:
+        several = len(config["experiments"][name]["train_sizes"]) > 1
+        for kind in ("curves", *(["data_efficiency"] if several else [])):
+            figure = f"{name}_{kind}"
+            found[figure] = Figure(kind, [name], titles.get(figure, title_of(config, name)))
+    for name, figure in sorted(config["report"]["figures"].items()):
+        if figure is not None and set(figure["experiments"]) <= set(active):
+            found[name] = Figure(figure["kind"], figure["experiments"], titles.get(name, name))
+    return found
+
+
+def title_of(config: Mapping[str, Any], experiment: str) -> str:
+    """Return the title of an experiment: that of `report.titles`, or its name."""
+    return config["report"]["titles"].get(experiment, experiment)
+
+
+def looks(config: Mapping[str, Any]) -> dict[str, int]:
+    """Return a number for each model by which all figures show it alike, in the order of the experiments."""
+    asked = (config["experiments"][name]["models"] for name in active_experiments(config))
+    return {model: place for place, model in enumerate(dict.fromkeys(chain.from_iterable(asked)))}
+
+
 def active_experiments(config: Mapping[str, Any]) -> list[str]:
     """Return the names of the experiments that are switched on, in one order whatever the file's."""
     return sorted(name for name, experiment in config["experiments"].items() if experiment is not None)
@@ -145,7 +184,8 @@ def part_of_study(config: Mapping[str, Any], experiment: str) -> dict[str, Any]:
     source, a picture or another experiment; a rule's command can carry it where the list of its runs
     would be too long.
     """
-    asked = config["experiments"][experiment]
+    shown_only = ("accuracy", "pairs", "notebook")
+    asked = {k: v for k, v in config["experiments"][experiment].items() if k not in shown_only}
     datasets = {name: config["datasets"][name] for name in asked["datasets"]}
     recipes = {name: config["recipes"][name] for name in (recipe_of(asked, m) for m in asked["models"])}
     return {

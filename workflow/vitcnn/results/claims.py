@@ -139,7 +139,7 @@ def _farthest(difference: Difference) -> float:
 
 
 def _classes(pair: Pair) -> int:
-    return int(pair.vit["num_classes"].iloc[0])
+    return int(pair.first["num_classes"].iloc[0])
 
 
 def _all(verdicts: list[str]) -> str:

@@ -207,6 +207,7 @@ def _identity_columns() -> list[str]:
 _FIGURES = (
     "train_images",
     "test_images",
+    "test_images_in_train",
     "damaged_images",
     "num_parameters",
     "final",

@@ -1,18 +1,19 @@
-"""The notebooks' questions, answered from the runs. Every sentence is computed."""
+"""What the runs of each experiment show, and what the notebooks claim of it. Every sentence is computed."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from html import escape
-from typing import NamedTuple
+from itertools import pairwise
+from typing import Any, NamedTuple
 
 import pandas as pd
 
 from vitcnn.page import page
 from vitcnn.results.claims import Claim, first_notebook, second_notebook
 from vitcnn.results.collect import accepted_changes, marked
-from vitcnn.results.pairs import Pair, measured, pairs, sweeps
-from vitcnn.results.statistics import CONFIDENCE
+from vitcnn.results.pairs import MEASURES, Pair, measured, pairs, sweeps
+from vitcnn.results.statistics import CONFIDENCE, compare
 
-_NOTHING = "No finished pair of a ViT and a CNN answers this."
+_NOTHING = "No two models to compare are finished: a ViT and a CNN, or those of pairs in config.yaml"
 _HEADER = ["Claim", "These runs", "Verdict"]
 
 
@@ -26,34 +27,30 @@ class Section(NamedTuple):
     claims: Sequence[Claim] = ()
 
 
-def findings(runs: pd.DataFrame) -> list[Section]:
+def findings(runs: pd.DataFrame, experiments: Mapping[str, Mapping[str, Any]]) -> list[Section]:
     """Return the findings from the collected runs; the first section says what they rest on.
 
-    Of runs on generated images no verdict follows on what the notebooks claim.
+    `experiments` says of each its `title`, the `accuracy` that it quotes, the `pairs` to compare (None: every
+    ViT with every CNN), and the `notebook` whose claims it is held against, "first", "second" or None. Of
+    runs on generated images no verdict follows on what the notebooks claim.
     """
     runs = measured(runs)
     done = runs[runs["gap"].isna()]
-    sizes = sweeps(done, "data_efficiency")
-    found = [
-        _basis(runs, done),
-        Section("Which model wins with all training images?", items=[*_full_data(done)]),
-    ]
-    if sizes:
-        fewest = " or ".join(f"{size:,}" for size in sorted({sweep[0].images for sweep in sizes}))
-        smallest = [f"{sweep[0].dataset}: {sweep[0].says('best')}" for sweep in sizes]
-        found.append(Section(f"Which model wins with {fewest} images?", items=smallest))
-        catching_up = [line for sweep in sizes for line in _catching_up(sweep)]
-        found.append(Section("Where does the ViT catch up?", items=catching_up))
-    found.append(Section("Which model trains faster?", items=[*_faster(done)]))
-    found.append(Section("How much does the best epoch flatter?", items=[*_optimism(done)]))
+    found = [_basis(runs, done)]
+    for name, asked in experiments.items():
+        found.append(Section(asked["title"], items=[*_experiment(done[done["experiment"] == name], asked)]))
     published = done[~done["generated"]]
+    held = {"first": [], "second": []}
+    for name, asked in experiments.items():
+        if asked["notebook"]:
+            held[asked["notebook"]] += pairs(published[published["experiment"] == name])
     for title, claims in (
-        ("What the first notebook concluded", first_notebook([*pairs(published, "comparison")])),
-        ("What the second notebook concluded", second_notebook(sweeps(published, "data_efficiency"))),
+        ("What the first notebook concluded", first_notebook(held["first"])),
+        ("What the second notebook concluded", second_notebook(sweeps(held["second"]))),
     ):
-        if held := list(claims):
-            found.append(Section(title, claims=held))
-    return [s if any(s[1:]) else s._replace(items=[_NOTHING]) for s in found]
+        if judged := list(claims):
+            found.append(Section(title, claims=judged))
+    return found
 
 
 def to_markdown(sections: Sequence[Section]) -> str:
@@ -103,7 +100,7 @@ def _basis(runs: pd.DataFrame, done: pd.DataFrame) -> Section:
         devices = ", ".join(sorted(done["device"].unique()))
         paragraphs = [
             f"Runs: {count}; seeds: {seeds}; on {devices}. No sentence here was written by hand.",
-            "ViT − CNN is the mean of the first less that of the second over n seeds each, with its "
+            "A − B is the mean of the first less that of the second over n seeds each, with its "
             f"{CONFIDENCE:.0%} confidence interval in brackets (Welch's t). The interval covers the chance of "
             "initial weights and order, not that of another test set or other hyper-parameters.",
         ]
@@ -111,9 +108,6 @@ def _basis(runs: pd.DataFrame, done: pd.DataFrame) -> Section:
             done.drop_duplicates(["dataset", "model", "recipe", "train_size", "seed"])
         ):
             notices.append(f"{changes}.")
-        others = done.loc[~done["family"].isin(["ViT", "CNN"]), "model_title"].unique()
-        if len(others):
-            paragraphs.append(f"Neither ViT nor CNN, and so not compared here: {', '.join(others)}.")
         if done.groupby(["experiment", "dataset", "model", "train_size"])["seed"].nunique().min() < 2:
             notices.append(
                 "Where there is one seed (n = 1), nothing can be concluded about chance: another might turn a "
@@ -122,65 +116,88 @@ def _basis(runs: pd.DataFrame, done: pd.DataFrame) -> Section:
     return Section(marked("Findings", runs), notices, paragraphs, gaps)
 
 
-def _full_data(done: pd.DataFrame) -> Iterator[str]:
-    for experiment, pair in _full_pairs(done):
-        place = "" if experiment in ("comparison", "curves") else f"{experiment}: "
-        says = pair.says("best" if experiment == "curves" else "final")
-        yield f"{place}{pair.dataset}, {pair.images:,} images: {says}"
+def _experiment(done: pd.DataFrame, asked: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what the finished runs of one experiment show, line by line."""
+    accuracy = asked["accuracy"]
+    compared = list(pairs(done, asked["pairs"]))
+    if not compared:
+        yield _NOTHING
+    for pair in compared:
+        yield f"{pair.dataset}, {pair.images:,} images: {pair.says(accuracy)}"
+    yield from _rankings(done, accuracy)
+    by_size = sweeps(compared)
+    for sweep in by_size:
+        if len(sweep) > 1:
+            yield from _catching_up(sweep, accuracy)
+    for *_, largest in by_size:
+        yield _faster(largest)
+    paired = {title for pair in compared for title in pair.names}
+    if others := [title for title in done["model_title"].unique() if title not in paired]:
+        yield f"In no pair, and so not compared: {', '.join(others)}"
+    yield from _optimism(done)
 
 
-def _catching_up(sweep: list[Pair]) -> Iterator[str]:
-    vit, cnn = sweep[0].names
+def _rankings(done: pd.DataFrame, accuracy: str) -> Iterator[str]:
+    """Yield the order of three or more models on each dataset at each size, and what chance alone could swap."""
+    for _, group in done.groupby(["dataset", "train_size"], sort=False):
+        ranked = sorted(group.groupby("model_title"), key=lambda one: -one[1][accuracy].mean())
+        if len(ranked) < 3:
+            continue
+        place = f"{group['dataset_title'].iloc[0]}, {int(group['train_images'].iloc[0]):,} images"
+        order = ", ".join(f"{title} {rows[accuracy].mean():.2f}" for title, rows in ranked)
+        unsure = [
+            f"{first} and {second}"
+            for (first, ours), (second, theirs) in pairwise(ranked)
+            if not (compared := compare(ours[accuracy], theirs[accuracy])).sign or compared.low is None
+        ]
+        doubt = f"; chance alone could swap {', '.join(unsure)}" if unsure else ""
+        yield f"{place}, by {MEASURES[accuracy].words}: {order}{doubt}"
+
+
+def _catching_up(sweep: list[Pair], accuracy: str) -> Iterator[str]:
+    """Yield how the difference of two models changes with the number of images."""
+    first, second = sweep[0].names
     where = sweep[0].dataset
-    if len(sweep) < 2:
-        yield f"{where}: one size only; nothing can be said."
-        return
-    gaps = [pair.difference("best").mean for pair in sweep]
+    gaps = [pair.difference(accuracy).mean for pair in sweep]
     shown = ", ".join(f"{pair.images:,}: {gap:+.2f}" for pair, gap in zip(sweep, gaps, strict=True))
-    yield f"{where}: best accuracy, {vit} − {cnn}, in points by training images: {shown.replace('-', '−')}"
+    words = MEASURES[accuracy].words
+    yield f"{where}: {words}, {first} − {second}, in points by training images: {shown.replace('-', '−')}"
     span = f"from {sweep[0].images:,} to {sweep[-1].images:,} images"
     caught_up = next((pair for pair, gap in zip(sweep, gaps, strict=True) if gap >= 0), None)
     if caught_up:
         yield (
-            f"The {vit} is level or ahead for the first time at {caught_up.images:,} images (tried: {span}): "
-            f"{caught_up.says('best')}"
+            f"{where}: the {first} is level or ahead for the first time at {caught_up.images:,} images "
+            f"(tried: {span})"
         )
     else:
         change = "narrows" if abs(gaps[-1]) < abs(gaps[0]) else "does not narrow"
-        yield f"The {vit} does not catch up in the range tried, {span}; the gap {change} between the two ends."
+        yield f"{where}: the {first} does not catch up {span}; the gap {change} between the two ends"
     yield (
-        "Epochs are the same at every size, so that a smaller set also means fewer updates: this is data "
-        "and training length together."
+        "Where a recipe counts epochs, fewer images also mean fewer updates: this is data and training length "
+        "together"
     )
 
 
-def _faster(done: pd.DataFrame) -> Iterator[str]:
-    for _, pair in _full_pairs(done):
-        if pair.compares("train_seconds"):
-            yield f"{pair.dataset}: {pair.says_ratio('train_seconds')}"
-        else:
-            vit, cnn = pair.names
-            yield f"{pair.dataset}: the {vit} and the {cnn} ran on different hardware; times do not compare."
+def _faster(pair: Pair) -> str:
+    place = f"{pair.dataset}, {pair.images:,} images"
+    if pair.compares("train_seconds"):
+        return f"{place}: {pair.says_ratio('train_seconds')}"
+    return f"{place}: the {' and the '.join(pair.names)} ran on different hardware; times do not compare"
 
 
 def _optimism(done: pd.DataFrame) -> Iterator[str]:
-    for experiment, rows in done.groupby("experiment", sort=False):
-        excess = (rows["best"] - rows["final"]).mean()
-        if excess < 0.005:
-            yield f"{experiment}: not at all; the last epoch is the best on the test images."
-            continue
+    """Yield how far the best epoch, chosen on the test images, overstates."""
+    if done.empty:
+        return
+    excess = (done["best"] - done["final"]).mean()
+    if excess < 0.005:
+        yield "The last epoch is the best on the test images, so the best does not overstate"
+    else:
         yield (
-            f"{experiment}: the best epoch on the test images is {excess:.2f} points above the last one on "
-            "average. It was chosen on the images it is measured on, and so overstates."
+            f"The best epoch on the test images is {excess:.2f} points above the last one on average. It was "
+            "chosen on the images it is measured on, and so overstates"
         )
     selected = done.dropna(subset=["selected"])
     if len(selected):
         excess = (selected["best"] - selected["selected"]).mean()
-        yield f"Chosen on held-out images instead, the epoch gives {excess:.2f} points less than the best."
-
-
-def _full_pairs(done: pd.DataFrame) -> Iterator[tuple[str, Pair]]:
-    """Yield the pairs of every experiment but that on data efficiency, with the experiment."""
-    for experiment in done["experiment"].unique():
-        if experiment != "data_efficiency":
-            yield from ((experiment, pair) for pair in pairs(done, experiment))
+        yield f"Chosen on held-out images instead, the epoch gives {excess:.2f} points less than the best"

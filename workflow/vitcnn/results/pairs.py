@@ -1,7 +1,7 @@
-"""A ViT beside a CNN on the same images with the same recipe: how far apart they are, and in words."""
+"""Two models on the same images: how far apart they are, and in words."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import pandas as pd
@@ -21,6 +21,7 @@ class Measure(NamedTuple):
 MEASURES = {
     "final": Measure("final accuracy", "points", 2),
     "best": Measure("best accuracy", "points", 2),
+    "selected": Measure("selected accuracy", "points", 2),
     "parameters_millions": Measure("parameters", "million", 2),
     "train_seconds": Measure("training time", "s", 1, is_timing=True),
     "inference_ms_per_image": Measure("inference time of an image", "ms", 3, is_timing=True),
@@ -39,25 +40,25 @@ def measured(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 class Pair(NamedTuple):
-    """The finished runs of a ViT and of a CNN, as measured() returns them."""
+    """The finished runs of two models, as measured() returns them."""
 
-    vit: pd.DataFrame
-    cnn: pd.DataFrame
+    first: pd.DataFrame
+    second: pd.DataFrame
 
     @property
     def names(self) -> tuple[str, str]:
-        """The titles of the ViT and of the CNN."""
-        return self.vit["model_title"].iloc[0], self.cnn["model_title"].iloc[0]
+        """The titles of the two models."""
+        return self.first["model_title"].iloc[0], self.second["model_title"].iloc[0]
 
     @property
     def dataset(self) -> str:
         """The dataset's title."""
-        return self.vit["dataset_title"].iloc[0]
+        return self.first["dataset_title"].iloc[0]
 
     @property
     def images(self) -> int:
         """The number of training images."""
-        return int(self.vit["train_images"].iloc[0])
+        return int(self.first["train_images"].iloc[0])
 
     def compares(self, column: str) -> bool:
         """Return whether `column` can be compared: timings need the same hardware, used in the same way."""
@@ -65,14 +66,14 @@ class Pair(NamedTuple):
         return len(places) == 1 or not MEASURES[column].is_timing
 
     def difference(self, column: str) -> Difference:
-        """Return how far the ViT's mean of `column` is above the CNN's."""
-        found = compare(self.vit[column].tolist(), self.cnn[column].tolist())
+        """Return how far the first model's mean of `column` is above the second's."""
+        found = compare(self.first[column].tolist(), self.second[column].tolist())
         is_counted = column == "parameters_millions"  # chance plays no part in it, be there one seed or more
         return found._replace(low=found.mean, high=found.mean) if is_counted else found
 
     def log_ratio(self, column: str) -> Difference:
         """Return the difference of the means of the logarithms of `column`."""
-        return compare(self.vit[column].map(math.log).tolist(), self.cnn[column].map(math.log).tolist())
+        return compare(self.first[column].map(math.log).tolist(), self.second[column].map(math.log).tolist())
 
     def says(self, column: str) -> str:
         """Return, say, "final accuracy, ViT − CNN: −17.10 points [−18.01, −16.19], n = 5"."""
@@ -99,17 +100,26 @@ def _with_interval(difference: Difference, form: str, unit: str = "") -> str:
     return f"{mean}{unit}{interval}, n = {difference.seeds}"
 
 
-def pairs(done: pd.DataFrame, experiment: str) -> Iterator[Pair]:
-    """Yield every ViT with every CNN of an experiment, on each dataset at each size."""
-    rows = done[done["experiment"] == experiment]
+def pairs(rows: pd.DataFrame, asked: Sequence[Sequence[str]] | None = None) -> Iterator[Pair]:
+    """Yield the pairs of models among the finished runs of an experiment, on each dataset at each size.
+
+    `asked` names them; by default they are every ViT with every CNN.
+    """
     for _, group in rows.groupby(["dataset", "train_size"], sort=False):
-        vits, cnns = (group[group["family"] == f].groupby("model", sort=False) for f in ("ViT", "CNN"))
-        yield from (Pair(vit, cnn) for _, vit in vits for _, cnn in cnns)
+        models = dict(iter(group.groupby("model", sort=False)))
+        for first, second in asked if asked is not None else _by_family(group):
+            if first in models and second in models:
+                yield Pair(models[first], models[second])
 
 
-def sweeps(done: pd.DataFrame, experiment: str) -> list[list[Pair]]:
-    """Return the pairs of an experiment, those of the same models and dataset together, by size."""
+def _by_family(rows: pd.DataFrame) -> list[tuple[str, str]]:
+    vits, cnns = (rows.loc[rows["family"] == family, "model"].unique() for family in ("ViT", "CNN"))
+    return [(vit, cnn) for vit in vits for cnn in cnns]
+
+
+def sweeps(found: Iterable[Pair]) -> list[list[Pair]]:
+    """Return pairs, those of the same models and dataset together, by size."""
     together: dict[tuple[str, tuple[str, str]], list[Pair]] = {}
-    for pair in pairs(done, experiment):
+    for pair in found:
         together.setdefault((pair.dataset, pair.names), []).append(pair)
     return [sorted(sweep, key=lambda pair: pair.images) for sweep in together.values()]

@@ -1,4 +1,7 @@
-"""The first notebook's table: mean ± standard deviation over seeds, beside the values it reported."""
+"""The table of an experiment, in the first notebook's form: mean ± standard deviation over seeds.
+
+The experiment that repeats the notebook's shows the values that it reported beside them.
+"""
 
 from html import escape
 from pathlib import Path
@@ -19,25 +22,30 @@ class _Column(NamedTuple):
 
 
 _COLUMNS = {
-    "final": _Column("Accuracy (%)", "accuracy", 2),
+    "accuracy": _Column("Accuracy (%)", "accuracy", 2),
     "parameters_millions": _Column("Total Parameters (M)", "parameters_millions", 2),
     "train_seconds": _Column("Train Time (s)", "train_seconds", 1),
     "inference_ms_per_image": _Column("Inference Time (ms/img)", "inference_ms_per_image", 3),
 }
 
 _REPORTED = ", reported"
+_EPOCH = {
+    "final": "after the last epoch",
+    "best": "after the best epoch, which is chosen on them and overstates",
+    "selected": "after the epoch that is best on held-out training images",
+}
 
 
-def comparison(runs: pd.DataFrame) -> pd.DataFrame:
+def tabulate(runs: pd.DataFrame, accuracy: str = "final", with_reported: bool = False) -> pd.DataFrame:
     """Return the table in full precision, a row per dataset, model and train_size in the order of `runs`.
 
-    Each measure has three columns: the mean, ` sd` (over seeds, n − 1) and, if the notebook reported any of
-    these rows, ` reported`. `Seeds` is the number of runs behind a row, `Asked` how many there should be:
-    fewer only in a partial table.
+    `runs` are those of one experiment, and `accuracy` is the one shown: `final`, `best` or `selected`. Each
+    measure has two columns, the mean and ` sd` (over seeds, n − 1), and with `with_reported` a third,
+    ` reported`, if the first notebook reported any of these rows. `Seeds` is the number of runs behind a
+    row, `Asked` how many there should be: fewer only in a partial table.
     """
-    runs = runs[runs["experiment"] == "comparison"].copy()
-    runs["parameters_millions"] = runs["num_parameters"] / 1e6
-    reported = _reported(runs)
+    runs = runs.assign(accuracy=runs[accuracy], parameters_millions=runs["num_parameters"] / 1e6)
+    reported = _reported(runs, with_reported)
     rows = []
     several = runs["train_size"].nunique() > 1
     for (dataset, model, size), group in runs.groupby(["dataset", "model", "train_size"], sort=False):
@@ -77,12 +85,15 @@ def for_people(table: pd.DataFrame) -> pd.DataFrame:
     return shown
 
 
-def note(runs: pd.DataFrame) -> str:
+def note(runs: pd.DataFrame, accuracy: str = "final", with_reported: bool = False) -> str:
     """Return what a reader must know beside the table: what the numbers are and where they were measured."""
-    runs = runs[runs["experiment"] == "comparison"]
     generated = runs.loc[runs["generated"], "dataset_title"].unique()
     origin = f"Generated images, not those published: {', '.join(generated)}. " if len(generated) else ""
-    reported = " Reported: the first notebook's single run on a Colab T4." if len(_reported(runs)) else ""
+    reported = (
+        " Reported: the first notebook's single run on a Colab T4."
+        if len(_reported(runs, with_reported))
+        else ""
+    )
     runs = runs[runs["gap"].isna()]
     devices = sorted(
         {f"{r.device}, {_threads(int(r.threads))} a job, {r.precision}" for r in runs.itertuples()}
@@ -93,6 +104,12 @@ def note(runs: pd.DataFrame) -> str:
     )
     damaged = int(runs["damaged_images"].max()) if len(runs) else 0
     left_out = f" Up to {damaged} damaged images of a dataset were left out." if damaged else ""
+    leaks = (
+        f"{int(group['test_images_in_train'].max()):,} test images of {title} are training images too"
+        for title, group in runs.groupby("dataset_title", sort=False)
+        if group["test_images_in_train"].max()
+    )
+    leaked = "".join(f" {words}." for words in leaks)
     other = runs["other_versions"].dropna()
     versions = (
         f" {len(other)} of {len(runs)} runs were computed with other packages than envs/lock.txt names, accepted "
@@ -103,10 +120,10 @@ def note(runs: pd.DataFrame) -> str:
     changes = accepted_changes(runs)
     accepted = f" {changes}." if changes else ""
     return (
-        f"{origin}Accuracy is that on the test images after the last epoch; values are mean ± standard deviation "
+        f"{origin}Accuracy is that on the test images {_EPOCH[accuracy]}; values are mean ± standard deviation "
         "over seeds. Train time is that of all epochs without evaluation; inference time is one pass over "
         f"the test images, divided by their number. Measured on {'; '.join(devices) or 'nothing yet'}. "
-        f"{images}.{left_out}{versions}{accepted}{reported}"
+        f"{images}.{left_out}{leaked}{versions}{accepted}{reported}"
     )
 
 
@@ -143,10 +160,10 @@ def to_latex(table: pd.DataFrame, title: str, text: str) -> str:
     )
 
 
-def _reported(runs: pd.DataFrame) -> pd.DataFrame:
+def _reported(runs: pd.DataFrame, is_asked: bool) -> pd.DataFrame:
     """Return what the notebook reported of these runs, by model, dataset and train_size: all images, published."""
     reported = pd.read_csv(REPORTED).assign(train_size="all").set_index(["model", "dataset", "train_size"])
-    published = runs.loc[~runs["generated"], ["model", "dataset", "train_size"]]
+    published = runs.loc[is_asked & ~runs["generated"], ["model", "dataset", "train_size"]]
     return reported[reported.index.isin(pd.MultiIndex.from_frame(published))]
 
 

@@ -1,7 +1,5 @@
-"""The study's figures, one file each: draw(runs, epochs, settings) returns a matplotlib Figure."""
+"""The study's figures, one file for each kind.
 
-FIGURES = {  # by the experiments that each needs
-    "training_curves": ("curves",),
-    "data_efficiency": ("data_efficiency",),
-    "summary": ("curves", "data_efficiency"),
-}
+draw(runs, epochs, settings) returns a matplotlib Figure of the experiments that `settings` names, with
+`title`, `band`, the `accuracy` that each experiment quotes, and `looks`, the place of each model in style.LOOKS.
+"""

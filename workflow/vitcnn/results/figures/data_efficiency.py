@@ -10,9 +10,14 @@ from vitcnn.results.figures import panels, style
 
 
 def draw(runs: pd.DataFrame, epochs: pd.DataFrame, settings: Mapping[str, Any]) -> Figure:
-    """Return the figure of the experiment `data_efficiency`."""
-    asked = runs[runs["experiment"] == "data_efficiency"]
-    figure, axes = style.new_figure(1, 1, (8, 5.4), settings["title"], asked)
-    panels.data_efficiency(axes[0][0], runs, settings)
+    """Return the figure of one experiment, a panel for each dataset."""
+    (experiment,) = settings["experiments"]
+    asked = runs[runs["experiment"] == experiment]
+    datasets = panels.by_dataset(asked)
+    figure, axes = style.new_figure(1, len(datasets), (8 * len(datasets), 5.4), settings["title"], asked)
+    for panel, rows in zip(axes[0], datasets.values(), strict=True):
+        panels.data_efficiency(panel, rows, settings["accuracy"][experiment], settings)
+        if len(datasets) > 1:
+            panel.set_title(rows["dataset_title"].iloc[0])
     style.caption(figure, asked, settings)
     return figure

@@ -1,4 +1,4 @@
-"""Panels that figures are put together from."""
+"""Panels that figures are put together from. Each shows rows of one experiment on one dataset."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,11 +11,21 @@ from vitcnn.results.figures import style
 from vitcnn.results.statistics import half_width
 
 
-def lines(
-    axes: Axes, rows: pd.DataFrame, experiment: str, x: str, y: str, settings: Mapping[str, Any], marks: bool
-) -> None:
+def by_dataset(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Return the rows of each dataset, by its name, in the order of `rows`."""
+    return dict(iter(rows.groupby("dataset", sort=False)))
+
+
+def largest_size(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of the largest `train_size` among them; "all" is the largest there is."""
+    sizes = rows["train_size"].astype(str)
+    order = sizes.map(lambda size: float("inf") if size == "all" else int(size))
+    return rows[order == order.max()]
+
+
+def lines(axes: Axes, rows: pd.DataFrame, x: str, y: str, settings: Mapping[str, Any], marks: bool) -> None:
     """Draw the mean of `y` over seeds against `x`, one line a model, with its band."""
-    for title, look, group in style.series(rows, experiment, by_size=x != "train_images"):
+    for title, look, group in style.series(rows, settings["looks"]):
         by_x = group.dropna(subset=[y]).groupby(x)[y]
         if not by_x.ngroups:
             continue
@@ -29,11 +39,9 @@ def lines(
             )
 
 
-def bars(
-    axes: Axes, rows: pd.DataFrame, experiment: str, y: str, settings: Mapping[str, Any], form: str
-) -> None:
+def bars(axes: Axes, rows: pd.DataFrame, y: str, settings: Mapping[str, Any], form: str) -> None:
     """Draw the mean of `y` over seeds as a bar a model, its spread as a whisker, its value above it."""
-    for place, (title, look, group) in enumerate(style.series(rows, experiment, by_size=True)):
+    for place, (title, look, group) in enumerate(style.series(rows, settings["looks"])):
         values = group[y].dropna()
         if values.empty:
             axes.bar(title, 0)
@@ -58,24 +66,25 @@ def bars(
     axes.grid(False, axis="x")
 
 
-def data_efficiency(axes: Axes, runs: pd.DataFrame, settings: Mapping[str, Any]) -> None:
-    """Draw the best test accuracy against the number of training images, on a logarithmic axis."""
-    lines(axes, runs, "data_efficiency", "train_images", "best", settings, marks=True)
+def data_efficiency(axes: Axes, rows: pd.DataFrame, accuracy: str, settings: Mapping[str, Any]) -> None:
+    """Draw an accuracy on the test images against the number of training images, on a logarithmic axis."""
+    lines(axes, rows, "train_images", accuracy, settings, marks=True)
     axes.set_xscale("log")
-    sizes = sorted(runs.loc[runs["experiment"] == "data_efficiency", "train_images"].dropna().unique())
+    sizes = sorted(rows["train_images"].dropna().unique())
     axes.set_xticks(sizes, [f"{int(size):,}" for size in sizes])
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xlabel("Training images")
-    axes.set_ylabel("Test accuracy, best epoch (%)")
+    axes.set_ylabel(accuracy_label(accuracy))
     style.legend(axes)
+
+
+def accuracy_label(accuracy: str) -> str:
+    """Return the label of an axis for the accuracy `final`, `best` or `selected`."""
+    return f"Test accuracy, {'last' if accuracy == 'final' else accuracy} epoch (%)"
 
 
 def epoch_seconds(axes: Axes, epochs: pd.DataFrame, settings: Mapping[str, Any]) -> None:
     """Draw the seconds that an epoch of training takes, without evaluation."""
-    per_run = epochs.groupby(
-        ["experiment", "dataset", "dataset_title", "model", "model_title", "train_size", "seed"],
-        sort=False,
-        as_index=False,
-    )["seconds"].mean()
-    bars(axes, per_run, "curves", "seconds", settings, "{:.3g} s")
+    by_run = epochs.groupby(["model", "model_title", "seed"], sort=False, as_index=False)
+    bars(axes, by_run["seconds"].mean(), "seconds", settings, "{:.3g} s")
     axes.set_ylabel("Seconds per epoch")

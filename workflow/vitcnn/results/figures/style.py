@@ -50,28 +50,23 @@ LOOKS = (
     Look("#009E73", "-.", "^", "..."),
     Look("#CC79A7", ":", "D", "xxx"),
     Look("#000000", (0, (5, 1)), "v", "\\\\\\"),
+    Look("#56B4E9", (0, (3, 1, 1, 1, 1, 1)), "P", "++"),
+    Look("#D55E00", (0, (1, 2)), "X", "oo"),
 )
 
 
 class Series(NamedTuple):
-    """The rows of one model on one dataset, with its name and its look."""
+    """The rows of one model, with its name and its look."""
 
     title: str
     look: Look
     rows: pd.DataFrame
 
 
-def series(rows: pd.DataFrame, experiment: str, by_size: bool) -> Iterator[Series]:
-    """Yield the models of an experiment in the order of `rows`, each dataset by itself.
-
-    With `by_size` each train_size is by itself too; without, sizes are what a line runs over.
-    """
-    rows = rows[rows["experiment"] == experiment]
-    names = ["model_title", "dataset_title", *(["train_size"] if by_size else [])]
-    varying = [name for name in names[1:] if rows[name].nunique() > 1]
-    for number, (key, group) in enumerate(rows.groupby(names, sort=False)):
-        title = ", ".join(str(dict(zip(names, key, strict=True))[name]) for name in ["model_title", *varying])
-        yield Series(title, LOOKS[number % len(LOOKS)], group)
+def series(rows: pd.DataFrame, looks: Mapping[str, int]) -> Iterator[Series]:
+    """Yield the models among `rows`, in that order, each with the look whose place in LOOKS `looks` gives."""
+    for model, group in rows.groupby("model", sort=False):
+        yield Series(group["model_title"].iloc[0], LOOKS[looks[model] % len(LOOKS)], group)
 
 
 def new_figure(rows: int, columns: int, size: tuple[float, float], title: str, runs: pd.DataFrame) -> Any:

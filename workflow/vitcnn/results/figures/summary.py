@@ -10,20 +10,30 @@ from vitcnn.results.figures import panels, style
 
 
 def draw(runs: pd.DataFrame, epochs: pd.DataFrame, settings: Mapping[str, Any]) -> Figure:
-    """Return the figure of the experiments `curves` and `data_efficiency`."""
-    asked = runs[runs["experiment"].isin(["curves", "data_efficiency"])]
-    figure, axes = style.new_figure(2, 2, (12, 9), settings["title"], asked)
-    (size, best), (speed, efficiency) = axes
-    millions = runs.assign(millions=runs["num_parameters"] / 1e6)
-    panels.bars(size, millions, "curves", "millions", settings, "{:.2f} M")
-    size.set_title("Model size")
-    size.set_ylabel("Parameters (millions)")
-    panels.bars(best, runs, "curves", "best", settings, "{:.1f} %")
-    best.set_title("Best accuracy, all training images")
-    best.set_ylabel("Test accuracy, best epoch (%)")
-    panels.epoch_seconds(speed, epochs, settings)
-    speed.set_title("Training speed")
-    panels.data_efficiency(efficiency, runs, settings)
-    efficiency.set_title("Data efficiency")
+    """Return the figure of two experiments, two rows for each dataset of the first.
+
+    The first gives size, accuracy and speed at its largest training size, the second the data efficiency.
+    """
+    whole, sizes = settings["experiments"]
+    asked = runs[runs["experiment"].isin([whole, sizes])].assign(millions=runs["num_parameters"] / 1e6)
+    largest = panels.largest_size(asked[asked["experiment"] == whole])
+    trained = panels.largest_size(epochs[epochs["experiment"] == whole])
+    datasets = panels.by_dataset(largest)
+    figure, axes = style.new_figure(2 * len(datasets), 2, (12, 9 * len(datasets)), settings["title"], asked)
+    for row, (dataset, rows) in enumerate(datasets.items()):
+        (size, best), (speed, efficiency) = axes[2 * row : 2 * row + 2]
+        where = f", {rows['dataset_title'].iloc[0]}" if len(datasets) > 1 else ""
+        panels.bars(size, rows, "millions", settings, "{:.2f} M")
+        size.set_title("Model size" + where)
+        size.set_ylabel("Parameters (millions)")
+        accuracy = settings["accuracy"][whole]
+        panels.bars(best, rows, accuracy, settings, "{:.1f} %")
+        best.set_title("Accuracy" + where)
+        best.set_ylabel(panels.accuracy_label(accuracy))
+        panels.epoch_seconds(speed, trained[trained["dataset"] == dataset], settings)
+        speed.set_title("Training speed" + where)
+        by_size = asked[(asked["experiment"] == sizes) & (asked["dataset"] == dataset)]
+        panels.data_efficiency(efficiency, by_size, settings["accuracy"][sizes], settings)
+        efficiency.set_title("Data efficiency" + where)
     style.caption(figure, asked, settings)
     return figure

@@ -1,4 +1,4 @@
-"""Write the first notebook's table as CSV, Markdown, HTML and LaTeX."""
+"""Write an experiment's table as CSV, Markdown, HTML and LaTeX."""
 
 import sys
 from pathlib import Path
@@ -21,7 +21,8 @@ parser.add_argument("--tex", required=True, type=Path, help="file to write")
 
 def main(args):
     runs = read_tables([args.runs])
-    table, note = tables.comparison(runs), tables.note(runs)
+    how = (args.settings["accuracy"], args.settings["notebook"] == "first")
+    table, note = tables.tabulate(runs, *how), tables.note(runs, *how)
     shown = tables.for_people(table)
     title = marked(args.settings["title"], runs)
     write_text(args.md, tables.to_markdown(shown, title, note))
