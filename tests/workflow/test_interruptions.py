@@ -181,7 +181,7 @@ def test_the_second_of_two_says_so_and_stops(with_data):
     second = snakemake(with_data, config=CONFIG)
     assert second.returncode == 1
     assert f"process {first.pid} on" in second.stderr
-    assert "works in this folder; wait for its end, or stop it" in second.stderr
+    assert "is working in this folder; wait until it ends, or stop it" in second.stderr
     dry = snakemake(with_data, "--dry-run", config=CONFIG)
     assert dry.returncode == 0, dry.stderr
     beside = snakemake(with_data, "status", config=CONFIG)

@@ -50,8 +50,8 @@ PAIRS = list(dict.fromkeys((run.dataset, run.model) for run in RUNS))
 RESOLVED_CONFIG = "logs/config.json"  # of the last invocation that made something
 ASKED_SIZES = "logs/asked_sizes.json"  # by dataset, what its runs in the last invocation need
 
-# Each training takes one slot and each preparation of data takes them all: data come first. Without a
-# limit a resource means nothing to Snakemake.
+# A training takes one slot and a preparation of data takes all, so data come first. Snakemake ignores a
+# resource without a limit.
 ALL_TRAINING_SLOTS = 100_000
 vitcnn_hooks.limit_resource(workflow, "training_slots", ALL_TRAINING_SLOTS)
 
@@ -61,14 +61,14 @@ GPU_JOBS = max(1, len(visible_gpus())) * STUDY["jobs_per_gpu"]
 
 def command(script):
     """Return a params function: the start of the shell command that runs workflow/scripts/{script}.py."""
-    # With conda it is the environment's python. Text and names of files are UTF-8 whatever the locale says.
+    # With conda, `python` is that of the environment. Text and file names are UTF-8 whatever the locale.
     python = "python" if workflow.deployment_settings.deployment_method else sys.executable
     words = [python, "-X", "utf8", str(WORKFLOW / "scripts" / f"{script}.py")]
     words += ["--accept-environment"] if STUDY["accept_environment"] else []
 
     def with_redo(wildcards, output):
-        # Of itself stale, or forced: then no look at the record. The verdicts are those of the main
-        # process; elsewhere each job looks itself.
+        # A job that is stale itself, or forced, ignores its record. Only the main process has verdicts; in
+        # others each job compares its own record.
         record = getattr(output, "provenance", "")
         verdict = getattr(workflow.dag, "verdicts", {}).get(record)
         return shlex.join([*words, *(["--redo"] if verdict and verdict.reasons else [])])
@@ -176,7 +176,7 @@ def finding(wildcards):
             for name, experiment in asked.items()
         }
     }
-    return found if wildcards.part or not PROBED else found | {"probed": said_of_probed()}
+    return found if wildcards.part or not PROBED else found | {"probed": entries_of_probed()}
 
 
 def of_probed(pattern):
@@ -186,8 +186,8 @@ def of_probed(pattern):
     )
 
 
-def said_of_probed():
-    """Return what is said of each probed run, in that order."""
+def entries_of_probed():
+    """Return an entry for each probed run: its folder, title, family, experiment and seed."""
     experiments = {
         name: plan.experiment_runs(STUDY, name)
         for name in (STUDY["representations"] or {}).get("experiments", [])
@@ -225,7 +225,7 @@ def drawing_representation(wildcards):
         "title": STUDY["report"]["titles"][wildcards.figure],
         "dataset_title": dataset["title"],
         "num_classes": dataset["num_classes"],
-        "runs": said_of_probed(),
+        "runs": entries_of_probed(),
     }
 
 

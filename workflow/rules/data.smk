@@ -1,5 +1,5 @@
-# A dataset, from its publisher to packed arrays. While data are being prepared no training starts, so
-# that bad data cost no training. What a job is about to replace stays until it has: `update`.
+# A dataset, from its publisher to packed arrays. All data are prepared before any training starts, so that bad
+# data cost no training. `update` keeps an old output until its job has replaced it.
 
 
 rule fetch_dataset:

@@ -1,4 +1,4 @@
-# What an invocation checks before its first job, and what it says.
+# What an invocation checks before its first job, and what it tells the user.
 
 
 def on_graph(dag, jobs, is_running):
@@ -30,15 +30,17 @@ def on_verdicts(verdicts):
 
 
 def claim_folder():
-    """Return this invocation's lock of the folder, so that one at a time works in it.
+    """Return this invocation's lock of the folder, so that only one works in it at a time.
 
-    The kernel frees it when a process is killed; then Snakemake's own locks are nobody's. Jobs that
-    outlive their Snakemake are waited for: a plan made before they end would do their work again.
+    The kernel frees it when a process is killed, and Snakemake's own locks are then stale. Jobs that
+    outlive their Snakemake are waited for: a plan made before they end would repeat their work.
     """
     path = Path(".snakemake/working.lock")
     lock = hold(path)
     if lock is None:
-        raise WorkflowError(f"{holder(path)} works in this folder; wait for its end, or stop it")
+        raise WorkflowError(
+            f"{holder(path)} is working in this folder; wait until it ends, or stop it"
+        )
     # Not by rglob: before Python 3.12 it fails where a folder goes while it looks.
     results = [
         Path(folder, name)
@@ -49,7 +51,9 @@ def claim_folder():
     for path in [*Path("resources").glob("*/provenance/*.lock"), *results]:
         held = hold(path)
         if not held:
-            logger.info(f"{holder(path)} still works in {path.parent}; waiting for its end")
+            logger.info(
+                f"{holder(path)} is still working in {path.parent}; waiting for it to finish"
+            )
             held = hold(path, wait=True)
         path.unlink(missing_ok=True)
         held.release()
@@ -58,27 +62,27 @@ def claim_folder():
 
 
 def limit_gpu_jobs():
-    """Let no more training jobs run here than have a place on a GPU; --resources gpu=N overrides it."""
+    """Run no more training jobs at a time than there are GPU slots; --resources gpu=N overrides it."""
     if workflow.local_exec:
         vitcnn_hooks.limit_resource(workflow, "gpu", GPU_JOBS)
 
 
 def refuse_absent_device():
-    """Stop before the first job where it is certain that no training job can get its device."""
+    """Stop before the first job if no training job can get its device."""
     device = STUDY["device"]
     if workflow.local_exec and device in ("cuda", "mps") and not has_gpu(device):
         raise WorkflowError(f"device: {device} is not available on this machine. Set device: auto")
 
 
 def warn_of_other_versions():
-    """Warn where packages are installed at other versions than the records will say."""
+    """Warn if installed packages have other versions than the records will name."""
     if not workflow.deployment_settings.deployment_method:
         for difference in not_as_locked():
             logger.warning(f"{difference}; install it, or results will be recorded wrongly")
 
 
 def runs_to_train():
-    """Return the runs that this invocation trains for certain, and those that follow if their data change."""
+    """Return the runs that this invocation certainly trains, and those it trains if their data change."""
     jobs = [job for job in workflow.dag.needrun_jobs() if "train_size" in job.wildcards.keys()]
     certain = [job for job in jobs if workflow.dag.verdicts[job.output.provenance].reasons]
     return [run_of(j.wildcards) for j in certain], [
@@ -87,7 +91,7 @@ def runs_to_train():
 
 
 def say_how_long():
-    """Say before the first job how many runs there are to train, and about how long that takes here."""
+    """Log before the first job how many runs there are to train, and about how long that takes here."""
     certain, possible = runs_to_train()
     if possible:
         logger.info(f"\n{len(possible)} run(s) are trained again only if their data change.")
@@ -97,7 +101,7 @@ def say_how_long():
     if not workflow.local_exec:
         logger.info(f"\nTo be trained: {len(names)} run(s), on the cluster.")
         return
-    # In a process of its own: torch stays out of this one, and what fails there stops nothing here.
+    # In another process, so that torch is not imported here and a failure stops nothing.
     at_a_time = max(1, workflow.cores // STUDY["threads"])
     if has_gpu(STUDY["device"]):
         at_a_time = min(at_a_time, GPU_JOBS)
