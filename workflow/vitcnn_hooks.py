@@ -64,13 +64,13 @@ class Stale(Reason):
 
 def install(
     accept_environment: bool,
-    on_graph: Callable[[DAG, list[SnakemakeJob], bool], None],
+    on_graph: Callable[[list[SnakemakeJob], bool, bool], None],
     on_verdicts: Callable[[Mapping[str, Verdict]], None],
 ) -> None:
     """Let the records decide in this process.
 
-    `on_graph` is called before they are read, with the graph, our jobs in it, and whether they will run;
-    `on_verdicts` then gets what they say.
+    `on_graph` is called before they are read, with our jobs, whether they will run, and whether Snakemake
+    locks the folder; `on_verdicts` is called with the verdicts.
     """
 
     @functools.wraps(_check_incomplete)
@@ -99,6 +99,16 @@ def free_locks(workflow: Workflow) -> None:
     """Remove the locks that a killed Snakemake left in this folder, which is ours alone now."""
     workflow.persistence.cleanup_locks()
     Path(".snakemake/locks").mkdir()  # which it removes too, and Snakemake needs
+
+
+def verdicts_of(workflow: Workflow) -> Mapping[str, Verdict]:
+    """Return the verdicts by record; none in a process that only runs a job for another one."""
+    return getattr(workflow.dag, "verdicts", {})
+
+
+def planned_jobs(workflow: Workflow) -> list[SnakemakeJob]:
+    """Return our jobs that this invocation runs."""
+    return [job for job in workflow.dag.needrun_jobs() if hasattr(job.output, "provenance")]
 
 
 def our_jobs(dag: DAG) -> list[SnakemakeJob]:
@@ -156,7 +166,7 @@ def study_jobs(snakefile: Path, study: Mapping[str, Any]) -> list[Job]:
 
 
 def _start(
-    dag: DAG, jobs: list[SnakemakeJob], on_graph: Callable[[DAG, list[SnakemakeJob], bool], None]
+    dag: DAG, jobs: list[SnakemakeJob], on_graph: Callable[[list[SnakemakeJob], bool, bool], None]
 ) -> None:
     workflow = dag.workflow
     is_running = workflow.execution_settings is not None and not workflow.dryrun
@@ -165,7 +175,7 @@ def _start(
             "--touch changes dates, and dates decide nothing here. To keep results although code or "
             "packages changed: python workflow/scripts/audit.py --accept RUN --because TEXT"
         )
-    on_graph(dag, jobs, is_running)
+    on_graph(jobs, is_running, is_running and workflow.execution_settings.lock)
 
 
 def _enter_verdicts(dag: DAG, jobs: list[SnakemakeJob], accept_environment: bool) -> dict[str, Verdict]:
@@ -185,7 +195,7 @@ def _enter_verdicts(dag: DAG, jobs: list[SnakemakeJob], accept_environment: bool
     foreign = [verdict.foreign for verdict in verdicts.values() if verdict.foreign]
     if foreign:
         raise WorkflowError("\n".join(foreign))
-    dag.verdicts = verdicts  # for command(), the estimate and the report
+    dag.verdicts = verdicts  # for verdicts_of()
     stale = {record for record, verdict in verdicts.items() if verdict.is_stale}
     for job in jobs:
         for producer, files in dag.dependencies[job].items():

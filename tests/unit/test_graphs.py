@@ -42,7 +42,7 @@ def test_each_call_computes_once_and_results_are_their_own():
         return batch.float() * 2
 
     graphed = Graphed(step, 2, capture=capture)
-    short = torch.tensor([9])  # first too, as where a training goes on with the last batch of an epoch
+    short = torch.tensor([9])  # also first, when a training resumes at the last batch of an epoch
     batches = [short, *(torch.tensor([i, i + 1]) for i in range(8)), short, torch.tensor([3, 4])]
     results = [graphed(batch) for batch in batches]
     assert seen == [batch.tolist() for batch in batches]

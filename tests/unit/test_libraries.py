@@ -25,7 +25,7 @@ TINY_VIT = {"patch_size": 8, "embed_dim": 16, "depth": 2, "num_heads": 2}  # of 
 
 
 def config_with(**model):
-    """Return the configuration with a model of ours by the name `mine`, in an experiment of its own."""
+    """Return the configuration with a model named `mine`, in an experiment of its own."""
     change = {
         "models": {"mine": {"title": "Mine"} | model},
         "experiments": {

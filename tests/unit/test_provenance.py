@@ -1,4 +1,4 @@
-"""Records of what outputs were made of: code by definition, packages, and what is no record of ours."""
+"""Records: code by definition, package versions, and files that are no valid record."""
 
 import ast
 import shutil

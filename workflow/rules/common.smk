@@ -70,7 +70,7 @@ def command(script):
         # A job that is stale itself, or forced, ignores its record. Only the main process has verdicts; in
         # others each job compares its own record.
         record = getattr(output, "provenance", "")
-        verdict = getattr(workflow.dag, "verdicts", {}).get(record)
+        verdict = vitcnn_hooks.verdicts_of(workflow).get(record)
         return shlex.join([*words, *(["--redo"] if verdict and verdict.reasons else [])])
 
     return with_redo

@@ -1,7 +1,10 @@
 # What an invocation checks before its first job, and what it tells the user.
 
 
-def on_graph(dag, jobs, is_running):
+PROGRESS = []  # the line that is shown, if any
+
+
+def on_graph(jobs, is_running, takes_lock):
     """Check the runs that are asked for; before a real run, also take the folder and what it needs."""
     runs = [run_of(job.wildcards) for job in jobs if "train_size" in job.wildcards.keys()]
     try:
@@ -12,8 +15,8 @@ def on_graph(dag, jobs, is_running):
     if not is_running or not writes:  # partial, audit and status work beside a study that runs here
         return
     refuse_absent_device()
-    if workflow.execution_settings.lock:
-        dag.claim = claim_folder()  # held until this process ends
+    if takes_lock:
+        atexit.register(claim_folder().release)
     limit_gpu_jobs()
     write_json(Path(RESOLVED_CONFIG), STUDY)
     sizes = {
@@ -83,8 +86,10 @@ def warn_of_other_versions():
 
 def runs_to_train():
     """Return the runs that this invocation certainly trains, and those it trains if their data change."""
-    jobs = [job for job in workflow.dag.needrun_jobs() if "train_size" in job.wildcards.keys()]
-    certain = [job for job in jobs if workflow.dag.verdicts[job.output.provenance].reasons]
+    planned = vitcnn_hooks.planned_jobs(workflow)
+    jobs = [job for job in planned if "train_size" in job.wildcards.keys()]
+    verdicts = vitcnn_hooks.verdicts_of(workflow)
+    certain = [job for job in jobs if verdicts[job.output.provenance].reasons]
     return [run_of(j.wildcards) for j in certain], [
         run_of(j.wildcards) for j in jobs if j not in certain
     ]
@@ -122,14 +127,14 @@ def show_progress():
     write_json(TRAINING, [run.name for run in runs])  # for status
     if not is_quiet:
         followed = Followed(STUDY, runs, TRAINING.stat().st_mtime)
-        workflow.dag.progress = Progress(followed, logger, sys.stderr)
+        PROGRESS.append(Progress(followed, logger, sys.stderr))
         atexit.register(hide_progress)
 
 
 def hide_progress():
     """End it, however this invocation ends."""
-    if progress := getattr(workflow.dag, "progress", None):
-        progress.stop()
+    while PROGRESS:
+        PROGRESS.pop().stop()
 
 
 def say_where_to_look():
