@@ -16,14 +16,15 @@ from typing import Any
 from snakemake.api import SnakemakeApi
 from snakemake.dag import DAG
 from snakemake.exceptions import WorkflowError
-from snakemake.jobs import Job, Reason
+from snakemake.jobs import Job as SnakemakeJob
+from snakemake.jobs import Reason
 from snakemake.logging import logger
 from snakemake.persistence import PersistenceBase
 from snakemake.resources import Resource
 from snakemake.settings.types import ConfigSettings, OutputSettings, Quietness, ResourceSettings
 from snakemake.workflow import Workflow
 
-from vitcnn.provenance.freshness import Step, Verdict, judge
+from vitcnn.provenance.freshness import Job, Verdict, judge
 
 _SHOWN = 8  # reasons named for one job
 # Snakemake's own, also where another copy of this module was here before.
@@ -63,7 +64,7 @@ class Stale(Reason):
 
 def install(
     accept_environment: bool,
-    on_graph: Callable[[DAG, list[Job], bool], None],
+    on_graph: Callable[[DAG, list[SnakemakeJob], bool], None],
     on_verdicts: Callable[[Mapping[str, Verdict]], None],
 ) -> None:
     """Let the records decide in this process.
@@ -100,12 +101,12 @@ def free_locks(workflow: Workflow) -> None:
     Path(".snakemake/locks").mkdir()  # which it removes too, and Snakemake needs
 
 
-def our_jobs(dag: DAG) -> list[Job]:
+def our_jobs(dag: DAG) -> list[SnakemakeJob]:
     """Return the jobs that keep a record, each after those it reads from."""
     return [job for level in dag.toposorted() for job in level if hasattr(job.output, "provenance")]
 
 
-def step_of(dag: DAG, job: Job) -> Step:
+def job_of(dag: DAG, job: SnakemakeJob) -> Job:
     """Return a job as the records see it. Inputs that its rule declares `ancient` do not count."""
     makers = {
         file: producer.output.provenance
@@ -115,7 +116,7 @@ def step_of(dag: DAG, job: Job) -> Step:
     }
     script = next(word for word in shlex.split(job.params.command) if word.endswith(".py"))
     kept = [file for file in job.output if file != job.output.provenance]
-    return Step(
+    return Job(
         Path(script).stem,
         job.output.provenance,
         tuple(str(file) for file in kept if not file.is_temp),
@@ -126,15 +127,15 @@ def step_of(dag: DAG, job: Job) -> Step:
     )
 
 
-def study_steps(snakefile: Path, study: Mapping[str, Any]) -> list[Step]:
+def study_jobs(snakefile: Path, study: Mapping[str, Any]) -> list[Job]:
     """Return the jobs of everything that a checked configuration asks for, without running or judging any."""
-    steps: list[Step] = []
+    jobs: list[Job] = []
 
     class Enough(Exception):
         pass
 
     async def take(dag: DAG) -> None:
-        steps.extend(step_of(dag, job) for job in our_jobs(dag))
+        jobs.extend(job_of(dag, job) for job in our_jobs(dag))
         raise Enough
 
     former = DAG.check_incomplete
@@ -148,13 +149,15 @@ def study_steps(snakefile: Path, study: Mapping[str, Any]) -> list[Step]:
             DAG.check_incomplete = take  # parsing the Snakefile has installed the other
             dag.execute_workflow(executor="dryrun")
     except Enough:
-        return steps
+        return jobs
     finally:
         DAG.check_incomplete = former
     raise WorkflowError(f"{snakefile}: its graph could not be read")
 
 
-def _start(dag: DAG, jobs: list[Job], on_graph: Callable[[DAG, list[Job], bool], None]) -> None:
+def _start(
+    dag: DAG, jobs: list[SnakemakeJob], on_graph: Callable[[DAG, list[SnakemakeJob], bool], None]
+) -> None:
     workflow = dag.workflow
     is_running = workflow.execution_settings is not None and not workflow.dryrun
     if is_running and workflow.touch and jobs:
@@ -165,7 +168,7 @@ def _start(dag: DAG, jobs: list[Job], on_graph: Callable[[DAG, list[Job], bool],
     on_graph(dag, jobs, is_running)
 
 
-def _enter_verdicts(dag: DAG, jobs: list[Job], accept_environment: bool) -> dict[str, Verdict]:
+def _enter_verdicts(dag: DAG, jobs: list[SnakemakeJob], accept_environment: bool) -> dict[str, Verdict]:
     """Judge our jobs, enter in Snakemake's graph which are stale, and return the verdicts by record.
 
     A job that must run masks all jobs below it in DAG.update_needrun, and the mask ends where a job
@@ -178,7 +181,7 @@ def _enter_verdicts(dag: DAG, jobs: list[Job], accept_environment: bool) -> dict
         if job.rule in dag.forcerules or not dag.forcefiles.isdisjoint(job.output)
     }
     wanted = {job.output.provenance for job in jobs if job in dag.targetjobs}
-    verdicts = judge([step_of(dag, job) for job in jobs], accept_environment, forced, wanted)
+    verdicts = judge([job_of(dag, job) for job in jobs], accept_environment, forced, wanted)
     foreign = [verdict.foreign for verdict in verdicts.values() if verdict.foreign]
     if foreign:
         raise WorkflowError("\n".join(foreign))
@@ -200,7 +203,7 @@ def _enter_verdicts(dag: DAG, jobs: list[Job], accept_environment: bool) -> dict
     return verdicts
 
 
-def _hide_notes(persistence: PersistenceBase, jobs: set[Job]) -> None:
+def _hide_notes(persistence: PersistenceBase, jobs: set[SnakemakeJob]) -> None:
     """Let Snakemake's notes in .snakemake give our jobs no reason to run, nor pass for incomplete."""
 
     def hide(name: str, answer) -> None:
@@ -211,7 +214,7 @@ def _hide_notes(persistence: PersistenceBase, jobs: set[Job]) -> None:
         hide(name, answer)
     incomplete = persistence.incomplete
 
-    async def incomplete_of_others(job: Job) -> list:
+    async def incomplete_of_others(job: SnakemakeJob) -> list:
         return [] if job in jobs else await incomplete(job)
 
     persistence.incomplete = incomplete_of_others

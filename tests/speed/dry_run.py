@@ -23,7 +23,7 @@ sys.path.insert(0, str(ROOT / "workflow"))
 
 from vitcnn.config import check_config
 from vitcnn.files import write_json, write_text
-from vitcnn.provenance.record import Made, recording
+from vitcnn.provenance.record import JobFiles, recording
 from vitcnn.steps import Steps
 
 BESIDE = {  # what each script writes beside its first output
@@ -66,7 +66,7 @@ def finish(folder, config):
             if step.script == "pack_dataset":
                 counts = {"train": {"images": 1000}, "hold_out": {"images": 0}}
                 write_json(outputs[0], {"dataset": "cifar10", "counts": counts})
-            made.append(Made(read, outputs))
+            made.append(JobFiles(read, outputs))
     os.chdir(ROOT)
 
 

@@ -67,12 +67,12 @@ def ours(origin, work):
         copy=step(
             "copy_dataset",
             {"layout": "tiny_imagenet"},
-            *("--fetched", fetched, "--origin", fetched, "--manifest", tree / "copied.json"),
+            *("--fetched", fetched, "--origin", fetched, "--copied", tree / "copied.json"),
         ),
         sort=step(
             "sort_validation",
             {},
-            *("--copied", tree / "copied.json", "--record", record, "--manifest", tree / "sorted.json"),
+            *("--copied", tree / "copied.json", "--record", record, "--sorted", tree / "sorted.json"),
         ),
         decode=step(
             "validate_images",

@@ -27,7 +27,7 @@ sys.path.insert(0, str(ROOT / "workflow"))
 from vitcnn import plan
 from vitcnn.config import load_config
 from vitcnn.files import canonical_json, digest, write_json, write_text
-from vitcnn.provenance.record import made_of
+from vitcnn.provenance.record import fingerprint
 
 RUNNING = 100
 EPOCHS = 10
@@ -53,7 +53,7 @@ def leave(config, folder):
         f"{at[n]} epoch {n} of {EPOCHS}: loss 1.2345, test accuracy 56.78 %, 9.12 s\n"
         for n in range(1, EPOCHS)
     ]
-    code = made_of("train", {"spec": plan.run_spec(config, runs[0])})
+    code = fingerprint("train", {"spec": plan.run_spec(config, runs[0])})
     for number, run in enumerate(runs):
         log = f"{at[0]} {run.name} on cpu, bf16, 1 threads, attempt 1\n" + "".join(epochs)
         if number < RUNNING:

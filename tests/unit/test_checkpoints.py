@@ -1,4 +1,4 @@
-"""Interrupted trainings: nothing is lost, nothing is done twice, nothing wrong is gone on with."""
+"""Interrupted trainings: nothing is lost, nothing is repeated, and no wrong checkpoint is used."""
 
 import copy
 import os
@@ -194,7 +194,7 @@ def identity_in(folder):
         {"spec": spec_of(lr=0.1)},
         {"spec": spec_of("cifar10/vit/adam10/n300/seed2")},
         {"spec": spec_of(precision="bf16")},
-        {"made_of": "other code"},
+        {"fingerprint": "other code"},
         {"threads": 2},
     ],
 )
@@ -202,9 +202,9 @@ def test_a_checkpoint_of_something_else_is_not_used(other, data, tmp_path, stop_
     stop_at(4)
     assert not train(spec_of(), data, tmp_path / "a")
     stop_at(0)
-    what = {"spec": spec_of(), "threads": 1, "made_of": ""} | other
+    what = {"spec": spec_of(), "threads": 1, "fingerprint": ""} | other
     for folder in ("a", "b"):
-        train_run(what["spec"], data, tmp_path / folder, "cpu", what["threads"], what["made_of"])
+        train_run(what["spec"], data, tmp_path / folder, "cpu", what["threads"], what["fingerprint"])
     assert same(tmp_path / "a", tmp_path / "b")
     runtime = read(tmp_path / "a" / "runtime.json")
     assert (runtime["attempts"], runtime["resumed_epochs"]) == (1, 0)
@@ -371,10 +371,10 @@ def test_each_signal_leaves_a_checkpoint_and_a_message(data, tmp_path):
         text = log.read_text()
         assert text.count(" of 1000") <= before + 1, "at the next step, not at the end of the epoch"
         assert process.returncode == 1
-        assert f"stopped by {number.name}; the next attempt goes on from here" in said
+        assert f"stopped by {number.name}; the next attempt resumes here" in said
         assert said.strip() in text
         assert f"attempt {attempt}" in text
-        assert text.count("goes on in epoch") == attempt - 1
+        assert text.count("resumes in epoch") == attempt - 1
         assert text.count("epoch 1 of") == 1
         assert (folder / "checkpoint" / NAME).exists()
         assert not (folder / "metrics.json").exists()

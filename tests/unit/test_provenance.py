@@ -10,7 +10,7 @@ from conftest import ROOT, read, reword
 from vitcnn.errors import StudyError
 from vitcnn.files import digest, write_json
 from vitcnn.provenance import code, environment
-from vitcnn.provenance.record import Made, chosen, differences, made_of, read_record, recording
+from vitcnn.provenance.record import JobFiles, chosen, differences, fingerprint, read_record, recording
 
 # audit makes nothing, and imports Snakemake.
 SCRIPTS = sorted(path.stem for path in (ROOT / "workflow/scripts").glob("*.py") if path.stem != "audit")
@@ -236,7 +236,7 @@ def test_a_package_that_the_lock_does_not_name(package):
     with pytest.raises(
         StudyError, match=r"vitcnn\.models\.vit: imports einops, which envs/lock\.txt does not"
     ):
-        made_of("train", TRAIN)
+        fingerprint("train", TRAIN)
     for script in SCRIPTS:
         environment.refuse_unlocked(code_packages(script), script)
 
@@ -248,18 +248,18 @@ def code_packages(script):
 
 @pytest.mark.parametrize("library", ["timm", "torchvision"])
 def test_only_runs_with_a_librarys_model_depend_on_it(library):
-    made = made_of("train", {"spec": {"model": {"builder": f"{library}:resnet18"}}})
+    made = fingerprint("train", {"spec": {"model": {"builder": f"{library}:resnet18"}}})
     assert library in made["environment"]
     assert f"models/from_{library}.py: build" in made["code"]
-    assert library not in made_of("train", TRAIN)["environment"]
+    assert library not in fingerprint("train", TRAIN)["environment"]
 
 
 def test_only_runs_with_a_policy_depend_on_torchvision():
     spec = {"model": {"builder": "vit"}, "recipe": {"augmentation": {"auto_augment": "none"}}}
-    plain = made_of("train", {"spec": spec})
+    plain = fingerprint("train", {"spec": spec})
     assert "torchvision" not in plain["environment"]
     spec["recipe"]["augmentation"]["auto_augment"] = "RandAugment"
-    made = made_of("train", {"spec": spec})
+    made = fingerprint("train", {"spec": spec})
     assert "torchvision" in made["environment"]
     assert "data/policies.py: apply_policy" in made["code"].keys() - plain["code"].keys()
 
@@ -291,7 +291,7 @@ def make(path, output, text="made", script="write_findings"):
     with recording(path, script, {"a": 1}) as made:
         assert read_record(path)["outputs"] is None  # begun
         output.write_text(text)
-        made.append(Made([], [output]))
+        made.append(JobFiles([], [output]))
 
 
 def test_a_record_says_what_was_made(tmp_path):
@@ -299,7 +299,7 @@ def test_a_record_says_what_was_made(tmp_path):
     record = read_record(tmp_path / "r.json")
     assert record["settings"] == {"a": 1}
     assert record["outputs"][str(tmp_path / "o")]["bytes"] == 4
-    assert list(differences(record, made_of("write_findings", {"a": 1}))) == []
+    assert list(differences(record, fingerprint("write_findings", {"a": 1}))) == []
     make(tmp_path / "again.json", tmp_path / "o")
     assert (tmp_path / "again.json").read_bytes() == (tmp_path / "r.json").read_bytes()
 

@@ -14,7 +14,7 @@ from vitcnn.config import check_config
 from vitcnn.data.packed import Split, load_packed
 from vitcnn.errors import StudyError
 from vitcnn.models import create_model
-from vitcnn.provenance.record import made_of
+from vitcnn.provenance.record import fingerprint
 from vitcnn.representations.probe import image_order, probe, probe_run
 from vitcnn.results.figures import (
     attention,
@@ -373,7 +373,7 @@ def test_what_a_model_file_says_of_its_layers_makes_its_probe_stale_and_not_its_
     model_file = f"models/{spec_of(name)['model']['builder']}.py"
     said = {f"{model_file}: named_layers", f"{model_file}: cam_layer"}
     code = {
-        script: set(made_of(script, {"spec": spec_of(name)})["code"]) for script in ("train", "probe_run")
+        script: set(fingerprint(script, {"spec": spec_of(name)})["code"]) for script in ("train", "probe_run")
     }
     assert said <= code["probe_run"]
     assert not said & code["train"]

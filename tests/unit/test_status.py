@@ -21,7 +21,7 @@ from vitcnn.files import write_json, write_text
 from vitcnn.locks import hold
 from vitcnn.plan import Run
 from vitcnn.progress import Followed, Line, Progress, terminal_line
-from vitcnn.provenance.record import Made, recording
+from vitcnn.provenance.record import JobFiles, recording
 from vitcnn.status import (
     TRAINING,
     WORKING,
@@ -254,7 +254,7 @@ def test_attempts_go_on_and_begin_anew():
         begun(VIT, 100)
         + epoch(1, 90)
         + epoch(2, 80)
-        + line(75, "stopped by SIGTERM; the next attempt goes on")
+        + line(75, "stopped by SIGTERM; the next attempt resumes")
     )
     found = read_log(first)
     assert (found.epoch, found.epoch_seconds, found.has_failed) == (2, 10, False)
@@ -294,7 +294,7 @@ def test_records_begun_and_finished():
     record.unlink()
     with recording(record, "train", settings) as made:
         assert state(VIT) == "waiting"  # results of before, which are being made again
-        made.append(Made([], [VIT.folder / "metrics.json"]))
+        made.append(JobFiles([], [VIT.folder / "metrics.json"]))
     assert state(VIT) == "done"
 
 
@@ -324,7 +324,7 @@ def test_a_file_in_the_place_of_a_folder_is_said():
 
 
 def test_an_interrupted_run_waits_with_its_checkpoint():
-    log(VIT, begun(VIT, 100), epoch(1, 90), line(85, "stopped by SIGINT; the next attempt goes on from here"))
+    log(VIT, begun(VIT, 100), epoch(1, 90), line(85, "stopped by SIGINT; the next attempt resumes here"))
     (VIT.folder / "checkpoint").mkdir(parents=True)
     found = status().runs[VIT]
     assert (found.state, found.progress.epoch) == ("waiting", 1)

@@ -1,4 +1,4 @@
-"""The training loop: repeatable, honest in its figures, and clear when it cannot go on."""
+"""The training loop: repeatable, correct in its numbers, and clear when it cannot train."""
 
 import copy
 import json

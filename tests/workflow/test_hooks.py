@@ -13,7 +13,7 @@ import time
 import pytest
 from conftest import ROOT, WARM, environment, read
 from test_staleness import RUN, Study, finished_study, runs_with
-from vitcnn_hooks import DAG, Job, PersistenceBase, Reason
+from vitcnn_hooks import DAG, PersistenceBase, Reason, SnakemakeJob
 
 RULE = """
 rule mine:
@@ -247,7 +247,7 @@ def test_snakemake_asks_its_notes_by_the_names_we_hide():
 
 
 def test_snakemake_expands_the_params_of_a_job_again_when_they_are_gone():
-    assert "if self._params is None" in inspect.getsource(Job.params.fget)
+    assert "if self._params is None" in inspect.getsource(SnakemakeJob.params.fget)
 
 
 def test_the_hooks_are_the_only_touch_of_snakemakes_internals():

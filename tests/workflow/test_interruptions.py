@@ -1,4 +1,4 @@
-"""Snakemake itself killed, and two at once: a plain restart goes on, and nothing finished is done again."""
+"""Snakemake itself killed, and two at once: a plain restart resumes, and nothing finished is repeated."""
 
 import os
 import random

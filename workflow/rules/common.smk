@@ -20,7 +20,7 @@ from vitcnn.errors import StudyError
 from vitcnn.files import canonical_json, digest, file_digest, write_json
 from vitcnn.locks import hold, holder
 from vitcnn.provenance.environment import not_as_locked
-from vitcnn.provenance.record import made_of
+from vitcnn.provenance.record import fingerprint
 from vitcnn.progress import Followed, Progress
 from vitcnn.profiles import refuse_absent_profile, refuse_real_data
 from vitcnn.status import TRAINING
@@ -118,7 +118,7 @@ def collecting(wildcards):
     """Return the settings of collect_runs: the experiment, and what would train its runs now."""
     first = {run.model: run for run in plan.experiment_runs(STUDY, wildcards.experiment)}
     trained = {
-        model: made_of("train", {"spec": plan.run_spec(STUDY, run)})
+        model: fingerprint("train", {"spec": plan.run_spec(STUDY, run)})
         for model, run in sorted(first.items())
     }
     study = plan.part_of_study(STUDY, wildcards.experiment)

@@ -4,7 +4,7 @@
 
 rule fetch_dataset:
     output:
-        manifest=update("resources/{dataset}/fetched.json"),
+        fetched=update("resources/{dataset}/fetched.json"),
         origin=update("resources/{dataset}/fetched_from.json"),
         provenance=update("resources/{dataset}/provenance/fetch_dataset.json"),
     log:
@@ -22,16 +22,16 @@ rule fetch_dataset:
         max_unpacked_gb=STUDY["max_unpacked_gb"],
     shell:
         "{params.command} --log {log:q} --provenance {output.provenance:q} --settings {params.settings:q}"
-        " --downloads {params.downloads:q} --manifest {output.manifest:q} --origin {output.origin:q}"
+        " --downloads {params.downloads:q} --fetched {output.fetched:q} --origin {output.origin:q}"
         " --max-unpacked-gb {params.max_unpacked_gb}"
 
 
 rule copy_dataset:
     input:
-        fetched=rules.fetch_dataset.output.manifest,
+        fetched=rules.fetch_dataset.output.fetched,
         origin=ancient(rules.fetch_dataset.output.origin),
     output:
-        manifest=update("resources/{dataset}/tree/copied.json"),
+        copied=update("resources/{dataset}/tree/copied.json"),
         provenance=update("resources/{dataset}/provenance/copy_dataset.json"),
     log:
         "logs/{dataset}/copy.log",
@@ -46,16 +46,16 @@ rule copy_dataset:
         max_unpacked_gb=STUDY["max_unpacked_gb"],
     shell:
         "{params.command} --log {log:q} --provenance {output.provenance:q} --settings {params.settings:q}"
-        " --fetched {input.fetched:q} --origin {input.origin:q} --manifest {output.manifest:q}"
+        " --fetched {input.fetched:q} --origin {input.origin:q} --copied {output.copied:q}"
         " --max-unpacked-gb {params.max_unpacked_gb}"
 
 
 rule sort_validation:
     input:
-        copied=rules.copy_dataset.output.manifest,
+        copied=rules.copy_dataset.output.copied,
         record=rules.copy_dataset.output.provenance,
     output:
-        manifest=update("resources/{dataset}/tree/sorted.json"),
+        sorted=update("resources/{dataset}/tree/sorted.json"),
         provenance=update("resources/{dataset}/provenance/sort_validation.json"),
     log:
         "logs/{dataset}/sort.log",
@@ -69,15 +69,15 @@ rule sort_validation:
         settings=settings(lambda w: {}),
     shell:
         "{params.command} --log {log:q} --provenance {output.provenance:q} --settings {params.settings:q}"
-        " --copied {input.copied:q} --record {input.record:q} --manifest {output.manifest:q}"
+        " --copied {input.copied:q} --record {input.record:q} --sorted {output.sorted:q}"
 
 
 rule validate_images:
     input:
         tree=branch(
             is_tiny_imagenet,
-            then=rules.sort_validation.output.manifest,
-            otherwise=rules.copy_dataset.output.manifest,
+            then=rules.sort_validation.output.sorted,
+            otherwise=rules.copy_dataset.output.copied,
         ),
         record=branch(
             is_tiny_imagenet,

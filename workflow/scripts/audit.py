@@ -1,12 +1,12 @@
-"""Say which results are up to date, stale, missing, unused or unknown; exit with status 0 if all are up to date.
+"""Report which results are up to date, stale, missing, unused or unknown; exit with status 0 if all are up to date.
 
   snakemake audit                          with the configuration that Snakemake has
   python workflow/scripts/audit.py         with config.yaml and those of --configfile
   python workflow/scripts/audit.py --accept cifar10/vit/adam10/nall/seed0 --because "renamed a variable"
   python workflow/scripts/audit.py --remove cifar10/vit/adam10/nall/seed9
 
-Accepted are results that stay as they are although code or packages changed since. Unused results, which
-no experiment asks for, do not count against it. They stay until they are removed by name.
+--accept keeps results although code or packages changed since. Unused results, which no experiment asks
+for, are no error. They stay until they are removed by name.
 """
 
 import sys
@@ -14,7 +14,7 @@ from pathlib import Path
 
 sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from vitcnn_hooks import study_steps
+from vitcnn_hooks import study_jobs
 
 from vitcnn import audit
 from vitcnn.cli import argument_parser, run
@@ -42,15 +42,15 @@ def main(args):
     accept_environment = study["accept_environment"]
     if bool(args.accept) != bool(args.because):
         raise StudyError("--accept and --because go together: say what is accepted, and why")
-    steps = study_steps(ROOT / "Snakefile", study)
+    jobs = study_jobs(ROOT / "Snakefile", study)
     if args.accept:
-        accepted = audit.accept_changes(steps, accept_environment, args.accept, args.because)
+        accepted = audit.accept_changes(jobs, accept_environment, args.accept, args.because)
         print(f"Accepted: {len(accepted)}")
         return
     if args.remove:
-        audit.remove_unused(steps, args.remove)
+        audit.remove_unused(jobs, args.remove)
         return
-    found = audit.audit(steps, accept_environment)
+    found = audit.audit(jobs, accept_environment)
     print(audit.in_words(found))
     if found["missing"] or found["stale"] or found["unknown"]:
         raise StudyError("Not everything is up to date.")

@@ -7,7 +7,7 @@ sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from vitcnn.cli import argument_parser, run
 from vitcnn.files import write_text
-from vitcnn.provenance.record import Made
+from vitcnn.provenance.record import JobFiles
 from vitcnn.results.collect import collect_runs
 
 parser = argument_parser(__doc__)
@@ -20,7 +20,7 @@ def main(args):
     collected = collect_runs(args.settings, Path(), args.partial)
     write_text(args.epochs, collected.epochs.to_csv(index=False))
     write_text(args.runs, collected.runs.to_csv(index=False))
-    return Made(read=[] if args.partial else collected.read, wrote=[args.runs, args.epochs])
+    return JobFiles(read=[] if args.partial else collected.read, wrote=[args.runs, args.epochs])
 
 
 if __name__ == "__main__":

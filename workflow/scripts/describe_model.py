@@ -10,7 +10,7 @@ from vitcnn.cli import argument_parser, run
 from vitcnn.files import write_text
 from vitcnn.models.describe import describe_model
 from vitcnn.page import page
-from vitcnn.provenance.record import Made
+from vitcnn.provenance.record import JobFiles
 
 parser = argument_parser(__doc__)
 parser.add_argument("--txt", required=True, type=Path, help="file to write")
@@ -22,7 +22,7 @@ def main(args):
     text = describe_model(args.settings["spec"])
     write_text(args.html, page(title, f"<pre>{escape(text)}</pre>"))
     write_text(args.txt, f"{title}\n{text}")  # where it is, both are
-    return Made(read=[], wrote=[args.txt, args.html])
+    return JobFiles(read=[], wrote=[args.txt, args.html])
 
 
 if __name__ == "__main__":

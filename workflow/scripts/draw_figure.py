@@ -7,7 +7,7 @@ from pathlib import Path
 sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from vitcnn.cli import argument_parser, run
-from vitcnn.provenance.record import Made
+from vitcnn.provenance.record import JobFiles
 from vitcnn.results.collect import read_tables
 from vitcnn.results.figures.style import save_figure
 
@@ -21,7 +21,7 @@ def main(args):
     draw = import_module(f"vitcnn.results.figures.{args.settings['figure']}").draw
     figure = draw(read_tables(args.runs), read_tables(args.epochs), args.settings)
     save_figure(figure, args.out, args.settings["dpi"])
-    return Made(read=[*args.runs, *args.epochs], wrote=args.out)
+    return JobFiles(read=[*args.runs, *args.epochs], wrote=args.out)
 
 
 if __name__ == "__main__":

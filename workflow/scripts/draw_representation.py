@@ -7,7 +7,7 @@ from pathlib import Path
 sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from vitcnn.cli import argument_parser, run
-from vitcnn.provenance.record import Made
+from vitcnn.provenance.record import JobFiles
 from vitcnn.results.figures.style import save_figure
 from vitcnn.results.probed import read_probed
 
@@ -23,7 +23,7 @@ def main(args):
     draw = import_module(f"vitcnn.results.figures.{args.settings['figure']}").draw
     models = read_probed(args.settings["runs"], args.representations, args.predictions)
     save_figure(draw(models, args.settings), args.out, args.settings["dpi"])
-    return Made(read=[*args.representations, *args.predictions], wrote=args.out)
+    return JobFiles(read=[*args.representations, *args.predictions], wrote=args.out)
 
 
 if __name__ == "__main__":

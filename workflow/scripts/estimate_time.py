@@ -1,4 +1,4 @@
-"""Say about how long training takes on this device, from a few steps of each model timed on the spot.
+"""Estimate how long training takes on this device, by timing a few steps of each model.
 
 python workflow/scripts/estimate_time.py              every run of config.yaml
 python workflow/scripts/estimate_time.py --runs cifar10/vit/adam10/nall/seed0
@@ -17,7 +17,7 @@ from vitcnn.config import load_config
 from vitcnn.training.workload import image_passes, known_images
 
 RESOURCES = Path("resources")
-WORTH_MEASURING = 100_000  # images, trained on and predicted
+WORTH_MEASURING = 250_000  # images, trained on and predicted
 
 parser = argument_parser(__doc__)
 parser.add_argument("--config", type=Path, default=Path("config.yaml"), help="default: config.yaml")
@@ -36,21 +36,21 @@ def main(args):
     runs = [plan.Run.parse(name) for name in names] if names else plan.all_runs(config)
     images = sum(sum(image_passes(config, run, RESOURCES)) for run in runs)
     if images < WORTH_MEASURING:
-        print(f"To be trained: {len(runs)} run(s), {images:,} images in all; that is a matter of minutes.")
+        print(f"To be trained: {len(runs)} run(s), {images:,} images in all; this takes minutes.")
         return
-    import torch  # and no sooner: it takes longer than the sum above
+    import torch  # only now: it takes longer than the sum above
 
     from vitcnn.training import devices, estimate
 
     device = devices.select_device(config["device"])
     torch.set_num_threads(config["threads"])
     torch.zeros((), device=device)  # a GPU wakes up
-    start = time.perf_counter() - started  # what each job does too, before its first step
+    start = time.perf_counter() - started  # each job does the same before its first step
     jobs = args.jobs or (max(1, os.cpu_count() // config["threads"]) if device.type == "cpu" else 1)
     seconds = estimate.estimate_seconds(config, runs, RESOURCES, device, start)
     absent = [name for name in plan.datasets_of(runs) if not known_images(config, name, RESOURCES)]
     if absent:
-        print(f"Not there yet, and taken to be of the published size: {', '.join(absent)}.")
+        print(f"Not downloaded yet, assumed to have the published size: {', '.join(absent)}.")
     print(estimate.in_words(config, seconds, device, jobs, time.perf_counter() - started))
 
 

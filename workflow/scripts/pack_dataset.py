@@ -9,7 +9,7 @@ from vitcnn.cli import argument_parser, run
 from vitcnn.data.pack import pack_dataset
 from vitcnn.files import read_json
 from vitcnn.plan import check_sizes
-from vitcnn.provenance.record import Made
+from vitcnn.provenance.record import JobFiles
 
 parser = argument_parser(__doc__)
 parser.add_argument("--report", required=True, type=Path, help="report of validate_images")
@@ -28,7 +28,7 @@ def main(args):
         found = read_json(manifest)
         check_sizes(found, read_json(args.asked_sizes).get(found["dataset"], (0, 0)), manifest)
     wrote = [manifest, *digests]
-    return Made(read=[args.report, args.record], wrote=wrote, digests=digests)
+    return JobFiles(read=[args.report, args.record], wrote=wrote, digests=digests)
 
 
 if __name__ == "__main__":

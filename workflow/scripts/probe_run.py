@@ -1,6 +1,6 @@
 """Measure what the model of a finished run computes, beside the same model before training.
 
-With Snakemake the run comes as a resolved spec in the settings; by hand it is easier to name it:
+Snakemake passes the run as a resolved spec in the settings. By hand, name the run:
 
   python workflow/scripts/probe_run.py --run cifar10/vit/adam10/nall/seed0
 """
@@ -13,7 +13,7 @@ sys.path[0] = str(Path(__file__).resolve().parents[1])
 from vitcnn import plan
 from vitcnn.cli import argument_parser, run
 from vitcnn.config import load_config
-from vitcnn.provenance.record import Made
+from vitcnn.provenance.record import JobFiles
 from vitcnn.training.gpus import take_gpu
 
 parser = argument_parser(__doc__)
@@ -39,14 +39,14 @@ def prepare(args):
 
 def main(args):
     gpu = take_gpu(args.jobs_per_gpu) if args.device in ("auto", "cuda") else None
-    from vitcnn.representations.probe import probe_run  # torch: after the cheap mistakes
+    from vitcnn.representations.probe import probe_run  # imports torch, so only after the checks
 
     settings = args.settings
     also = settings.get("also", [])
     probe_run(settings["spec"], also, args.weights, args.data, args.out, args.device, args.threads)
     if gpu:
         gpu.release()
-    return Made(read=[args.weights, args.data / "manifest.json"], wrote=[args.out])
+    return JobFiles(read=[args.weights, args.data / "manifest.json"], wrote=[args.out])
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""Say how far a study is: what is done, running, failed and waiting, and the time left. It changes nothing.
+"""Show how far a study is: what is done, running, failed and waiting, and the time left. Only reads.
 
   snakemake status
   python workflow/scripts/status.py        with the configuration of Snakemake's last invocation here
   python workflow/scripts/status.py --watch
 
-Run it beside a running study, as often as you like: the configuration is then that study's. "Done" is what is complete and has today's settings;
-`snakemake audit` checks code, packages and data too.
+Run it beside a running study, as often as you like; it then uses that study's configuration. A run is "done" if
+it is complete and has today's settings; `snakemake audit` also checks code, packages and data.
 """
 
 import json

@@ -7,7 +7,7 @@ sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from vitcnn.cli import argument_parser, run
 from vitcnn.files import write_text
-from vitcnn.provenance.record import Made
+from vitcnn.provenance.record import JobFiles
 from vitcnn.results import tables
 from vitcnn.results.collect import marked, read_tables
 
@@ -29,7 +29,7 @@ def main(args):
     write_text(args.html, tables.to_html(shown, title, note))
     write_text(args.tex, tables.to_latex(shown, title, note))
     write_text(args.csv, table.to_csv(index=False))  # where it is, all are
-    return Made(read=[args.runs], wrote=[args.csv, args.md, args.html, args.tex])
+    return JobFiles(read=[args.runs], wrote=[args.csv, args.md, args.html, args.tex])
 
 
 if __name__ == "__main__":

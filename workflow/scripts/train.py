@@ -1,7 +1,7 @@
 """Train one run and write its metrics, runtime, weights and predictions.
 
-With Snakemake the run comes as a resolved spec in the settings; by hand it is easier to name it, or
-to name the record of a run that is to be repeated:
+Snakemake passes the run as a resolved spec in the settings. By hand, name the run, or the record of a run
+to repeat:
 
   python workflow/scripts/train.py --run cifar10/vit/adam10/nall/seed0
   python workflow/scripts/train.py --repeat results/runs/cifar10/vit/adam10/nall/seed0/provenance.json --out again
@@ -21,7 +21,7 @@ from vitcnn.cli import argument_parser, run
 from vitcnn.config import load_config
 from vitcnn.errors import StudyError
 from vitcnn.files import file_digest, read_json
-from vitcnn.provenance.record import Made, differences, made_of, read_record
+from vitcnn.provenance.record import JobFiles, differences, fingerprint, read_record
 from vitcnn.training.gpus import take_gpu
 
 parser = argument_parser(__doc__)
@@ -51,9 +51,8 @@ parser.add_argument(
 parser.add_argument(
     "--checkpoint-seconds",
     type=float,
-    default=30,
     metavar="S",
-    help="the most work that a kill may cost (default: 30)",
+    help="seconds of work that a kill may cost at most",
 )
 
 
@@ -79,26 +78,26 @@ def prepare(args):
     args.jobs_per_gpu = args.jobs_per_gpu or defaults["jobs_per_gpu"]
     if (args.out / "metrics.json").exists() and not read_record(args.provenance):
         raise StudyError(
-            f"{args.out}: holds what is not known to be a run of ours; move it away, or use --out"
+            f"{args.out}: holds files that are not known to be a run of this study; move them away, or use --out"
         )
 
 
 def repeat(args):
-    """Take the settings of a run's record, say what is not as it was then, return device and threads."""
+    """Take the settings of a run's record, log what has changed since, and return device and threads."""
     record = read_record(args.repeat)
     if record is None or record["script"] != "train" or not record["inputs"]:
         raise StudyError(f"{args.repeat}: there is no record of a finished run")
     if not args.out or args.out.resolve() == args.repeat.resolve().parent:
-        raise StudyError("--repeat: say with --out where to; the run that is there is left alone")
+        raise StudyError("--repeat: needs --out, another folder: the finished run stays as it is")
     args.settings = record["settings"]
-    differing = list(differences(record, made_of("train", args.settings)))
+    differing = list(differences(record, fingerprint("train", args.settings)))
     packed = (
         args.data or Path("resources", args.settings["spec"]["dataset"]["name"], "packed")
     ) / "manifest.json"
     if packed.exists() and file_digest(packed) not in record["inputs"].values():
         differing.append(f"{packed} has other content")
     for difference in differing:
-        logging.getLogger("vitcnn").warning("not as it was: %s", difference)
+        logging.getLogger("vitcnn").warning("changed since: %s", difference)
     runtime = args.repeat.with_name("runtime.json")
     if not runtime.exists():
         return {}
@@ -108,7 +107,7 @@ def repeat(args):
 
 def main(args):
     gpu = take_gpu(args.jobs_per_gpu) if args.device in ("auto", "cuda") else None
-    from vitcnn.training.run import train_run  # torch: after the cheap mistakes
+    from vitcnn.training.run import train_run  # imports torch, so only after the checks
 
     wrote = train_run(
         args.settings["spec"],
@@ -116,12 +115,12 @@ def main(args):
         args.out,
         args.device,
         args.threads,
-        made_of=read_json(args.provenance)["digest"],
+        fingerprint=read_json(args.provenance)["digest"],
         checkpoint_seconds=args.checkpoint_seconds,
     )
     if gpu:
         gpu.release()
-    return Made(read=[args.data / "manifest.json"], wrote=wrote, scratch=args.out / "checkpoint")
+    return JobFiles(read=[args.data / "manifest.json"], wrote=wrote, scratch=args.out / "checkpoint")
 
 
 if __name__ == "__main__":

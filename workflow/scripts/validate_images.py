@@ -8,11 +8,11 @@ sys.path[0] = str(Path(__file__).resolve().parents[1])
 from vitcnn.cli import argument_parser, run
 from vitcnn.data.validate import validate_images
 from vitcnn.files import write_json
-from vitcnn.provenance.record import Made
+from vitcnn.provenance.record import JobFiles
 
 parser = argument_parser(__doc__)
 parser.add_argument(
-    "--tree", required=True, type=Path, help="manifest of the copied or sorted dataset, in its folder"
+    "--tree", required=True, type=Path, help="copied.json or sorted.json of the dataset, in its folder"
 )
 parser.add_argument("--record", required=True, type=Path, help="record of the step that wrote it")
 parser.add_argument("--decoded", required=True, type=Path, help="folder for the arrays of pixels")
@@ -25,7 +25,7 @@ def main(args):
         tree=args.tree.parent, target=args.decoded, workers=args.workers, **args.settings
     )
     write_json(args.report, report)
-    return Made(read=[args.tree, args.record], wrote=[args.report])
+    return JobFiles(read=[args.tree, args.record], wrote=[args.report])
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from vitcnn.cli import argument_parser, run
 from vitcnn.files import write_text
-from vitcnn.provenance.record import Made
+from vitcnn.provenance.record import JobFiles
 from vitcnn.results.collect import read_tables
 from vitcnn.results.findings import findings, to_html, to_markdown
 from vitcnn.results.learned import what_the_models_learned
@@ -33,7 +33,7 @@ def main(args):
     write_text(args.html, to_html(found))
     write_text(args.md, to_markdown(found))  # where it is, both are
     read = [*args.runs, *args.representations, *args.predictions]
-    return Made(read=read, wrote=[args.md, args.html])
+    return JobFiles(read=read, wrote=[args.md, args.html])
 
 
 if __name__ == "__main__":

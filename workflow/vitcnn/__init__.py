@@ -1,6 +1,6 @@
 """Vision Transformers and CNNs compared: the study's code, which knows nothing of Snakemake.
 
-`config`, `plan` and `steps` say what is to be done, `data` prepares the images, `models` and `training`
-make the runs, `results` reads them. `provenance` records what each output was made of and
-judges whether it is fresh; `audit` does so for all of them. `status` says how far a running study is.
+`config` and `plan` say which runs there are, `data` prepares the images, `models` and `training` make the
+runs, `representations` probes them, `results` shows them. `provenance` records what went into each output
+and judges whether it is up to date; `audit` does so for all of them. `status` shows a running study.
 """

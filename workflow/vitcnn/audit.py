@@ -1,4 +1,4 @@
-"""Everything that a study has on disk, held against what it would be now; `.snakemake` is not asked."""
+"""The state of every output of a study, from the records alone; `.snakemake` is not read."""
 
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -6,8 +6,8 @@ from pathlib import Path
 
 from vitcnn import plan
 from vitcnn.errors import StudyError
-from vitcnn.provenance.freshness import Step, Verdict, judge
-from vitcnn.provenance.record import accept, differences, made_of, read_record
+from vitcnn.provenance.freshness import Job, Verdict, judge
+from vitcnn.provenance.record import accept, differences, fingerprint, read_record
 
 RESULTS = Path("results")
 MEANINGS = {
@@ -20,20 +20,20 @@ MEANINGS = {
 }
 
 
-def audit(steps: Sequence[Step], accept_environment: bool) -> dict[str, dict[str, str]]:
-    """Return, by state, each output and run folder of the working directory with the reason in words.
+def audit(jobs: Sequence[Job], accept_environment: bool) -> dict[str, dict[str, str]]:
+    """Return, by state, each output and run folder below the working directory, with the reason in words.
 
-    The states are those of MEANINGS, `steps` all that the study asks for. Every output is read and
+    The states are those of MEANINGS, `jobs` all that the study asks for. Every output is read and
     compared with its digest.
     """
     found: dict[str, dict[str, str]] = {state: {} for state in MEANINGS}
-    verdicts = judge(steps, accept_environment, thorough=True)
-    for step in steps:
-        verdict, output = verdicts[step.record], step.outputs[0]
+    verdicts = judge(jobs, accept_environment, thorough=True)
+    for job in jobs:
+        verdict, output = verdicts[job.record], job.outputs[0]
         if verdict.foreign:
             found["unknown"][output] = verdict.foreign
         elif not Path(output).exists():
-            if not step.may_be_gone:
+            if not job.may_be_gone:
                 found["missing"][output] = "; ".join(verdict.reasons)
         elif verdict.is_stale:
             made_from = f"is made from {len(verdict.stale_inputs)} file(s) that are not up to date"
@@ -42,7 +42,7 @@ def audit(steps: Sequence[Step], accept_environment: bool) -> dict[str, dict[str
             found["accepted"][output] = "; ".join(word["because"] for word in words)
         else:
             found["up to date"][output] = ""
-    known = {Path(step.record) for step in steps}
+    known = {Path(job.record) for job in jobs}
     for path in (*sorted(RESULTS.rglob("*provenance.json")), *(f / "provenance.json" for f in run_folders())):
         if path in known or path.is_relative_to(RESULTS / "partial"):
             continue
@@ -59,7 +59,7 @@ def run_folders() -> Iterator[Path]:
 
 
 def accept_changes(
-    steps: Sequence[Step], accept_environment: bool, names: Collection[str], because: str
+    jobs: Sequence[Job], accept_environment: bool, names: Collection[str], because: str
 ) -> list[str]:
     """Accept that changes of code or packages leave these outputs as they are; return what was accepted.
 
@@ -67,54 +67,54 @@ def accept_changes(
     StudyError, before any record is written, for a name that is not one, and for an output that is stale
     for another reason: a changed setting or input cannot be accepted.
     """
-    verdicts = judge(steps, accept_environment)
-    by_output = {step.outputs[0]: step for step in steps}
+    verdicts = judge(jobs, accept_environment)
+    by_output = {job.outputs[0]: job for job in jobs}
     asked = [] if names == ["all"] else [_place(name, by_output) for name in names]
-    chosen: list[Step] = []
-    for step in steps:
-        output, verdict = step.outputs[0], verdicts[step.record]
+    chosen: list[Job] = []
+    for job in jobs:
+        output, verdict = job.outputs[0], verdicts[job.record]
         if (asked and output not in asked) or not (verdict.is_stale and verdict.record):
             continue
-        changed = _not_acceptable(step, verdict, {s.record for s in chosen})
+        changed = _not_acceptable(job, verdict, {s.record for s in chosen})
         if not changed:
-            chosen.append(step)
+            chosen.append(job)
         elif asked:
             raise StudyError(f"{output}: cannot be accepted: {changed}. No record was changed")
-    records = {step.record for step in chosen}
-    for step in chosen:
-        inputs = [file for file in step.inputs if file in records]
-        accept(Path(step.record), step.settings, because, inputs)
-    return [step.outputs[0] for step in chosen]
+    records = {job.record for job in chosen}
+    for job in chosen:
+        inputs = [file for file in job.inputs if file in records]
+        accept(Path(job.record), job.settings, because, inputs)
+    return [job.outputs[0] for job in chosen]
 
 
-def _not_acceptable(step: Step, verdict: Verdict, accepted: Collection[str]) -> str:
+def _not_acceptable(job: Job, verdict: Verdict, accepted: Collection[str]) -> str:
     """Return why a stale output cannot be accepted, "" if nothing but code and packages changed."""
-    now = made_of(step.script, step.settings)
+    now = fingerprint(job.script, job.settings)
     record = verdict.record
-    other = [path for path in verdict.stale_inputs if step.inputs[path] not in accepted]
+    other = [path for path in verdict.stale_inputs if job.inputs[path] not in accepted]
     if other:
         return f"{other[0]} is not up to date, and not accepted"
-    if record["outputs"] is None or record["settings"] != step.settings:
+    if record["outputs"] is None or record["settings"] != job.settings:
         return "; ".join(verdict.reasons)
     acceptable = set(differences(record, now))
     return "; ".join(reason for reason in verdict.reasons if reason not in acceptable)
 
 
 def _place(name: str, places: Collection[str]) -> str:
-    """Return the output that a name on the command line means: itself, or a run's metrics."""
+    """Return the output that a name on the command line stands for: a path, or a run's metrics."""
     return name if name in places else str(plan.Run.parse(name).folder / "metrics.json")
 
 
-def remove_unused(steps: Sequence[Step], names: Collection[str]) -> None:
-    """Delete runs, or other outputs, that nobody asks for any more, with their records.
+def remove_unused(jobs: Sequence[Job], names: Collection[str]) -> None:
+    """Delete runs, or other outputs, that no experiment asks for any more, with their records.
 
-    Raises StudyError, before anything is deleted, for one that is asked for or that is none.
+    Raises StudyError, before anything is deleted, for a name that is in use or unknown.
     """
-    unused = audit(steps, accept_environment=True)["unused"]
+    unused = audit(jobs, accept_environment=True)["unused"]
     places = [name if name in unused else str(plan.Run.parse(name).folder) for name in names]
     for place in places:
         if place not in unused:
-            raise StudyError(f"{place}: is not unused, and stays. Nothing was removed")
+            raise StudyError(f"{place}: is in use or unknown. Nothing was removed")
     for place in places:
         path = Path(place)
         record = path / "provenance.json" if path.is_dir() else record_beside(path)
@@ -133,7 +133,7 @@ def record_beside(output: Path) -> Path:
 
 
 def in_words(found: Mapping[str, Mapping[str, str]]) -> str:
-    """Return what audit() found: what needs attention first, what is up to date as a number."""
+    """Return what audit() found as text: problems first and in full, up-to-date outputs as a number."""
     lines = []
     for state, meaning in MEANINGS.items():
         outputs = found[state]

@@ -11,7 +11,7 @@ from pathlib import Path
 from vitcnn.errors import StudyError
 from vitcnn.interrupts import Interrupted, raise_on_signals
 from vitcnn.locks import one_at_a_time
-from vitcnn.provenance.record import Made, is_up_to_date, recording
+from vitcnn.provenance.record import JobFiles, is_up_to_date, recording
 
 _OF_THE_DISK = (errno.EACCES, errno.EPERM, errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
 
@@ -45,19 +45,19 @@ def argument_parser(description: str | None) -> argparse.ArgumentParser:
 
 
 def run(
-    main: Callable[[argparse.Namespace], Made],
+    main: Callable[[argparse.Namespace], JobFiles],
     parser: argparse.ArgumentParser,
     prepare: Callable[[argparse.Namespace], None] = lambda args: None,
     ends_early: bool = True,
 ) -> None:
     """Parse the command line, call `main`, write the record of what it made, and end the process.
 
-    `prepare` may complete the arguments first. What `main` reaches is the code that the record digests.
-    With `ends_early` nothing is done where the record says that the output is up to date. Where another
-    process makes the same output, this one waits for it and uses the result.
+    `prepare` may complete the arguments first. The record digests the code that `main` reaches. With
+    `ends_early`, an output that is up to date stays as it is. If another process is making the same output,
+    this one waits for it and uses the result.
 
-    An error that the user can fix, and a signal, end with a message and status 1. Any other exception
-    keeps its traceback, which is in the log too.
+    An error that the user can fix and a signal end with a message and status 1. Any other exception keeps
+    its traceback, which is also in the log.
     """
     args = parser.parse_args()
     handlers: list[logging.Handler] = [logging.StreamHandler()]
@@ -96,7 +96,7 @@ def run(
                 "; is there room on that disk, and may it be written to? Nothing half-written was left behind"
             )
     except Exception:
-        log.exception("a defect, or something nobody thought of")
+        log.exception("an unexpected error")
         if not args.log:
             sys.exit(1)
         raise

@@ -6,7 +6,7 @@ from typing import Any
 
 
 class StudyError(Exception):
-    """Something the user can mend: the message says what is wrong, where, and what to do.
+    """An error that the user can fix: the message says what is wrong, where, and what to do.
 
     Entry points print the message alone; any other exception is a defect and keeps its traceback.
     """

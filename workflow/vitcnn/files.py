@@ -23,7 +23,7 @@ SCHEMAS = Path(__file__).parents[1] / "schemas"
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; at the end it takes its name, on an error it is removed.
 
-    The folder must be there: one that is made anew would be on the wrong disk where a mount was lost.
+    The folder must exist: if a mount was lost, a new folder would be on the wrong disk.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part{path.suffix}")
     try:
@@ -53,7 +53,7 @@ def save_array(path: Path, array: "np.ndarray") -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write `text` as UTF-8, atomically, into a folder that is made where it is missing."""
+    """Write `text` as UTF-8, atomically; the folder is created if it is missing."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="\n")
@@ -76,7 +76,7 @@ def read_json(path: Path, schema: str | None = None) -> Any:
     except OSError as error:
         raise StudyError(f"{path}: cannot be read: {error.strerror}") from error
     except ValueError as error:
-        raise StudyError(f"{path}: is damaged ({error}); delete it to have it made again") from error
+        raise StudyError(f"{path}: is damaged ({error}); delete it to rebuild it") from error
     if schema:
         _validate(path, value, schema)
     return value

@@ -8,11 +8,11 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 
 class Interrupted(BaseException):
-    """Somebody wants this process to end. No Exception, so that nothing takes it for a failure of its own."""
+    """A signal asks this process to end. Not an Exception, so that no handler mistakes it for a failure."""
 
 
 def raise_on_signals() -> None:
-    """Let a signal raise Interrupted wherever the process is, so that what is under way is cleared up."""
+    """Let a signal raise Interrupted wherever the process is, so that its context managers clean up."""
 
     def interrupt(number: int, frame: object) -> None:
         raise Interrupted(f"stopped by {signal.Signals(number).name}")
@@ -23,7 +23,7 @@ def raise_on_signals() -> None:
 
 @contextmanager
 def held_back() -> Iterator[list[str]]:
-    """Hold signals back; the names of those that came are in the list that is yielded."""
+    """Defer signals; the names of those that arrive are added to the yielded list."""
     came: list[str] = []
     former = {
         number: signal.signal(number, lambda number, frame: came.append(signal.Signals(number).name))

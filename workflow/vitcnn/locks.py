@@ -44,13 +44,13 @@ def holder(path: Path) -> str:
 def one_at_a_time(path: Path) -> Iterator[bool]:
     """Hold the lock `path`; yield whether another process had to be waited for.
 
-    In the end it is removed, and so are the folders that were made for it, where nothing else is in them.
+    Afterwards the lock is removed, and so are the folders that were created for it, if they are empty.
     """
     new_folders = [folder for folder in path.parents if not folder.exists()]
     lock = hold(path)
     waited = lock is None
     if waited:
-        log.warning("%s does the same work; waits for its end", holder(path))
+        log.warning("%s is doing the same work; waiting for it to finish", holder(path))
         lock = hold(path, wait=True)
     try:
         yield waited

@@ -1,4 +1,4 @@
-"""From configuration to runs: what is to be trained, its resolved spec, its digest and its path.
+"""From configuration to runs: what to train, its resolved spec and its path.
 
 A run is a dataset, a model, a recipe, a training-set size and a seed. Experiments ask for runs; two
 that ask for the same one share it.
@@ -236,7 +236,7 @@ def refuse_oversized(config: Mapping[str, Any], runs: Collection[Run], resources
             source, found = read_json(fetched)["source"], read_json(manifest)
             found["counts"]["hold_out"]["images"]
         except (StudyError, KeyError, TypeError):
-            continue  # damaged; whatever needs it has it made again
+            continue  # damaged; whatever needs it rebuilds it
         if source in config["datasets"][dataset]["source"]:
             check_sizes(found, largest_sizes(config, runs, dataset), manifest)
 

@@ -23,7 +23,7 @@ _CLEAR = "\r\033[K"
 class Followed:
     """Runs that one invocation trains, looked at again and again; a finished one is not read any more.
 
-    Results that were written before `since`, a time of files, are being made again.
+    Results older than `since`, a file's time, are being rebuilt.
     """
 
     def __init__(self, config: Mapping[str, Any], runs: Sequence[Run], since: float) -> None:

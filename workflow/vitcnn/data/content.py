@@ -32,8 +32,8 @@ def content_now(places: list[str], what: Path) -> str | None:
     """Return the SHA-256 of what fetch() would deliver now, as far as that is known without fetching.
 
     `what` is the file of what was fetched before, beside that of its origin. A local source is read
-    where it is not the same file any more; another is known if it is that which delivered before, or
-    its checksum is. Places that failed before are passed over.
+    again if the file changed; any other is known if it delivered before, or if it has a checksum. Places that
+    failed before are skipped.
     """
     origin_file = what.with_name("fetched_from.json")
     if not origin_file.exists():

@@ -1,4 +1,4 @@
-"""Small datasets made on the spot, in the publishers' own layouts, for the demo and the tests.
+"""Small generated datasets in the publishers' own layouts, for the demo and the tests.
 
 Each class is a colour and a grating of its own direction and width; phase, brightness, contrast and
 noise vary from image to image. A trained model gets well above chance and stays below perfect. The

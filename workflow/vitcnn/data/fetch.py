@@ -14,7 +14,7 @@ from urllib.parse import unquote, urlsplit
 
 from vitcnn.data.content import content_of, signature_of
 from vitcnn.data.sources import Source
-from vitcnn.data.trees import DAMAGE, refuse_larger
+from vitcnn.data.trees import DAMAGE, MAX_UNPACKED_GB, refuse_larger
 from vitcnn.errors import StudyError
 from vitcnn.files import file_digest
 
@@ -27,13 +27,15 @@ _T = TypeVar("_T")
 
 
 class Fetched(NamedTuple):
-    """`what` was fetched, the same from wherever; and `origin`: from which source, where it lies, when."""
+    """`what` was fetched, whatever its source, and its `origin`: which source, where it is now, when."""
 
     what: dict[str, Any]
     origin: dict[str, Any]
 
 
-def fetch(dataset: str, places: list[str], downloads: Path, max_unpacked_gb: float = 20) -> Fetched:
+def fetch(
+    dataset: str, places: list[str], downloads: Path, max_unpacked_gb: float = MAX_UNPACKED_GB
+) -> Fetched:
     """Fetch `dataset` from the first place of the list that delivers, and return what came from where.
 
     `path` of the origin is the archive or the folder, which stays as it is. Downloads go below
@@ -71,7 +73,7 @@ def fetch(dataset: str, places: list[str], downloads: Path, max_unpacked_gb: flo
     reasons = "\n".join(f"  - {place}: {reason}" for place, reason in failures)
     raise StudyError(
         f"{dataset}: no source delivered:\n{reasons}\n"
-        f"Mend one of them, or name another: --config 'datasets={{{dataset}: {{source: [PATH]}}}}'"
+        f"Fix one of these sources or set another: --config 'datasets={{{dataset}: {{source: [PATH]}}}}'"
     )
 
 
@@ -122,7 +124,7 @@ def _from_kaggle(source: Source, downloads: Path, max_unpacked_gb: float) -> Pat
         except DAMAGE as error:
             owner, name = source.location.split("/")[:2]
             for archive in Path(get_cache_folder(), "datasets", owner, name).glob("*.archive"):
-                archive.unlink()  # kagglehub would take it for whole
+                archive.unlink()  # kagglehub would take it for complete
             raise _PassingFault(f"what Kaggle delivered is damaged: {error}") from error
         except OSError as error:
             raise StudyError(f"what Kaggle delivered could not be written: {error}") from error
@@ -144,7 +146,7 @@ def _is_writable(folder: Path) -> bool:
 
 @contextmanager
 def _default_timeout() -> Iterator[None]:
-    """Let no request of a client that sets no timeout, such as Kaggle's, wait for ever."""
+    """Let no request of a client that sets no timeout, such as Kaggle's, wait forever."""
     from requests.adapters import HTTPAdapter
 
     send = HTTPAdapter.send
@@ -203,11 +205,11 @@ _FETCHERS: dict[str, Callable[[Source, Path, float], Path]] = {
 
 
 class _PassingFault(Exception):
-    """What may be gone a moment later."""
+    """A fault that may pass, such as a broken connection."""
 
 
 def _persist(name: str, attempt: Callable[[], _T], wait: float = 1.0) -> _T:
-    """Return what `attempt` returns, tried again after a passing fault, `wait` seconds later and then 2 `wait`…"""
+    """Return what `attempt` returns; after a passing fault try again, first after `wait` seconds, then after twice that…"""
     for number in range(ATTEMPTS):
         try:
             return attempt()
@@ -220,11 +222,11 @@ def _persist(name: str, attempt: Callable[[], _T], wait: float = 1.0) -> _T:
 
 
 def download(url: str, target: Path) -> None:
-    """Download `url` to `target`, going on where a former attempt broke off.
+    """Download `url` to `target`, resuming where a former attempt stopped.
 
     A broken connection, a stall, 429 and 5xx are tried again, later each time; a part that the server has
-    since replaced is dropped (If-Range, RFC 9110 13.1.5). Raises StudyError when the attempts are used up,
-    the server refuses, or the disk does.
+    since replaced is dropped (If-Range, RFC 9110 13.1.5). Raises StudyError when all attempts
+    failed, the server refuses, or the file cannot be written.
     """
     import requests
 

@@ -18,7 +18,7 @@ def apply_policy(name: str, images: Tensor, seeds: Tensor) -> Tensor:
     """Return `images (N, 3, S, S) uint8`, on the CPU, each augmented by the policy of that name.
 
     An image becomes what torchvision makes of it after `torch.manual_seed` of its seed, of `seeds (N,) int64`.
-    torch's own random numbers go on as if nothing had been drawn.
+    The state of torch's own generator is restored.
     """
     policy = POLICIES[name]()
     before = torch.get_rng_state()

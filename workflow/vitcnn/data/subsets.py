@@ -1,4 +1,4 @@
-"""Subsets of the training images: nested, stratified, and the same for everybody."""
+"""Subsets of the training images: nested, stratified, and the same on every machine."""
 
 import numpy as np
 

@@ -82,7 +82,7 @@ def _read_text(path: Path) -> str:
 
 
 def sort_validation(tree: Path) -> dict[str, Any]:
-    """Move each validation image into the folder of its class, `val/WNID/`; return the manifest.
+    """Move each validation image into the folder of its class, `val/WNID/`; return the counts.
 
     Everything is checked before the first image moves, and a move is one rename, so that stopping
     anywhere and calling again ends in the same tree. Raises StudyError naming the image or class for
@@ -120,9 +120,9 @@ def sort_validation(tree: Path) -> dict[str, Any]:
             path.rename(target)
     if (val / "images").exists():
         (val / "images").rmdir()
-    manifest = {"images": len(wanted), "classes": len(classes)}
-    write_json(tree / SORTED, manifest)
-    return manifest
+    counts = {"images": len(wanted), "classes": len(classes)}
+    write_json(tree / SORTED, counts)
+    return counts
 
 
 def _check_classes(tree: Path, classes: list[str], wanted: dict[str, str]) -> None:

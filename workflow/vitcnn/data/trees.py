@@ -25,7 +25,8 @@ from vitcnn.files import write_json
 
 log = logging.getLogger(__name__)
 
-MANIFEST = "copied.json"
+COPIED = "copied.json"
+MAX_UNPACKED_GB = 20  # that an archive may take unpacked, by default
 # What reading a damaged archive raises.
 DAMAGE = (
     EOFError,
@@ -39,13 +40,15 @@ _DEPTH = 4  # how many folders deep a root may lie in what a source delivers
 _BLOCK = 4096  # what a file takes at least, so that many empty ones count too
 
 
-def copy_tree(origin: Path, layout: str, tree: Path, max_unpacked_gb: float = 20) -> dict[str, Any]:
-    """Make `tree` a writable copy of the dataset in `origin`, an archive or a folder; return its manifest.
+def copy_tree(
+    origin: Path, layout: str, tree: Path, max_unpacked_gb: float = MAX_UNPACKED_GB
+) -> dict[str, Any]:
+    """Make `tree` a writable copy of the dataset in `origin`, an archive or a folder; return what was copied.
 
     The root of the dataset is found by its layout's own files, so it does not matter in which folder
-    an archive packs it. An existing `tree` is replaced at the end, at once. `origin` is only read.
+    an archive packs it. An existing `tree` is replaced at the end, in one rename. `origin` is only read.
     Raises StudyError if it is no dataset of that layout, damaged, has members that leave its folder, or
-    is an archive of more than `max_unpacked_gb` when it is unpacked: then before that is written.
+    would take more than `max_unpacked_gb` unpacked; in that case nothing is written.
     """
     work = tree.with_name(tree.name + ".part")
     _remove(work)
@@ -71,18 +74,18 @@ def copy_tree(origin: Path, layout: str, tree: Path, max_unpacked_gb: float = 20
             missing = sorted(expected.items() - present.items())[:5]
             raise StudyError(f"{origin}: the copy is not complete; first differences: {missing}")
         listing = "".join(f"{name}\t{size}\n" for name, size in sorted(present.items()))
-        manifest = {
+        copied = {
             "layout": layout,
             "files": len(present),
             "bytes": sum(present.values()),
             "listing_sha256": sha256(listing.encode()).hexdigest(),
         }
-        write_json(root / MANIFEST, manifest)
+        write_json(root / COPIED, copied)
         _remove(tree)
         root.rename(tree)
     finally:
         _remove(work)
-    return manifest
+    return copied
 
 
 def find_root(folder: Path, layout: str, origin: Path | None = None) -> Path:

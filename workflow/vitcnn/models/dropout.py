@@ -42,7 +42,7 @@ class Masks:
         return torch.from_numpy(self.bits.state["state"]["state"].view(np.int64))
 
     def set_state(self, state: Tensor) -> None:
-        """Go on from where a stream of the same device was."""
+        """Resume a stream of the same device."""
         if self.generator is not None:
             self.generator.set_state(state)
         else:
@@ -64,9 +64,9 @@ class Dropout(nn.Module):
         return x * scale
 
     def unscaled(self, x: Tensor) -> tuple[Tensor, float]:
-        """Return `x` with some elements dropped, and the scale that the caller owes it.
+        """Return `x` with some elements set to 0, and the factor 1/(1−p) that the caller still has to apply.
 
-        A linear step that follows can take the scale where it has fewer numbers.
+        A linear layer that follows can apply it to fewer numbers.
         """
         if not self.training or not self.p:
             return x, 1.0

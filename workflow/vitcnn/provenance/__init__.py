@@ -1,6 +1,5 @@
-"""What each output was made of, and whether it would be made of the same today.
+"""The record of what went into each output, and whether the same would go into it today.
 
-`code` digests the program that makes an output, `environment` the packages it runs on, `record` writes
-both beside the output together with its settings and inputs, and `freshness` compares such a record
-with the study as it is now.
+`code` digests the code behind an output, `environment` names its packages' versions, `record` writes both
+beside the output with its settings and inputs, and `freshness` compares that record with now.
 """

@@ -1,8 +1,8 @@
-"""The code behind an output, definition by definition, so that an edit makes stale what it can change.
+"""The code behind an output, definition by definition, so that an edit makes stale only what depends on it.
 
-Python's own syntax tree says which functions, classes and constants of this package a script reaches.
-Each has a digest that comments, docstrings, formatting and the version of Python leave alone. What is
-reached by a computed name (`import_module`) is not seen: `record.chosen` names it.
+Python's syntax tree shows which functions, classes and constants of this package a script reaches.
+Comments, docstrings, formatting and the version of Python do not change their digests. A name that is
+computed at run time (`import_module`) is invisible here: `record.chosen` lists those.
 """
 
 import ast
@@ -19,7 +19,7 @@ PACKAGE = Path(__file__).parents[1]
 SCRIPTS = PACKAGE.parent / "scripts"
 _DIGITS = 16
 _UNSEEN = {"ctx", "kind", "type_comment", "type_ignores"}  # fields that change nothing when run
-# Any other may put what it decorates into a table that something else reads.
+# Any other decorator may register its function in a table that other code reads.
 _HARMLESS_DECORATORS = {
     "cache",
     "contextmanager",
@@ -88,7 +88,7 @@ def code_of(script: str, chosen: tuple[tuple[str, str], ...] = ()) -> Code:
 
 
 def _parts(name: str | None, nodes: list[ast.stmt]) -> Iterator[tuple[str | None, list[ast.stmt]]]:
-    """Yield a definition as it is, a class in its methods and what is left of it, for words that say more."""
+    """Yield a definition whole, and a class method by method, so that reasons name the method."""
     if len(nodes) == 1 and isinstance(nodes[0], ast.ClassDef):
         functions = [n for n in nodes[0].body if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)]
         rest = [n for n in nodes[0].body if n not in functions]
@@ -164,7 +164,7 @@ def _bound(node: ast.stmt) -> Iterator[str]:
 
 
 def _is_harmless(decorator: ast.expr) -> bool:
-    """Return whether a decorator is known to keep what it decorates to itself."""
+    """Return whether a decorator is known not to register what it decorates elsewhere."""
     function = decorator.func if isinstance(decorator, ast.Call) else decorator
     return ast.unparse(function).rpartition(".")[2] in _HARMLESS_DECORATORS
 
@@ -217,7 +217,7 @@ def _follow(module: str, name: str) -> list[tuple[str, str | None]]:
 def _reach(module: str, name: str | None) -> list[tuple[str, str | None]]:
     if module.partition(".")[0] in sys.stdlib_module_names:
         return []
-    if name is None and _file(module):  # the module itself is handed around: anything in it may be used
+    if name is None and _file(module):  # the module itself is passed around: anything in it may be used
         return [(module, None), *((module, inner) for inner in _read(module).definitions)]
     return [(module, name)]
 

@@ -12,7 +12,7 @@ from vitcnn.errors import StudyError
 
 LOCK = Path(__file__).parents[3] / "envs" / "lock.txt"
 
-# Imports that check, show or carry; no figure in a result comes from them.
+# Imports that check, display or transfer; no number in a result depends on them.
 NOT_COMPUTING = frozenset({"filelock", "jsonschema", "kagglehub", "requests", "tqdm", "yaml"})
 _WITHOUT_IMPORT = {"pandas": {"jinja2", "tabulate"}}  # pandas loads them for to_latex and to_markdown
 _DISTRIBUTIONS = {"PIL": "pillow"}  # imports whose package has another name

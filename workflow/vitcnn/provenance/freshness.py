@@ -1,8 +1,8 @@
-"""Whether an output would come out the same if it were made again, and if not, why not, in words.
+"""Whether each output is up to date, and if not, why not, in words.
 
-Each output has a record of what it was made of (`record`). It is up to date if it would be made of the
-same now: the same settings, code and packages, and inputs that are up to date and have the same content.
-Dates of files play no part, and nothing is kept anywhere but beside the outputs.
+An output is up to date if its record matches its fingerprint (settings, code, packages) as it is now, and
+its inputs are up to date with the same content. File dates do not matter, and nothing is stored anywhere
+but beside the outputs.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -12,17 +12,17 @@ from typing import Any, NamedTuple
 from vitcnn.data.content import content_now
 from vitcnn.errors import StudyError
 from vitcnn.files import file_digest, read_json
-from vitcnn.provenance.record import changed_entries, differences, made_of, read_record
+from vitcnn.provenance.record import changed_entries, differences, fingerprint, read_record
 
 FETCH = "fetch_dataset"
-_HASHED = 1 << 20  # bytes; of larger outputs the size is compared, unless all is asked for
+_HASHED = 1 << 20  # bytes; of a larger output only the size is compared, unless `thorough`
 
 
-class Step(NamedTuple):
+class Job(NamedTuple):
     """One job: `script` makes `outputs`, and `temporary` files that are deleted once they are used.
 
-    `record` is the file that says of what they were made. `inputs` maps each file whose content counts
-    to the record of the job that makes it, "" for none. `producers` are the records of all jobs it reads from.
+    `record` is the path of their record. `inputs` maps each file whose content counts to the record of the
+    job that makes it, "" for none. `producers` are the records of all jobs it reads from.
     """
 
     script: str
@@ -35,14 +35,14 @@ class Step(NamedTuple):
 
     @property
     def may_be_gone(self) -> bool:
-        """Whether the outputs may be deleted after use: what was made from them says from what."""
+        """Whether the outputs may be deleted after use: the records downstream keep their digests."""
         return self.record.startswith("resources/")
 
 
 class Verdict(NamedTuple):
-    """`reasons`, in words, and `stale_inputs`, files that are themselves stale, make a step stale.
+    """Why a job is stale: `reasons`, in words, or `stale_inputs`, files that are stale themselves.
 
-    `foreign` says why the file in its place is not known to be its output.
+    `foreign` says why the file at its output's path is not known to belong to this study.
     """
 
     record: Mapping[str, Any] | None
@@ -56,46 +56,46 @@ class Verdict(NamedTuple):
 
 
 def judge(
-    steps: Sequence[Step],
+    jobs: Sequence[Job],
     accept_environment: bool = False,
     forced: Collection[str] = (),
     wanted: Collection[str] = (),
     thorough: bool = False,
 ) -> dict[str, Verdict]:
-    """Return each step's verdict by its record. `steps` come after those that they read from.
+    """Return each job's verdict by its record. `jobs` come after those that they read from.
 
-    With `accept_environment` other versions of packages are no reason. `forced` are records of steps to
+    With `accept_environment`, other package versions are no reason. `forced` are records of jobs to
     run whatever their record says, `wanted` those whose outputs must be there. With `thorough` every
     output is compared with its digest, however large.
     """
-    by_record = {step.record: step for step in steps}
+    by_record = {job.record: job for job in jobs}
     own: dict[str, Verdict] = {}
-    for step in steps:
+    for job in jobs:
         try:
-            record = own_record(step)
+            record = own_record(job)
         except StudyError as error:
-            own[step.record] = Verdict(None, foreign=str(error))
+            own[job.record] = Verdict(None, foreign=str(error))
             continue
-        reasons = ["the command line asks for it"] if step.record in forced else []
-        reasons += _own_reasons(step, record, accept_environment, step.record in wanted, thorough)
-        own[step.record] = Verdict(record, tuple(reasons))
+        reasons = ["the command line asks for it"] if job.record in forced else []
+        reasons += _own_reasons(job, record, accept_environment, job.record in wanted, thorough)
+        own[job.record] = Verdict(record, tuple(reasons))
     required: set[str] = set()
     while True:
-        verdicts = _with_inputs(steps, own)
+        verdicts = _with_inputs(jobs, own)
         found = {}
-        for step in steps:
-            if verdicts[step.record].is_stale:
-                found |= _lost_inputs(step, by_record, verdicts, required)
+        for job in jobs:
+            if verdicts[job.record].is_stale:
+                found |= _lost_inputs(job, by_record, verdicts, required)
         if not found:
             return verdicts
         own |= {name: own[name]._replace(reasons=reasons) for name, reasons in found.items()}
 
 
 def _own_reasons(
-    step: Step, record: Mapping[str, Any] | None, accept_environment: bool, wanted: bool, thorough: bool
+    job: Job, record: Mapping[str, Any] | None, accept_environment: bool, wanted: bool, thorough: bool
 ) -> Iterator[str]:
-    """Yield why a step is stale, whatever its inputs."""
-    may_be_gone = step.may_be_gone and not wanted
+    """Yield why a job is stale, whatever its inputs."""
+    may_be_gone = job.may_be_gone and not wanted
     if record is None:
         if not may_be_gone:
             yield "not made yet"
@@ -106,28 +106,28 @@ def _own_reasons(
     changed = list(_changed_outputs(record["outputs"], thorough))
     yield from changed
     if not may_be_gone:
-        yield from (f"{path} is missing" for path in step.outputs if not Path(path).exists())
-    manifest = Path(step.outputs[0])
-    if step.script == FETCH and manifest.exists() and not changed:
-        content = content_now(step.settings["source"], manifest)
-        if content == read_json(manifest)["sha256"]:
-            return  # from wherever it came, and however: fetching would bring the same
+        yield from (f"{path} is missing" for path in job.outputs if not Path(path).exists())
+    fetched = Path(job.outputs[0])
+    if job.script == FETCH and fetched.exists() and not changed:
+        content = content_now(job.settings["source"], fetched)
+        if content == read_json(fetched)["sha256"]:
+            return  # wherever it came from: fetching again would deliver the same
         if content:
-            yield f"the source of {step.settings['dataset']} has other content"
-    now = made_of(step.script, step.settings)
+            yield f"the source of {job.settings['dataset']} has other content"
+    now = fingerprint(job.script, job.settings)
     if accept_environment:
         now["environment"] = record["environment"]
     yield from differences(record, now)
 
 
-def _with_inputs(steps: Sequence[Step], own: Mapping[str, Verdict]) -> dict[str, Verdict]:
-    """Add to the steps' own verdicts what follows from their inputs."""
+def _with_inputs(jobs: Sequence[Job], own: Mapping[str, Verdict]) -> dict[str, Verdict]:
+    """Add to the jobs' own verdicts what follows from their inputs."""
     verdicts: dict[str, Verdict] = {}
-    for step in steps:
-        verdict = own[step.record]
+    for job in jobs:
+        verdict = own[job.record]
         recorded = (verdict.record or {}).get("inputs") or {}
         stale, expected = [], {}
-        for path, maker in step.inputs.items():
+        for path, maker in job.inputs.items():
             made = verdicts.get(maker)
             if made is None:
                 expected[path] = file_digest(Path(path)) if Path(path).exists() else None
@@ -143,20 +143,20 @@ def _with_inputs(steps: Sequence[Step], own: Mapping[str, Verdict]) -> dict[str,
         if recorded:
             words = ("{} has other content", "{} is a new input", "{} is no longer an input")
             reasons += tuple(changed_entries(recorded, expected, *words))
-        verdicts[step.record] = verdict._replace(reasons=reasons, stale_inputs=tuple(stale))
+        verdicts[job.record] = verdict._replace(reasons=reasons, stale_inputs=tuple(stale))
     return verdicts
 
 
 def _lost_inputs(
-    step: Step, by_record: Mapping[str, Step], verdicts: Mapping[str, Verdict], required: set[str]
+    job: Job, by_record: Mapping[str, Job], verdicts: Mapping[str, Verdict], required: set[str]
 ) -> dict[str, tuple[str, ...]]:
-    """Return, by record, why steps that `step` reads from must run again although they are up to date.
+    """Return, by record, why jobs that `job` reads from must run again although they are up to date.
 
-    That a file is missing Snakemake sees; what it cannot see is an archive that was moved away, and
-    large arrays that were damaged. `required` are the steps that were looked at before.
+    Snakemake notices missing files, but not an archive that was moved away or large arrays that were
+    damaged. `required` are the jobs that were checked before.
     """
     found: dict[str, tuple[str, ...]] = {}
-    for name in step.producers:
+    for name in job.producers:
         verdict, producer = verdicts[name], by_record[name]
         if name in required or verdict.is_stale or verdict.foreign or not producer.may_be_gone:
             continue
@@ -177,7 +177,7 @@ def _lost_inputs(
 
 
 def _changed_outputs(outputs: Mapping[str, Any], thorough: bool) -> Iterator[str]:
-    """Yield what is there and no longer as it was made."""
+    """Yield each output that exists but has changed since it was written."""
     for path, made in outputs.items():
         file = Path(path)
         if not file.exists():
@@ -187,20 +187,20 @@ def _changed_outputs(outputs: Mapping[str, Any], thorough: bool) -> Iterator[str
             yield f"{path} was edited, cut short or replaced"
 
 
-def own_record(step: Step) -> Mapping[str, Any] | None:
-    """Return the record of a step, or None where there is nothing to lose: no output, no good record.
+def own_record(job: Job) -> Mapping[str, Any] | None:
+    """Return the record of a job, or None if there is nothing to lose: no output, or no valid record.
 
-    Raises StudyError for an output that is not known to be the step's.
+    Raises StudyError for an output that is not known to be the job's.
     """
-    output = step.outputs[0]
+    output = job.outputs[0]
     try:
-        record = read_record(Path(step.record))
+        record = read_record(Path(job.record))
         if record:
             outputs = record["outputs"] or {output: None}
-            if record["script"] != step.script or output not in outputs:
-                raise StudyError(f"{step.record}: is the record of {next(iter(outputs))}")
+            if record["script"] != job.script or output not in outputs:
+                raise StudyError(f"{job.record}: is the record of {next(iter(outputs))}")
         elif Path(output).exists():
-            raise StudyError(f"{step.record}: is missing")
+            raise StudyError(f"{job.record}: is missing")
         return record
     except StudyError as error:
         if not Path(output).exists():

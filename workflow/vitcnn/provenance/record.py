@@ -1,8 +1,9 @@
-"""The record beside each output of what it was made of, written by the job that made it.
+"""The record beside each output of what went into it, written by the job that made it.
 
-It holds the settings, the digests of code, inputs and outputs, and the packages' versions: nothing of
-the machine or the time, so the same work leaves the same record. A job writes it twice. At its start it
-is unfinished, so that nothing half-made passes for whole; at its end it names the outputs.
+A record holds the fingerprint (settings, digests of code, package versions) and the digests of inputs and
+outputs: nothing about the machine or the time, so the same work leaves the same record. A job writes it
+twice: unfinished at its start, so that a partial output is never taken for a complete one, and with its
+outputs at its end.
 """
 
 import shutil
@@ -23,11 +24,11 @@ from vitcnn.provenance.environment import locked_versions, refuse_unlocked
 VERSION = 1
 
 
-class Made(NamedTuple):
+class JobFiles(NamedTuple):
     """What a job read and what it wrote; a script's main() returns it.
 
-    `digests` are those of large files, where the job knows them; `scratch` is a folder that is removed
-    once the job is on record as finished.
+    `digests` are of large files, where the job knows them already; `scratch` is a folder that is removed
+    once the record is complete.
     """
 
     read: list[Path]
@@ -37,7 +38,7 @@ class Made(NamedTuple):
 
 
 def chosen(script: str, settings: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
-    """Return what a job loads by a name that its settings give: modules, and a function of each."""
+    """Return what a job loads by names in its settings: modules, and a function of each."""
     if script in ("train", "describe_model"):
         spec = settings["spec"]
         used = ((resolve_builder(spec["model"]["builder"]).module, "build"),)
@@ -56,8 +57,8 @@ def chosen(script: str, settings: Mapping[str, Any]) -> tuple[tuple[str, str], .
     return ()
 
 
-def made_of(script: str, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Return of what `script` makes its output here and now, but for its inputs."""
+def fingerprint(script: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fingerprint of a job as it is now: its settings, the digests of its code, its packages' versions."""
     used = chosen(script, settings)
     code = code_of(script, used)
     refuse_unlocked(code.packages, " or ".join([f"{script}.py", *(module for module, _ in used)]))
@@ -71,21 +72,21 @@ def made_of(script: str, settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 @contextmanager
-def recording(path: Path, script: str, settings: Mapping[str, Any]) -> Iterator[list[Made]]:
-    """Write the record of a job to `path`: unfinished now, and finished with what is put in the list.
+def recording(path: Path, script: str, settings: Mapping[str, Any]) -> Iterator[list[JobFiles]]:
+    """Write a job's record to `path`: unfinished at first, complete once its files are in the yielded list.
 
-    If the job fails, what was at `path` before is put back, be it nothing.
+    If the job fails, the former record is restored, or removed if there was none.
     """
     former = path.read_text(encoding="utf-8") if path.exists() else None
-    record = made_of(script, settings) | {"inputs": None, "outputs": None}
+    record = fingerprint(script, settings) | {"inputs": None, "outputs": None}
     _write(path, record)
-    made: list[Made] = []
+    made: list[JobFiles] = []
     try:
         yield made
     except BaseException:
         write_text(path, former) if former else path.unlink(missing_ok=True)
         raise
-    with held_back():  # what is made now is finished
+    with held_back():  # the work is done: record it even if the job is stopped now
         inputs = {str(file): file_digest(file) for file in made[0].read}
         outputs = {
             str(file): {
@@ -102,14 +103,14 @@ def recording(path: Path, script: str, settings: Mapping[str, Any]) -> Iterator[
 def is_up_to_date(
     path: Path, script: str, settings: Mapping[str, Any], accept_environment: bool = False
 ) -> bool:
-    """Return whether the record at `path` is of this work, finished, and of files as they are now.
+    """Return whether the record at `path` is complete and matches this job and its files as they are now.
 
-    With `accept_environment` it may have been done with other versions of packages.
+    With `accept_environment`, package versions may differ.
     """
     record = read_record(path)
     if record is None or record["outputs"] is None:
         return False
-    now = made_of(script, settings)
+    now = fingerprint(script, settings)
     if accept_environment:
         now["environment"] = record["environment"]
     if any(differences(record, now)):
@@ -119,11 +120,11 @@ def is_up_to_date(
 
 
 def accept(path: Path, settings: Mapping[str, Any], because: str, inputs: Iterable[str] = ()) -> None:
-    """Note in the record at `path` that its output stands although code or packages changed since.
+    """Note in the record at `path` that its output stays valid although code or packages changed.
 
-    The record then has today's digests, and under `accepted` the former ones with the words `because`.
-    `settings` are today's, and `inputs` the files whose new content is accepted too: accepted records.
-    Raises StudyError where settings changed: then the output would differ.
+    The record then has today's digests, and under `accepted` the former ones with the reason `because`.
+    `settings` are today's; `inputs` are files whose new content is accepted as well, such as records that
+    were accepted before. Raises StudyError if settings changed: then the output would differ.
     """
     record = read_record(path)
     if record is None or record["outputs"] is None:
@@ -131,7 +132,7 @@ def accept(path: Path, settings: Mapping[str, Any], because: str, inputs: Iterab
     changed = list(_changed_settings(record["settings"], settings))
     if changed:
         raise StudyError(f"{path}: a changed setting cannot be accepted: {'; '.join(changed)}")
-    now = made_of(record["script"], record["settings"])
+    now = fingerprint(record["script"], record["settings"])
     kinds = ("code", "environment")
     before = {
         kind: {

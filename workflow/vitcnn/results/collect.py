@@ -1,4 +1,4 @@
-"""The runs of a study as two tables, one row a run and one row an epoch; nothing wrong gets in."""
+"""The runs of a study as two tables, one row per run and one row per epoch, each run checked first."""
 
 import logging
 import math
@@ -20,7 +20,7 @@ _EPOCH_COLUMNS = ("epoch", "train_loss", "train_accuracy", "val_accuracy", "test
 
 
 class Collected(NamedTuple):
-    """`runs`: one row per experiment and run; `gap` says why a row has no figures. `epochs`: per epoch.
+    """`runs`: one row per experiment and run; `gap` says why a row has no numbers. `epochs`: per epoch.
 
     `read` are the files behind both.
     """
@@ -31,7 +31,7 @@ class Collected(NamedTuple):
 
 
 def collect_runs(settings: Mapping[str, Any], root: Path, partial: bool = False) -> Collected:
-    """Return the figures of every run that an experiment of the settings' `study` asks for, in that order.
+    """Return the numbers of every run that an experiment of the settings' `study` asks for, in that order.
 
     `families` of the settings says which family a model is of, `generated` which datasets are no
     published ones, `environments` the versions that a model's runs are computed with today, and `code`, if

@@ -1,6 +1,6 @@
 """The table of an experiment, in the first notebook's form: mean ± standard deviation over seeds.
 
-The experiment that repeats the notebook's has the figures that it reported beside them.
+The experiment that repeats the notebook's has the values that it reported beside them.
 """
 
 from html import escape
@@ -86,7 +86,7 @@ def for_people(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def note(runs: pd.DataFrame, accuracy: str = "final", with_reported: bool = False) -> str:
-    """Return what a reader must know beside the table: what the figures are and where they were taken."""
+    """Return what a reader must know beside the table: what the numbers are and where they were measured."""
     generated = runs.loc[runs["generated"], "dataset_title"].unique()
     origin = f"Generated images, not those published: {', '.join(generated)}. " if len(generated) else ""
     reported = (
@@ -120,7 +120,7 @@ def note(runs: pd.DataFrame, accuracy: str = "final", with_reported: bool = Fals
     changes = accepted_changes(runs)
     accepted = f" {changes}." if changes else ""
     return (
-        f"{origin}Accuracy is that on the test images {_EPOCH[accuracy]}; figures are mean ± standard deviation "
+        f"{origin}Accuracy is that on the test images {_EPOCH[accuracy]}; values are mean ± standard deviation "
         "over seeds. Train time is that of all epochs without evaluation; inference time is one pass over "
         f"the test images, divided by their number. Measured on {'; '.join(devices) or 'nothing yet'}. "
         f"{images}.{left_out}{leaked}{versions}{accepted}{reported}"

@@ -1,4 +1,4 @@
-"""Checkpoints: what an interrupted training needs to go on as if nothing had been.
+"""Checkpoints: what an interrupted training needs to resume with the same result.
 
 A file is a line with the SHA-256 of the rest, and then what `torch.save` writes. torch reads that back
 with `weights_only`, which makes tensors and plain values and runs no code from the file.
@@ -62,7 +62,7 @@ class Checkpoints:
         if self.signals or time.monotonic() - self.saved_at >= self.every:
             self.save(state())
         if self.signals:
-            raise Interrupted(f"stopped by {self.signals[0]}; the next attempt goes on from here")
+            raise Interrupted(f"stopped by {self.signals[0]}; the next attempt resumes here")
 
     def save(self, state: dict[str, Any]) -> None:
         """Write `state` and keep the one before. Raises StudyError where it fails; the one before stands."""

@@ -1,4 +1,4 @@
-"""How long training will take on this device, from a few steps of each model timed on the spot."""
+"""How long training will take on this device, from timing a few steps of each model."""
 
 import time
 from collections.abc import Iterable, Mapping
@@ -79,7 +79,7 @@ def in_words(
     jobs: int,
     spent: float,
 ) -> str:
-    """Return the estimate as it is said to a user, with ways to less where it is more than half an hour."""
+    """Return the estimate as text for the user, with shorter alternatives if it is over half an hour."""
 
     def together(runs: Iterable[plan.Run]) -> float:
         times = [seconds[run] for run in runs if run in seconds]
@@ -87,7 +87,7 @@ def in_words(
 
     whole = together(seconds)
     precision = devices.select_precision(config["precision"], device)
-    beside = f", {jobs} beside each other" if jobs > 1 else ""
+    beside = f", {jobs} at a time" if jobs > 1 else ""
     text = (
         f"To be trained: {len(seconds)} run(s), about {duration(whole)} on {devices.device_name(device)}, "
         f"{precision}{beside} (from {spent:.0f} s of calibration)."
@@ -104,5 +104,5 @@ def in_words(
         if not set(seconds) <= set(runs):
             target = f"results/collected/{experiment}/runs.csv"
             ways.append(f"one experiment: snakemake {target}, {duration(together(runs))}")
-    ways.append("the same in small: snakemake --workflow-profile profiles/demo, 2 minutes")
+    ways.append("a small study: snakemake --workflow-profile profiles/quick")
     return "\n".join([text, "If that is too long:", *(f"  {way}" for way in ways)])

@@ -93,7 +93,7 @@ class Trained:
         return {name: getattr(self, name) for name in _KEPT}
 
     def set_state(self, state: Mapping[str, Any]) -> None:
-        """Go on from what a checkpoint kept."""
+        """Resume from what a checkpoint kept."""
         for name in _KEPT:
             setattr(self, name, state[name])
         self.resumed_epochs = len(self.history)
@@ -194,7 +194,7 @@ class Trainer:
             return torch.cat(logits).cpu()
 
     def get_state(self) -> dict[str, Any]:
-        """Return all that decides how the training goes on from here."""
+        """Return everything that the rest of the training depends on."""
         under_way = self.updates % len(self._batches("train")) > 0
         return {
             "model": self.model.state_dict(),
@@ -208,7 +208,7 @@ class Trainer:
         }
 
     def set_state(self, state: Mapping[str, Any]) -> None:
-        """Go on from a state of the same run on the same kind of device."""
+        """Resume from a state of the same run on the same kind of device."""
         self.model.load_state_dict(state["model"])
         self.optimizer.set_state(state["optimizer"])
         self.updates = state["updates"]
@@ -299,7 +299,7 @@ def train(
 ) -> Trained:
     """Train the run that `spec` describes and evaluate it on the test images after every epoch.
 
-    With `checkpoints` it goes on from the newest that fits. Raises StudyError if the spec does not fit
+    With `checkpoints` it resumes from the newest that matches. Raises StudyError if the spec does not fit
     the data, or the loss is no longer a number; Interrupted, after a checkpoint, if it is to stop.
     """
     started = time.perf_counter()
@@ -339,7 +339,7 @@ class Training:
             self.trainer.set_state(state["trainer"])
             self.trained.set_state(state["trained"])
             epoch, steps = len(self.trained.history) + 1, len(self.trainer.figures)
-            log.info("goes on in epoch %d, after %d steps of it", epoch, steps)
+            log.info("resumes in epoch %d, after %d of its steps", epoch, steps)
 
     def train(self, epoch: int) -> None:
         """Train an epoch, or what is left of it, and note its figures. Raises StudyError if the loss is no number."""

@@ -68,7 +68,7 @@ class Optimizer:
 
     @torch.no_grad()
     def set_state(self, state: Mapping[str, list[Tensor]]) -> None:
-        """Go on from the state of an optimizer of the same parameters."""
+        """Resume from the state of an optimizer of the same parameters."""
         for name, kept in self.state.items():
             for tensor, value in zip(kept, state[name], strict=True):
                 tensor.copy_(value)

@@ -38,16 +38,15 @@ def train_run(
     folder: Path,
     device_name: str,
     threads: int,
-    made_of: str = "",
-    checkpoint_seconds: float = EVERY,
+    fingerprint: str = "",
+    checkpoint_seconds: float | None = None,
 ) -> list[Path]:
     """Train the run of `spec` on the packed dataset in `data` and write its four files to `folder`.
 
-    An interrupted run goes on from its checkpoint in `folder`/checkpoint, if that is of the same spec,
-    data, device, threads and `made_of`: a digest of what else decides the result, code and packages. The
-    caller removes that folder.
+    An interrupted run resumes from its checkpoint in `folder`/checkpoint, if that is of the same spec,
+    data, device, threads and `fingerprint`, a digest of code and packages. The caller removes that folder.
 
-    Returns the paths. `metrics.json`, which says that the run is finished, is written last. Raises StudyError if the
+    Returns the paths. `metrics.json`, which marks the run as finished, is written last. Raises StudyError if the
     device is absent, the spec does not fit the data, or the training diverges; Interrupted after a signal.
     """
     spec = json.loads(canonical_json(spec))  # in one order of keys, wherever it came from
@@ -56,9 +55,10 @@ def train_run(
     torch.set_num_threads(threads)
     packed = load_packed(data)
     data_digest = file_digest(data / "manifest.json")
-    identity = digest([spec, data_digest, made_of, precision, device.type, threads])
+    identity = digest([spec, data_digest, fingerprint, precision, device.type, threads])
+    every = EVERY if checkpoint_seconds is None else checkpoint_seconds
     with held_back() as signals:
-        checkpoints = Checkpoints(folder / "checkpoint", identity, checkpoint_seconds, signals)
+        checkpoints = Checkpoints(folder / "checkpoint", identity, every, signals)
         attempt, started = checkpoints.count_attempt()
         log.info(
             "%s on %s, %s, %d threads, attempt %d",

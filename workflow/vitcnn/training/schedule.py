@@ -33,7 +33,7 @@ def learning_rate(recipe: Mapping[str, Any], update: int, updates: int) -> float
     It rises linearly over the share `warmup` of the updates, and then is constant, or falls along half a
     cosine (arXiv 1608.03983) to `min_lr`: torch's LinearLR and CosineAnnealingLR one after the other.
     """
-    peak, last = recipe["lr"], recipe["min_lr"]
+    peak, last = float(recipe["lr"]), recipe["min_lr"]
     warmup = min(round(recipe["warmup"] * updates), updates - 1)
     if update < warmup:
         return peak * (update + 1) / (warmup + 1)
