@@ -1,8 +1,11 @@
 """Datasets of a user's own: folders and tables of images of any kind, and what may be wrong with them."""
 
 import io
+import json
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
@@ -15,6 +18,8 @@ from vitcnn.data.trees import copy_tree
 from vitcnn.data.validate import validate_images
 from vitcnn.errors import StudyError
 from vitcnn.files import write_json
+
+HUB = {"info": {"features": {"label": {"names": ["dog", "cat"], "_type": "ClassLabel"}}}}
 
 READING = {"image_size": 8, "resize": "error", "test_share": None}
 
@@ -318,7 +323,7 @@ def test_a_table_for_each_split_and_one_without_labels(table, tmp_path, caplog):
     (table / "metadata.csv").rename(table / "train.csv")
     (table / "test.csv").write_text("id\n4\n5\n")
     with pytest.raises(
-        StudyError, match="do not say what is for training and what for testing; set test_share"
+        StudyError, match="does not say what is for training and what for testing; set test_share"
     ):
         read(table, tmp_path / "a", "image_csv")
     (table / "train.csv").write_text("id,label\n0,a\n1,b\n2,a\n3,b\n")
@@ -374,3 +379,71 @@ def test_a_dataset_of_ones_own_in_the_configuration(default_config):
     dataset = check_config(config)["datasets"]["pets"]
     assert reading_settings(dataset) == {"image_size": 64, "resize": "error", "test_share": 0.2}
     assert reading_settings(config["datasets"]["cifar10"]) == {}
+
+
+# Parquet
+
+
+def write_parquet(path, seeds, labels, metadata=HUB, **columns):
+    """Write a file as the Hugging Face Hub has them."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    images = pa.array([{"bytes": picture(seed), "path": None} for seed in seeds])
+    table = pa.table({"image": images, "label": pa.array(labels)} | columns)
+    pq.write_table(table.replace_schema_metadata({"huggingface": json.dumps(metadata)}), path)
+
+
+def test_parquet(tmp_path, caplog):
+    """Files of one split come in the order of their names; secret labels are left out, other splits too."""
+    data = tmp_path / "published" / "data"
+    write_parquet(data / "train-00001-of-00002.parquet", [3], [1])
+    write_parquet(data / "train-00000-of-00002.parquet", [0, 1, 2], [0, 1, 0])
+    write_parquet(data / "validation-00000-of-00001.parquet", [9], [0])
+    write_parquet(data / "test-00000-of-00001.parquet", [4, 5, 6], [0, 1, -1])
+    report, target = read(tmp_path / "published", tmp_path, "parquet")
+    assert [found["id"] for found in report["classes"]] == ["cat", "dog"]
+    assert labels(target, "train") == [1, 0, 1, 0]
+    assert labels(target, "test") == [1, 0]
+    images = np.load(target / "train_images.npy")
+    assert (images[3] == read_image(picture(3), 8, "error")[0]).all()
+    assert "1 images without a label are left out" in caplog.text
+
+
+def test_parquet_in_folders_and_in_one_file(tmp_path):
+    for split, seeds in (("train", range(6)), ("test", range(6, 10))):
+        write_parquet(tmp_path / "a" / split / "0000.parquet", seeds, [s % 2 for s in seeds], metadata={})
+    report, target = read(tmp_path / "a", tmp_path / "x", "parquet")
+    assert [found["id"] for found in report["classes"]] == ["0", "1"]
+    assert labels(target, "test") == [0, 1, 0, 1]
+    write_parquet(tmp_path / "b" / "all.parquet", range(10), [s % 2 for s in range(10)])
+    with pytest.raises(StudyError, match=r"tree: does not say what is for training .* set test_share"):
+        read(tmp_path / "b", tmp_path / "y", "parquet")
+    _, target = read(tmp_path / "b", tmp_path / "y", "parquet", test_share=0.2)
+    assert sorted(labels(target, "test")) == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"image": pa.array(["a.png", "b.png"])}, r"train\.parquet: has no column of image files"),
+        ({"label": pa.array([0, 2])}, r"train\.parquet: label 2 is none of its 2 classes"),
+        ({"image": pa.array([b"x", None])}, r"train\.parquet: row 2 has no image in its column image"),
+    ],
+)
+def test_what_is_wrong_with_a_parquet_file(columns, message, tmp_path):
+    write_parquet(tmp_path / "a" / "train.parquet", [0, 1], [0, 1], **columns)
+    with pytest.raises(StudyError, match=message):
+        read(tmp_path / "a", tmp_path, "parquet")
+
+
+def test_a_parquet_file_that_is_cut_off(tmp_path):
+    path = tmp_path / "a" / "train.parquet"
+    write_parquet(path, [0, 1], [0, 1])
+    path.write_bytes(path.read_bytes()[:-10])
+    with pytest.raises(StudyError, match=r"train\.parquet: cannot be read as Parquet"):
+        read(tmp_path / "a", tmp_path, "parquet")
+    path.unlink()
+    write_parquet(path, [0, 1], [0, 1])
+    table = pq.read_table(path).drop(["label"])
+    pq.write_table(table, path)
+    with pytest.raises(StudyError, match="has no column for the class; it may be named label"):
+        read(tmp_path / "a", tmp_path, "parquet")

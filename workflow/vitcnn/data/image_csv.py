@@ -17,14 +17,12 @@ from vitcnn.data.images import (
     SUFFIXES,
     Labelled,
     by_class,
-    choose_test_share,
     decode_images,
     is_left_behind,
     split_of,
-    take,
+    split_up,
 )
 from vitcnn.errors import StudyError
-from vitcnn.files import file_digest
 
 log = logging.getLogger(__name__)
 
@@ -76,21 +74,7 @@ def decode(
     labels = by_class([row.label for row in rows])
     names = [path.relative_to(tree).as_posix() for path in paths]
     whole = Labelled(names, paths, [labels[row.label] for row in rows])
-    splits = [row.split for row in rows]
-    if test_share:
-        if {"val", "test"} & set(splits):
-            raise StudyError(f"{tree}: its tables name a test split; leave test_share out")
-        tested = choose_test_share([file_digest(path) for path in paths], whole.labels, test_share)
-        splits = ["test" if is_tested else "train" for is_tested in tested]
-    test = "test" if "test" in splits else "val"
-    if "train" not in splits or test not in splits:
-        raise StudyError(
-            f"{tree}: its tables do not say what is for training and what for testing; set test_share, such as 0.2"
-        )
-    chosen = {
-        s: take(whole, [split == name for split in splits])
-        for s, name in (("train", "train"), ("test", test))
-    }
+    chosen = split_up(whole, [row.split for row in rows], test_share, tree)
     return decode_images(list(labels), chosen, target, image_size, resize, workers)
 
 

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
+from hashlib import sha256
 from itertools import repeat
 from pathlib import Path
 from typing import NamedTuple
@@ -16,7 +17,7 @@ from PIL import Image, ImageOps
 
 from vitcnn.data.decoded import SPLITS, Damage, Decoded, array_writer
 from vitcnn.errors import StudyError
-from vitcnn.files import save_array, writing
+from vitcnn.files import file_digest, save_array, writing
 
 log = logging.getLogger(__name__)
 
@@ -206,6 +207,36 @@ def choose_test_share(keys: Sequence[str], labels: Sequence[int], share: float) 
         last = ordered[max(1, round(len(ordered) * share)) - 1]
         chosen |= own & (keys_array <= last)
     return chosen
+
+
+def split_up(
+    whole: Labelled, splits: Sequence[str | None], test_share: float | None, place: Path
+) -> dict[str, Labelled]:
+    """Return the images of `train` and `test`, by the split that is said of each, or by `test_share`.
+
+    Where none is for testing, those for validation are. Raises StudyError, naming `place`, where nothing
+    says what is for testing, or a test split and `test_share` both do.
+    """
+    if test_share:
+        if {"val", "test"} & set(splits):
+            raise StudyError(f"{place}: names a test split of its own; leave test_share out")
+        digests = [content_digest(content) for content in whole.contents]
+        tested = choose_test_share(digests, whole.labels, test_share)
+        splits = ["test" if is_tested else "train" for is_tested in tested]
+    test = "test" if "test" in splits else "val"
+    if "train" not in splits or test not in splits:
+        raise StudyError(
+            f"{place}: does not say what is for training and what for testing; set test_share, such as 0.2"
+        )
+    if others := sum(split not in ("train", test) for split in splits):
+        log.warning("%s: %d images of no split or of another are left out", place, others)
+    chosen = {"train": "train", "test": test}
+    return {name: take(whole, [split == said for split in splits]) for name, said in chosen.items()}
+
+
+def content_digest(content: Path | bytes) -> str:
+    """Return the SHA-256 of an image file."""
+    return sha256(content).hexdigest() if isinstance(content, bytes) else file_digest(content)
 
 
 def take(images: Labelled, chosen: Sequence[bool]) -> Labelled:

@@ -13,9 +13,10 @@ READERS = {
     "tiny_imagenet": "tiny_imagenet",
     "image_csv": "image_csv",
     "image_folder": "image_folder",
+    "parquet": "parquet",
 }
 # These hold images of any size and number; a dataset's settings say what becomes of them.
-ANY_SIZE = frozenset({"image_csv", "image_folder"})
+ANY_SIZE = frozenset({"image_csv", "image_folder", "parquet"})
 _HEX_DIGITS = {"md5": 32, "sha256": 64}
 _SECRET = re.compile(r"//[^/]*@|[?&][^=&]*(token|key|secret|passw|sig|auth|credential)[^=&]*=", re.IGNORECASE)
 
