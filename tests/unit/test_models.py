@@ -198,6 +198,7 @@ def test_a_new_model_is_one_file_and_one_entry(tmp_path, monkeypatch):
     raw["representations"] = None
     raw["models"] = {"linear": {"title": "Linear", "builder": "linear"}}
     raw["experiments"] = {"mine": {"datasets": ["cifar10"], "models": ["linear"], "recipe": "adam10"}}
+    raw["report"] = {}
     try:
         checked = check_config(raw)
         assert checked["models"]["linear"]["family"] == "other"

@@ -1,6 +1,6 @@
-"""The README's first command, by default for one seed, in a copy of the repository, with networking switched off and in an odd place.
+"""The README's first command, in a copy of the repository, without a network and in an odd place.
 
-Odd are: spaces and umlauts in the path, results on another file system, a home that cannot be written, a
+By default it is run for one seed, with `-m exhaustive` as it stands there. Odd are: spaces and umlauts in the path, results on another file system, a home that cannot be written, a
 locale without UTF-8, files that nobody else may read.
 """
 

@@ -1,6 +1,6 @@
 """The table of an experiment, in the first notebook's form: mean ± standard deviation over seeds.
 
-The experiment that repeats the notebook's has the values that it reported beside them.
+The experiment that repeats the notebook's shows the values that it reported beside them.
 """
 
 from html import escape

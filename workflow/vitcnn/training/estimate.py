@@ -102,7 +102,6 @@ def in_words(
     for experiment in plan.active_experiments(config):
         runs = plan.experiment_runs(config, experiment)
         if not set(seconds) <= set(runs):
-            target = f"results/collected/{experiment}/runs.csv"
-            ways.append(f"one experiment: snakemake {target}, {duration(together(runs))}")
+            ways.append(f"one experiment: snakemake {experiment}, {duration(together(runs))}")
     ways.append("a small study: snakemake --workflow-profile profiles/quick")
     return "\n".join([text, "If that is too long:", *(f"  {way}" for way in ways)])
