@@ -126,9 +126,14 @@ def _experiment(done: pd.DataFrame, asked: Mapping[str, Any]) -> Iterator[str]:
         yield f"{pair.dataset}, {pair.images:,} images: {pair.says(accuracy)}"
     yield from _rankings(done, accuracy)
     by_size = sweeps(compared)
-    for sweep in by_size:
-        if len(sweep) > 1:
-            yield from _catching_up(sweep, accuracy)
+    several = [sweep for sweep in by_size if len(sweep) > 1]
+    for sweep in several:
+        yield from _catching_up(sweep, accuracy)
+    if several:
+        yield (
+            "Where a recipe counts epochs, fewer images also mean fewer updates: this is data and training "
+            "length together"
+        )
     for *_, largest in by_size:
         yield _faster(largest)
     paired = {title for pair in compared for title in pair.names}
@@ -150,7 +155,7 @@ def _rankings(done: pd.DataFrame, accuracy: str) -> Iterator[str]:
             for (first, ours), (second, theirs) in pairwise(ranked)
             if not (compared := compare(ours[accuracy], theirs[accuracy])).sign or compared.low is None
         ]
-        doubt = f"; chance alone could swap {', '.join(unsure)}" if unsure else ""
+        doubt = f"; chance alone could swap {', or '.join(unsure)}" if unsure else ""
         yield f"{place}, by {MEASURES[accuracy].words}: {order}{doubt}"
 
 
@@ -164,7 +169,9 @@ def _catching_up(sweep: list[Pair], accuracy: str) -> Iterator[str]:
     yield f"{where}: {words}, {first} − {second}, in points by training images: {shown.replace('-', '−')}"
     span = f"from {sweep[0].images:,} to {sweep[-1].images:,} images"
     caught_up = next((pair for pair, gap in zip(sweep, gaps, strict=True) if gap >= 0), None)
-    if caught_up:
+    if caught_up is sweep[0]:
+        yield f"{where}: the {first} is level or ahead at the fewest images already (tried: {span})"
+    elif caught_up:
         yield (
             f"{where}: the {first} is level or ahead for the first time at {caught_up.images:,} images "
             f"(tried: {span})"
@@ -172,10 +179,6 @@ def _catching_up(sweep: list[Pair], accuracy: str) -> Iterator[str]:
     else:
         change = "narrows" if abs(gaps[-1]) < abs(gaps[0]) else "does not narrow"
         yield f"{where}: the {first} does not catch up {span}; the gap {change} between the two ends"
-    yield (
-        "Where a recipe counts epochs, fewer images also mean fewer updates: this is data and training length "
-        "together"
-    )
 
 
 def _faster(pair: Pair) -> str:
