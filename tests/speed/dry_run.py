@@ -21,17 +21,11 @@ from machine import write_figures
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "workflow"))
 
+from vitcnn_hooks import study_jobs
+
 from vitcnn.config import check_config
 from vitcnn.files import write_json, write_text
 from vitcnn.provenance.record import JobFiles, recording
-from vitcnn.steps import Steps
-
-BESIDE = {  # what each script writes beside its first output
-    "fetch_dataset": ["fetched_from.json"],
-    "train": ["runtime.json", "model.safetensors", "predictions.npz"],
-    "collect_runs": ["epochs.csv"],
-    "tabulate_experiment": ["comparison.md", "comparison.html", "comparison.tex"],
-}
 
 
 def study(runs):
@@ -44,6 +38,7 @@ def study(runs):
             "curves": None,
             "data_efficiency": None,
         },
+        "representations": None,
     }
 
 
@@ -51,22 +46,18 @@ def finish(folder, config):
     """Write stand-ins for all that the study makes, with true records."""
     os.chdir(folder)
     metrics = "0" * 3000  # bytes of a run of ten epochs
-    for step in Steps(config).all_steps():
-        names = BESIDE.get(step.script, [])
-        if step.script == "draw_figure":
-            names = [f"{Path(step.output).stem}.{kind}" for kind in ("png", "pdf")]
-        outputs = [Path(step.output), *(Path(step.output).with_name(name) for name in names)]
-        read = [Path(made.path) for files in step.inputs.values() for made in files]
-        with recording(Path(step.provenance), step.script, step.settings) as made:
+    for job in study_jobs(ROOT / "Snakefile", config):
+        outputs = [Path(output) for output in job.outputs]
+        with recording(Path(job.record), job.script, job.settings) as made:
             for path in outputs:
                 write_text(path, metrics)
-            if step.script == "fetch_dataset":
+            if job.script == "fetch_dataset":
                 write_json(outputs[0], {"sha256": "0"})
                 write_json(outputs[1], {"source": "embedded:cifar10", "path": "/", "failed": []})
-            if step.script == "pack_dataset":
+            if job.script == "pack_dataset":
                 counts = {"train": {"images": 1000}, "hold_out": {"images": 0}}
                 write_json(outputs[0], {"dataset": "cifar10", "counts": counts})
-            made.append(JobFiles(read, outputs))
+            made.append(JobFiles([Path(path) for path in job.inputs], outputs))
     os.chdir(ROOT)
 
 
@@ -104,6 +95,7 @@ def main():
             merged["datasets"]["cifar10"] |= study(runs)["datasets"]["cifar10"]
             merged["experiments"]["comparison"] |= study(runs)["experiments"]["comparison"]
             merged["experiments"] |= {"curves": None, "data_efficiency": None}
+            merged["representations"] = None
             finish(folders["finished", runs], check_config(merged))
         cases = [(state, runs) for runs in args.runs for state in ("unfinished", "finished", "stale")]
         seconds, jobs = {case: [] for case in cases}, {}
