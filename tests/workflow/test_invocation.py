@@ -35,6 +35,7 @@ def test_the_demo_from_another_folder_changed_by_the_command_line(arguments, see
     words = done.stdout + done.stderr
     assert '"embed_dim":48' in words
     assert '"source":["embedded:cifar10"]' in words
+    assert '"title":"What breaks them (generated images)"' in words
     assert {seed for seed in range(10) if f'"seed":{seed}' in words} == seeds
     assert {path.name for path in tmp_path.iterdir()} <= {"mine.yaml", made, ".snakemake", "logs"}
 

@@ -220,9 +220,10 @@ def probing(wildcards):
 def drawing_representation(wildcards):
     """Return the settings of draw_representation."""
     dataset = DATASETS[STUDY["representations"]["dataset"]]
+    origin = " (generated images)" if is_generated(dataset["source"]) else ""
     return STUDY["report"]["plots"] | {
         "figure": wildcards.figure,
-        "title": STUDY["report"]["titles"][wildcards.figure],
+        "title": STUDY["report"]["titles"][wildcards.figure] + origin,
         "dataset_title": dataset["title"],
         "num_classes": dataset["num_classes"],
         "runs": entries_of_probed(),
