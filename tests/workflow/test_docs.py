@@ -84,6 +84,7 @@ def plan(folder, snakefile, *arguments):
         ("docs/own-study.md", 0, ["decay"], 6),
         ("docs/own-study.md", 1, ["comparison"], 30),
         ("docs/configuration.md", 0, ["comparison"], 30),
+        ("docs/images-of-your-own.md", 0, ["shoot_out"], 24),
     ],
 )
 def test_an_example_of_a_configuration(page, number, targets, trained, repository, tmp_path):
