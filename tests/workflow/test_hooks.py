@@ -264,3 +264,20 @@ def test_the_hooks_are_the_only_touch_of_snakemakes_internals():
         if private.search(path.read_text())
     }
     assert touching <= {"vitcnn_hooks.py"}
+
+
+def test_unit_tests_are_generated_from_what_notemp_keeps(finished, tmp_path):
+    """In a folder of the repository: Snakemake names the Snakefile from there."""
+    repository = shutil.copytree(finished.repository, tmp_path / "repository")
+    demo = ["snakemake", "--workflow-profile", "profiles/demo", "--cores", "2", "--notemp"]
+
+    def run(*arguments):
+        done = WARM.run([*demo, *arguments], repository, environment())
+        assert done.returncode == 0, said(done)
+
+    manifest = "resources/cifar10/packed/manifest.json"
+    run(manifest)
+    assert (repository / "demo/resources/cifar10/decoded/train_images.npy").exists()
+    run("--generate-unit-tests", ".tests/unit", "--", manifest)
+    made = {path.name for path in (repository / "demo/.tests/unit").glob("test_*.py")}
+    assert {"test_fetch_dataset.py", "test_validate_images.py", "test_pack_dataset.py"} <= made
