@@ -1,22 +1,26 @@
-"""Whether bf16 trains as well as fp32: two one-sided tests of the final accuracies over seeds, ±1 point.
+"""Whether bf16 trains as well as fp32, and this project's loop as well as the notebooks' plain one, over seeds.
 
-  python tests/speed/equivalence.py PACKED [--models simple_vit simple_cnn] [--seeds 8] [--train-size 5000] [--out FILE]
+  python tests/speed/equivalence.py PACKED [--arms fp32 bf16] [--models simple_vit simple_cnn] [--seeds 8]
+      [--train-size 5000] [--epochs N] [--out FILE]
 
-PACKED is a packed dataset of real images (`resources/cifar10/packed`). Each seed is trained in both
-precisions by the project's own entry point: the same initial weights, order, augmentation and dropout masks, so
-the tests are paired. The precisions are equivalent where both one-sided t tests of the differences (Schuirmann
-1987, doi 10.1007/BF01068419) reject one of a point or more at 5 %. The small models are the default: at 5,000
-images the last epoch of the first pair's constant learning rate goes up and down by five points and more.
-What is there from an interrupted start is not trained again.
+PACKED is a packed dataset of real images (`resources/cifar10/packed`). The arms are this project's entry point
+in `fp32` and `bf16`, and `plain`, the notebooks' loop of plain.py. Each arm after the first is compared with the
+one before it: the differences of each epoch's training loss and of the final test accuracy, with intervals.
+Two arms are equivalent where two one-sided t tests of the accuracies (Schuirmann 1987, doi 10.1007/BF01068419)
+reject a difference of a point or more at 5 %. The project's own arms share initial weights, order, augmentation
+and dropout masks by seed, so their tests are paired; those against `plain` are Welch's. With --out, what has
+been measured of the other models stays in the file, and what an interrupted start left is not trained again.
 """
 
 import argparse
+import itertools
 import json
 import os
 import statistics
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 from machine import write_figures
@@ -33,31 +37,44 @@ MARGIN = 1.0  # points of accuracy
 RECIPES = {"vit": "adam10", "cnn": "adam10", "simple_vit": "adamw10", "simple_cnn": "adamw10"}
 
 
-def train(data, folder, model, precision, seed, train_size):
-    """Train one run with one thread, unless it is there, of these settings and this code; return its metrics."""
-    out = folder / f"{model}-{precision}-{seed}"
-    config = load_config(ROOT / "config.yaml") | {"precision": precision}
+def train(data, folder, model, arm, seed, train_size, epochs):
+    """Train one run with one thread, unless it is there; return its history."""
+    config = load_config(ROOT / "config.yaml") | {"precision": "fp32" if arm == "plain" else arm}
     dataset = read_json(data / "manifest.json")["dataset"]
     spec = run_spec(config, Run(dataset, model, RECIPES[model], train_size, seed))
-    command = [sys.executable, ROOT / "workflow/scripts/train.py", "--settings", json.dumps({"spec": spec})]
-    command += ["--data", data, "--out", out, "--threads", "1", "--log", folder / f"{out.name}.log"]
-    subprocess.run(command, check=True)
-    return read_json(out / "metrics.json")
+    if epochs:
+        spec["recipe"]["epochs"] = epochs
+    out = folder / f"{dataset}-{model}-{arm}-{train_size}-{spec['recipe']['epochs']}-{seed}"
+    if arm == "plain":
+        out.mkdir(exist_ok=True)
+        command = [ROOT / "tests/speed/plain.py", data, "--spec", json.dumps(spec)]
+        command += ["--out", out / "metrics.json"]
+    else:
+        command = [ROOT / "workflow/scripts/train.py", "--settings", json.dumps({"spec": spec})]
+        command += ["--data", data, "--out", out, "--threads", "1", "--log", folder / f"{out.name}.log"]
+    if arm != "plain" or not (out / "metrics.json").exists():
+        subprocess.run([sys.executable, *command], check=True)
+    return read_json(out / "metrics.json")["history"]
 
 
-def compare(fp32, bf16):
-    """Return the figures of two samples of accuracies, in pairs by seed."""
-    differences = [fast - plain for fast, plain in zip(bf16, fp32, strict=True)]
-    low = stats.ttest_1samp(differences, -MARGIN, alternative="greater").pvalue
-    high = stats.ttest_1samp(differences, MARGIN, alternative="less").pvalue
-    interval = stats.ttest_1samp(differences, 0).confidence_interval(0.90)
+def compare(before, after, paired):
+    """Return the figures of two arms: `after` minus `before`, each a list of histories, one for each seed."""
+    test = stats.ttest_rel if paired else partial(stats.ttest_ind, equal_var=False)
+
+    def difference(name, epoch, confidence):
+        a, b = ([history[epoch][name] for history in arm] for arm in (after, before))
+        low, high = test(a, b).confidence_interval(confidence)
+        return {"difference": statistics.mean(a) - statistics.mean(b), "interval": [low, high]}
+
+    a, b = ([history[-1]["test_accuracy"] for history in arm] for arm in (after, before))
+    sides = ((MARGIN, "greater"), (-MARGIN, "less"))
+    p = max(test([x + margin for x in a], b, alternative=side).pvalue for margin, side in sides)
     return {
-        "fp32": fp32,
-        "bf16": bf16,
-        "difference": statistics.mean(differences),
-        "interval_90": [interval.low, interval.high],
-        "p": max(low, high),
-        "equivalent": bool(max(low, high) < 0.05),
+        "loss": [difference("train_loss", epoch, 0.95) for epoch in range(len(after[0]))],
+        "accuracy": difference("test_accuracy", -1, 0.90),
+        "paired": paired,
+        "p": p,
+        "equivalent": bool(p < 0.05),
     }
 
 
@@ -66,45 +83,50 @@ def main():
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("data", type=Path, help="a packed dataset")
+    parser.add_argument("--arms", nargs="+", choices=["plain", "fp32", "bf16"], default=["fp32", "bf16"])
     parser.add_argument("--models", nargs="+", choices=list(RECIPES), default=["simple_vit", "simple_cnn"])
     parser.add_argument("--seeds", type=int, default=8)
-    parser.add_argument("--train-size", type=int, default=5000)
+    parser.add_argument("--train-size", type=lambda n: n if n == "all" else int(n), default=5000)
+    parser.add_argument("--epochs", type=int, help="default: the recipe's")
     parser.add_argument("--work", type=Path, default=Path("equivalence"), help="where the runs are kept")
-    parser.add_argument("--out", type=Path, help="JSON file to write")
+    parser.add_argument("--out", type=Path, help="JSON file to write or to add to")
     args = parser.parse_args()
     args.work.mkdir(parents=True, exist_ok=True)
-    jobs = [
-        (args.data, args.work, model, precision, seed, args.train_size)
-        for model in args.models
-        for seed in range(args.seeds)
-        for precision in ("bf16", "fp32")
-    ]
+    jobs = list(itertools.product(args.models, range(args.seeds), args.arms))
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        trained = list(pool.map(lambda job: train(*job), jobs))
+        train_job = partial(train, args.data, args.work, train_size=args.train_size, epochs=args.epochs)
+        histories = dict(
+            zip(jobs, pool.map(lambda job: train_job(job[0], job[2], job[1]), jobs), strict=True)
+        )
     results = []
     for model in args.models:
-        final = {
-            precision: [
-                metrics["accuracy"]["final"]
-                for job, metrics in zip(jobs, trained, strict=True)
-                if job[2:4] == (model, precision)
-            ]
-            for precision in ("fp32", "bf16")
-        }
-        found = {"model": model, "train_size": args.train_size, **compare(final["fp32"], final["bf16"])}
-        results.append(found)
-        low, high = found["interval_90"]
-        print(
-            f"{model}: bf16 minus fp32 {found['difference']:+.2f} points (90 % interval {low:+.2f} to {high:+.2f}), "
-            f"{args.seeds} seeds, p = {found['p']:.4f}: {'' if found['equivalent'] else 'not '}equivalent within ±1",
-            flush=True,
-        )
-    if args.out:
-        figures = {
+        arms = {arm: [histories[model, seed, arm] for seed in range(args.seeds)] for arm in args.arms}
+        result = {
             "dataset": read_json(args.data / "manifest.json")["dataset"],
-            "results": results,
+            "model": model,
+            "train_size": args.train_size,
+            "epochs": len(arms[args.arms[0]][0]),
+            "loss": {arm: [[e["train_loss"] for e in history] for history in arms[arm]] for arm in args.arms},
+            "accuracy": {arm: [history[-1]["test_accuracy"] for history in arms[arm]] for arm in args.arms},
+            "compared": {
+                f"{after} minus {before}": compare(arms[before], arms[after], paired=before != "plain")
+                for before, after in itertools.pairwise(args.arms)
+            },
         }
-        write_figures(args.out, figures)
+        results.append(result)
+        for name, found in result["compared"].items():
+            low, high = found["accuracy"]["interval"]
+            print(
+                f"{model}: {name} {found['accuracy']['difference']:+.2f} points (90 % interval {low:+.2f} to "
+                f"{high:+.2f}), {args.seeds} seeds, p = {found['p']:.4f}: "
+                f"{'' if found['equivalent'] else 'not '}equivalent within ±1",
+                flush=True,
+            )
+    if args.out:
+        here = [(result["dataset"], result["model"], result["train_size"]) for result in results]
+        kept = read_json(args.out)["results"] if args.out.exists() else []
+        kept = [old for old in kept if (old["dataset"], old["model"], old["train_size"]) not in here]
+        write_figures(args.out, {"results": kept + results})
 
 
 if __name__ == "__main__":

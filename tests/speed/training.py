@@ -20,6 +20,7 @@ import time
 from pathlib import Path
 
 from machine import write_figures
+from plain import Plain
 
 ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT / "workflow"), str(ROOT / "tests/unit")]
@@ -46,82 +47,19 @@ def draw(spec, count):
     return images[:count], labels[:count]
 
 
-class Plain:
-    """The notebooks' way."""
-
-    def __init__(self, spec, count, device):
-        import reference
-        import torch
-        from PIL import Image
-        from torchvision import transforms
-
-        recipe, size = spec["recipe"], spec["dataset"]["image_size"]
-        images, labels = draw(spec, count)
-        pictures = [Image.fromarray(image) for image in images]
-        chosen = recipe["augmentation"]
-        steps = (
-            [transforms.RandomCrop(size, padding=chosen["crop_padding"])] if chosen["crop_padding"] else []
-        )
-        steps.append(transforms.RandomHorizontalFlip(chosen["horizontal_flip"]))
-        if chosen["rotation"]:
-            steps.append(transforms.RandomRotation(chosen["rotation"]))
-        if chosen["translation"]:
-            steps.append(transforms.RandomAffine(0, translate=(chosen["translation"],) * 2))
-        steps += [transforms.ToTensor(), transforms.Normalize(**recipe["normalization"])]
-        transform = transforms.Compose(steps)
-
-        class Dataset(torch.utils.data.Dataset):
-            def __len__(self):
-                return count
-
-            def __getitem__(self, index):
-                return transform(pictures[index]), int(labels[index])
-
-        # The first notebook's CIFAR has no workers, its Tiny ImageNet four, the second notebook two.
-        workers = 2 if recipe["name"] == "adamw10" else 4 if size == 64 else 0
-        self.device = device
-        self.loader = torch.utils.data.DataLoader(
-            Dataset(),
-            batch_size=recipe["batch_size"],
-            shuffle=True,
-            num_workers=workers,
-            persistent_workers=workers > 0,  # a pass here is a fraction of an epoch: their start is no part
-        )
-        self.model = reference.create(spec["model"]["name"], size, spec["dataset"]["num_classes"]).to(device)
-        optimizer = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[recipe["optimizer"]]
-        self.optimizer = optimizer(
-            self.model.parameters(), lr=recipe["lr"], weight_decay=recipe["weight_decay"]
-        )
-        self.criterion = torch.nn.CrossEntropyLoss()
-
-    def train(self):
-        """One pass over the images."""
-        self.model.train()
-        total = 0.0
-        for images, labels in self.loader:
-            images, labels = images.to(self.device), labels.to(self.device)
-            self.optimizer.zero_grad()
-            loss = self.criterion(self.model(images), labels)
-            loss.backward()
-            self.optimizer.step()
-            total += loss.item()
-        return total
-
-
 class Ours:
     """This project's way."""
 
-    def __init__(self, spec, count, device):
+    def __init__(self, spec, images, labels, device):
+        import numpy as np
+
         from vitcnn.training.devices import select_precision
         from vitcnn.training.loop import Images, Trainer
 
-        images, labels = draw(spec, count)
-        pixels = images.transpose(0, 3, 1, 2).copy()
-        import numpy as np
-
+        pixels, rows = images.transpose(0, 3, 1, 2).copy(), np.arange(len(images))
         self.trainer = Trainer(
             spec,
-            {"train": Images.load(pixels, labels, np.arange(count), device)},
+            {"train": Images.load(pixels, labels, rows, device)},
             device,
             select_precision(spec["precision"], device),
         )
@@ -140,7 +78,8 @@ def serve(side, model, dataset, precision, device_name, count):
     device = devices.select_device(device_name)
     torch.set_num_threads(os.cpu_count())
     start = time.perf_counter()
-    made = {"plain": Plain, "ours": Ours}[side](spec_of(model, dataset, precision), count, device)
+    spec = spec_of(model, dataset, precision)
+    made = {"plain": Plain, "ours": Ours}[side](spec, *draw(spec, count), device)
     print(json.dumps({"setup_seconds": time.perf_counter() - start}), flush=True)
     for _ in sys.stdin:
         start = time.perf_counter()

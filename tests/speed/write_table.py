@@ -76,13 +76,19 @@ def growth(figures):
 
 
 def equivalence(figures):
-    """Yield a row for each model."""
+    """Yield a row for each two arms of each model."""
     for row in figures["results"]:
-        means = (f"{statistics.mean(row[precision]):.2f} %" for precision in ("fp32", "bf16"))
-        low, high = row["interval_90"]
-        verdict = f"{'' if row['equivalent'] else 'not '}equivalent within ±1 point, p = {row['p']:.1g}"
-        difference = f"{row['difference']:+.2f} ({low:+.2f} to {high:+.2f}) points"
-        yield f"accuracy of `{row['model']}`, fp32 and bf16", *means, difference, verdict
+        for name, found in row["compared"].items():
+            arms = name.split(" minus ")[::-1]
+            means = (f"{statistics.mean(row['accuracy'][arm]):.2f} %" for arm in arms)
+            low, high = found["accuracy"]["interval"]
+            verdict = (
+                f"{'' if found['equivalent'] else 'not '}equivalent within ±1 point, p = {found['p']:.1g}"
+            )
+            difference = f"{found['accuracy']['difference']:+.2f} ({low:+.2f} to {high:+.2f}) points"
+            what = f"{row['dataset']}, {row['train_size']} images, {row['epochs']} epochs"
+            what = f"accuracy of `{row['model']}` on {what}: {' and '.join(arms)}"
+            yield what, *means, difference, verdict
 
 
 def dry_run(figures):
