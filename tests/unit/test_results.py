@@ -19,9 +19,10 @@ from vitcnn.config import check_config
 from vitcnn.errors import StudyError
 from vitcnn.files import digest, read_json, write_json
 from vitcnn.results import findings, tables
-from vitcnn.results.claims import NEITHER, Claim, judge
+from vitcnn.results.claims import Claim, judge
 from vitcnn.results.collect import collect_runs, marked
 from vitcnn.results.figures import style
+from vitcnn.results.pairs import MEASURES
 from vitcnn.results.statistics import Difference, compare, half_width
 
 RAW = yaml.safe_load((ROOT / "config.yaml").read_text())
@@ -148,25 +149,25 @@ NOTEBOOKS = ("training_curves", "data_efficiency", "summary")
 
 
 def tabulated(runs, experiment="comparison"):
-    return tables.tabulate(runs[runs["experiment"] == experiment], with_reported=True)
+    return tables.tabulate(runs[runs["experiment"] == experiment])
 
 
 def note_of(runs):
-    return tables.note(runs[runs["experiment"] == "comparison"], with_reported=True)
+    return tables.note(runs[runs["experiment"] == "comparison"])
 
 
 def asked_of(study):
     """What the findings are told of each experiment."""
     return {
-        name: {"title": plan.title_of(study, name), "pairs": None, "notebook": None}
-        | study["experiments"][name]
+        name: {"title": plan.title_of(study, name), "pairs": None} | study["experiments"][name]
         for name in plan.active_experiments(study)
     }
 
 
 def written(runs, study=None):
     """The findings as Markdown; the page says the same in HTML."""
-    found = findings.findings(runs, asked_of(study or study_of()))
+    study = study or study_of()
+    found = findings.findings(runs, asked_of(study), study["claims"])
     text = findings.to_markdown(found)
     words = re.sub(r"<[^>]+>", " ", findings.to_html(found).split("</style>")[1])
     for line in text.splitlines():
@@ -178,6 +179,11 @@ def written(runs, study=None):
 def first_notebook(runs):
     """The claims of the first notebook, as the findings hold them against the runs."""
     return claims(written(runs), "first")
+
+
+def verdicts_of(claims):
+    """Each verdict by its claim and dataset."""
+    return {(claim.claim, claim.shown.partition(",")[0]): claim.verdict for claim in claims}
 
 
 def second_notebook(runs):
@@ -351,8 +357,10 @@ def test_published_images_beside_generated_ones(tmp_path):
     assert np.isnan(table.loc[("CIFAR-10", "ViT"), "Accuracy (%) reported"])
     assert table.loc[("CIFAR-100", "ViT"), "Accuracy (%) reported"] == 36.77
     assert marked("Title", runs) == "Title (generated images: CIFAR-10)"
-    assert {claim.claim.split(":")[0] for claim in first_notebook(runs)} >= {"CIFAR-100", "ImageNet-200"}
-    assert not any("CIFAR-10:" in claim.claim + claim.shown for claim in first_notebook(runs))
+    shown = "\n".join(claim.shown for claim in first_notebook(runs))
+    assert "CIFAR-100, 50,000 images" in shown
+    assert "ImageNet-200, 100,000 images" in shown
+    assert "CIFAR-10," not in shown
     assert "What the second notebook concluded" not in written(runs)
 
 
@@ -468,18 +476,20 @@ def test_findings_answer_from_the_data(tmp_path):
     assert few in text
     assert "CIFAR-10: the SimpleViT is level or ahead for the first time at 25,000 images" in text
     assert "CIFAR-10, 50,000 images: training time, ViT ÷ CNN: 4.0 [3.9, 4.1], n = 3\n" in text
-    verdicts = {claim.claim: claim.verdict for claim in first_notebook(runs)}
-    assert verdicts["CIFAR-10: the CNN is more accurate"] == "borne out"
-    assert verdicts["ImageNet-200: the ViT is more accurate"] == "borne out"
-    assert verdicts["CIFAR-10: the CNN trains faster"] == "borne out"
-    assert verdicts["CIFAR-10: the CNN needs fewer parameters"] == "borne out"
+    verdicts = verdicts_of(first_notebook(runs))
+    assert verdicts["The CNN is more accurate", "CIFAR-10"] == "borne out"
+    assert verdicts["The CNN is more accurate", "CIFAR-100"] == "borne out"
+    assert verdicts["The ViT is more accurate with many classes", "ImageNet-200"] == "borne out"
+    assert verdicts["The CNN trains faster", "CIFAR-10"] == "borne out"
+    assert verdicts["The CNN needs fewer parameters", "CIFAR-10"] == "borne out"
+    assert verdicts["The times differ by less than a minute", "ImageNet-200"] == "borne out"
+    by_claim = {claim: verdict for (claim, _), verdict in verdicts.items()}
     # 31 against 29 with 200 classes, but 36 against 42 with 100:
-    assert verdicts["With a large number of classes ViTs tend to be ahead of CNNs"] == "not borne out"
-    assert verdicts["Where accuracy alone counts, the ViT is the superior choice"] == "not borne out"
-    assert verdicts["ImageNet-200: the inference times differ by less than a minute"] == "borne out"
-    assert verdicts["The CNN costs less computation"] == "cannot be told"
-    assert verdicts["The difference in training time is less pronounced on large datasets"] == "undecided"
-    verdicts = {claim.claim: claim.verdict for claim in second_notebook(runs)}
+    assert by_claim["Where accuracy alone counts, the ViT is the superior choice"] == "not borne out"
+    assert by_claim["Where resources are scarce, the CNN is the efficient choice"] == "undecided"
+    assert by_claim["The CNN costs less computation"] == "cannot be told"
+    assert by_claim["The difference in training time is less pronounced on large datasets"] == "undecided"
+    verdicts = verdicts_of(second_notebook(runs))
     assert set(verdicts.values()) == {"borne out"}
 
 
@@ -488,8 +498,8 @@ def test_findings_turn_round_with_the_data(tmp_path):
     swapped = runs.copy()
     for column in ("final", "best"):
         swapped[column] = 100 - swapped[column]
-    verdicts = {claim.claim: claim.verdict for claim in first_notebook(swapped)}
-    assert verdicts["CIFAR-10: the CNN is more accurate"] == "not borne out"
+    verdicts = verdicts_of(first_notebook(swapped))
+    assert verdicts["The CNN is more accurate", "CIFAR-10"] == "not borne out"
     assert "does not catch up" not in written(runs)
     never = runs.copy()
     never.loc[never["model"] == "simple_vit", "best"] -= 50
@@ -500,16 +510,16 @@ def test_a_difference_within_chance_is_undecided(tmp_path):
     runs, _ = collected(tmp_path, finished(tmp_path))
     rows = (runs["dataset"] == "cifar10") & (runs["model"] == "cnn")
     runs.loc[rows, "final"] = [60.0, 62.0, 64.0]
-    verdicts = {claim.claim: claim.verdict for claim in first_notebook(runs)}
-    assert verdicts["CIFAR-10: the CNN is more accurate"] == "undecided"
+    verdicts = verdicts_of(first_notebook(runs))
+    assert verdicts["The CNN is more accurate", "CIFAR-10"] == "undecided"
     assert "chance alone could do that" in written(runs)
 
 
 def test_times_on_different_hardware_are_not_compared(tmp_path):
     runs, _ = collected(tmp_path, finished(tmp_path))
     runs.loc[runs["model"] == "vit", "device"] = "A GPU"
-    verdicts = {claim.claim: claim.verdict for claim in first_notebook(runs)}
-    assert verdicts["CIFAR-10: the CNN trains faster"] == "cannot be told"
+    verdicts = verdicts_of(first_notebook(runs))
+    assert verdicts["The CNN trains faster", "CIFAR-10"] == "cannot be told"
     assert "ran on different hardware" in written(runs)
 
 
@@ -559,6 +569,10 @@ def test_a_renamed_experiment_gives_the_same_under_its_new_name(tmp_path):
     runs, epochs = collected(tmp_path, study)
     renamed = copy.deepcopy(study)
     renamed["experiments"] = {f"my_{name}": asked for name, asked in study["experiments"].items()}
+    renamed["claims"] = {
+        name: group | {"experiments": [f"my_{experiment}" for experiment in group["experiments"]]}
+        for name, group in study["claims"].items()
+    }
     renamed["report"] |= {
         "titles": {f"my_{n}": t for n, t in study["report"]["titles"].items()},
         "figures": {},
@@ -630,12 +644,44 @@ def test_sizes_are_not_mistaken_for_seeds(tmp_path):
     assert "CIFAR-10, 5,000 images: final accuracy, ViT − CNN: −18.00 points" in text
 
 
+def held(runs, **stated):
+    """The verdicts on a claim about the comparison."""
+    study = study_of()
+    group = {"title": "Mine", "experiments": ["comparison"], "claims": [{"text": "So it is"} | stated]}
+    study["claims"] = check_config(RAW | {"claims": {"mine": group}})["claims"]
+    return [line.rsplit("**")[1] for line in written(runs, study).splitlines() if line.startswith("| So it")]
+
+
+def test_a_claim_of_ones_own(tmp_path):
+    runs, _ = collected(tmp_path, finished(tmp_path))
+    yes, no = "borne out", "not borne out"
+    assert held(runs, metric="final", larger="cnn") == [yes, yes, no]
+    assert held(runs, metric="final", larger="ViT") == [no, no, yes]
+    assert held(runs, metric="final", larger="simple_vit") == []
+    assert held(runs, metric="final", larger="CNN", scope={"datasets": ["cifar100"]}) == [yes]
+    assert held(runs, metric="final", larger="CNN", scope={"over_classes": 99, "up_to_classes": 100}) == [yes]
+    assert held(runs, metric="final", larger="CNN", scope={"train_size": "largest"}) == []  # there is one
+    assert held(runs, metric="final", larger="CNN", together=True) == [no]
+    assert held(runs, metric="final", within=7) == [no, yes, yes]
+    assert held(runs, metric="final", larger="CNN", pairs=[["cnn", "vit"]]) == []
+    assert held(runs, untold="nobody measured it") == ["cannot be told"]
+
+
 @pytest.mark.parametrize(
     ("low", "high", "verdict"),
     [(-5, 5, "borne out"), (-70, 70, "undecided"), (61, 70, "not borne out"), (-70, -61, "not borne out")],
 )
 def test_within_a_minute(low, high, verdict):
-    assert judge(Difference((low + high) / 2, low, high, 5), NEITHER) == verdict
+    class Measured:
+        def difference(self, metric):
+            return Difference((low + high) / 2, low, high, 5)
+
+    assert judge({"within": 60}, Measured(), "train_seconds") == verdict
+
+
+def test_the_metrics_of_claims_are_those_that_are_measured():
+    schema = yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text())
+    assert schema["$defs"]["metric"]["enum"] == list(MEASURES)
 
 
 def test_statistics_against_textbook_values():

@@ -144,7 +144,6 @@ def tabulating(wildcards):
     return {
         "title": plan.title_of(STUDY, wildcards.experiment),
         "accuracy": asked["accuracy"],
-        "notebook": asked.get("notebook"),
     }
 
 
@@ -171,10 +170,10 @@ def finding(wildcards):
                 "title": plan.title_of(STUDY, name),
                 "accuracy": experiment["accuracy"],
                 "pairs": experiment.get("pairs"),
-                "notebook": experiment.get("notebook"),
             }
             for name, experiment in asked.items()
-        }
+        },
+        "claims": {name: group for name, group in STUDY["claims"].items() if group},
     }
     return found if wildcards.part or not PROBED else found | {"probed": entries_of_probed()}
 

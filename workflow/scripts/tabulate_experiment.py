@@ -21,8 +21,8 @@ parser.add_argument("--tex", required=True, type=Path, help="file to write")
 
 def main(args):
     runs = read_tables([args.runs])
-    how = (args.settings["accuracy"], args.settings["notebook"] == "first")
-    table, note = tables.tabulate(runs, *how), tables.note(runs, *how)
+    accuracy = args.settings["accuracy"]
+    table, note = tables.tabulate(runs, accuracy), tables.note(runs, accuracy)
     shown = tables.for_people(table)
     title = marked(args.settings["title"], runs)
     write_text(args.md, tables.to_markdown(shown, title, note))

@@ -27,7 +27,7 @@ def main(args):
     runs = read_tables(args.runs)
     models = read_probed(args.settings.get("probed", []), args.representations, args.predictions)
     found = [
-        *findings(runs, args.settings["experiments"]),
+        *findings(runs, args.settings["experiments"], args.settings["claims"]),
         *what_the_models_learned(models, bool(runs["generated"].any())),
     ]
     write_text(args.html, to_html(found))

@@ -276,6 +276,9 @@ def _explain(error: ValidationError) -> Iterator[str]:
     elif error.validator == "uniqueItems":
         twice = sorted({str(item) for item in value if value.count(item) > 1})
         yield f"{place}: {', '.join(twice)} listed more than once"
+    elif error.validator == "oneOf":
+        choices = "; or ".join(" and ".join(choice["required"]) for choice in rule)
+        yield f"{place}: needs exactly one of: {choices}"
     elif error.validator == "pattern":
         yield f"{place}: {value!r} is no name; use lower-case letters, digits and underscores"
     else:
@@ -332,6 +335,8 @@ def _contradictions(config: dict[str, Any]) -> Iterator[str]:
         for name in dict.fromkeys(asked["recipes"]) if experiment["accuracy"] == "selected" else ():
             if not config["recipes"][name]["hold_out"]:
                 yield f"{place}.accuracy: selected needs hold_out: true in recipes.{name}"
+    for name, group in config["claims"].items():
+        yield from (f"claims.{name}: {line}" for line in _claim_contradictions(group or {}, config))
     yield from _figure_contradictions(config["report"], config["experiments"])
     if config["representations"] is not None:
         asked = {key: config["representations"][key] for key in ("dataset", "experiments")}
@@ -340,6 +345,25 @@ def _contradictions(config: dict[str, Any]) -> Iterator[str]:
                 yield f"representations.experiments: {name} is no experiment{suggest(name, config['experiments'])}"
         if asked["dataset"] not in datasets:
             yield f"representations.dataset: {asked['dataset']} is no dataset{suggest(asked['dataset'], datasets)}"
+
+
+def _claim_contradictions(group: Mapping[str, Any], config: Mapping[str, Any]) -> Iterator[str]:
+    """Yield names of a group of claims that lead nowhere."""
+    known = {section: config[section] for section in ("experiments", "models", "datasets")}
+    known["families or models"] = ["ViT", "CNN", "other", *config["models"]]
+    asked = {"experiments": group.get("experiments", [])}
+    for claim in group.get("claims", []):
+        scopes = (claim["scope"], claim.get("closer", {}))
+        asked |= {
+            "families or models": [claim["larger"]] if "larger" in claim else [],
+            "models": chain.from_iterable(claim.get("pairs", [])),
+            "datasets": chain.from_iterable(scope.get("datasets", []) for scope in scopes),
+        }
+        for section, names in asked.items():
+            for name in names:
+                if name not in known[section]:
+                    yield f"{name} is not one of the {section}{suggest(name, known[section])}"
+        asked = {}
 
 
 def _figure_contradictions(report: Mapping[str, Any], experiments: Mapping[str, Any]) -> Iterator[str]:

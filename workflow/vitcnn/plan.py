@@ -184,7 +184,7 @@ def part_of_study(config: Mapping[str, Any], experiment: str) -> dict[str, Any]:
     source, a picture or another experiment; a rule's command can carry it where the list of its runs
     would be too long.
     """
-    shown_only = ("accuracy", "pairs", "notebook")
+    shown_only = ("accuracy", "pairs")
     asked = {k: v for k, v in config["experiments"][experiment].items() if k not in shown_only}
     datasets = {name: config["datasets"][name] for name in asked["datasets"]}
     recipes = {name: config["recipes"][name] for name in (recipe_of(asked, m) for m in asked["models"])}

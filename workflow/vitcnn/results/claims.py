@@ -1,102 +1,89 @@
-"""What the two notebooks claim, held against the runs."""
+"""Claims, as `claims` in config.yaml states them, held against the runs."""
 
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
-from vitcnn.results.pairs import Pair
+from vitcnn.results.pairs import Pair, sweeps
 from vitcnn.results.statistics import Difference
 
 BORNE_OUT, NOT_BORNE_OUT, UNDECIDED, UNTOLD = "borne out", "not borne out", "undecided", "cannot be told"
-LARGE = 100  # more classes than this are "large" in the first notebook's conclusion
-VIT, CNN, NEITHER = 1, -1, 0  # of which model a measure is claimed to be larger; neither: within a minute
 
 
 class Claim(NamedTuple):
-    """A claim of a notebook: its words, what these runs show, and the verdict; `is_of_cost`: on resources."""
+    """A claim: its words, what these runs show, and the verdict."""
 
     claim: str
     shown: str
     verdict: str
-    is_of_cost: bool = False
 
 
-class _Stated(NamedTuple):
-    """What a notebook says of a ViT and a CNN: in which column, and whose is larger."""
+def hold(stated: Mapping[str, Any], found: Sequence[Pair]) -> Iterator[Claim]:
+    """Yield a claim of the configuration with what the pairs show of it, and the verdict.
 
-    words: str
-    column: str
-    larger: int
-    is_of_cost: bool = False
-
-    def held_against(self, pair: Pair) -> Claim:
-        """Return the claim with what the pair shows."""
-        words = f"{pair.dataset}: {self.words}"
-        if not pair.compares(self.column):
-            return Claim(words, "the runs were made on different hardware", UNTOLD, self.is_of_cost)
-        verdict = judge(pair.difference(self.column), self.larger)
-        return Claim(words, pair.says(self.column), verdict, self.is_of_cost)
-
-
-_OF_FEW_CLASSES = (
-    _Stated("the CNN is more accurate", "final", CNN),
-    _Stated("the CNN trains faster", "train_seconds", VIT, is_of_cost=True),
-    _Stated("the CNN infers faster", "inference_ms_per_image", VIT),
-)
-_OF_MANY_CLASSES = (
-    _Stated("the ViT is more accurate", "final", VIT),
-    _Stated("the training times differ by less than a minute", "train_seconds", NEITHER),
-    _Stated("the inference times differ by less than a minute", "inference_seconds", NEITHER),
-)
-_OF_ALL = (
-    _Stated("the CNN needs fewer parameters", "parameters_millions", VIT, is_of_cost=True),
-    _Stated("the CNN needs less memory", "peak_memory_mb", VIT, is_of_cost=True),
-)
-
-
-def first_notebook(pairs: list[Pair]) -> Iterator[Claim]:
-    """Yield each claim of the first notebook's conclusion, held against its pairs."""
-    if not pairs:
+    There is a row for each pair in its `scope`, or one row for all of them if it is claimed of them `together`. A
+    claim names a `metric` or several, and of which of two models it is `larger`, by how much they differ at most
+    (`within`), or on which datasets they are `closer` than on the others. One that these runs cannot tell says why,
+    in `untold`.
+    """
+    if "untold" in stated:
+        yield from [Claim(stated["text"], stated["untold"], UNTOLD)] if found else []
         return
-    claims = [
-        stated.held_against(pair)
-        for pair in pairs
-        for stated in (*(_OF_MANY_CLASSES if _classes(pair) > LARGE else _OF_FEW_CLASSES), *_OF_ALL)
+    metrics = [stated["metric"]] if isinstance(stated["metric"], str) else stated["metric"]
+    scoped = [(pair, metric) for pair in _in_scope(stated, found) for metric in metrics]
+    if "closer" in stated:
+        yield from _closer(stated, scoped)
+        return
+    rows = [Claim(stated["text"], *_of_pair(stated, pair, metric)) for pair, metric in scoped]
+    if rows and stated["together"]:
+        shown = "; ".join(row.shown for row in rows)
+        rows = [Claim(stated["text"], shown, _all([row.verdict for row in rows]))]
+    yield from rows
+
+
+def _in_scope(stated: Mapping[str, Any], found: Sequence[Pair]) -> list[Pair]:
+    """Return the pairs of which something is claimed."""
+    scope, size = stated["scope"], stated["scope"].get("train_size")
+    if size:  # one of several
+        end = {"smallest": 0, "largest": -1}[size]
+        found = [sweep[end] for sweep in sweeps(found) if len(sweep) > 1]
+    return [
+        pair
+        for pair in found
+        if _is_of(pair, scope)
+        and ("pairs" not in stated or [pair.of("model", 0), pair.of("model", 1)] in stated["pairs"])
+        and ("larger" not in stated or _side(pair, stated["larger"]))
     ]
-    yield from claims
-    yield from _narrowing(pairs)
-    many = [pair for pair in pairs if _classes(pair) >= LARGE]
-    if len(many) > 1:
-        yield _vit_ahead("With a large number of classes ViTs tend to be ahead of CNNs", many)
-    yield Claim(
-        "Where resources are scarce, the CNN is the efficient choice",
-        "the rows on training time, parameters and memory above",
-        _all([claim.verdict for claim in claims if claim.is_of_cost]),
-    )
-    yield _vit_ahead("Where accuracy alone counts, the ViT is the superior choice", pairs)
-    yield Claim("The CNN costs less computation", "these runs count no operations", UNTOLD)
-    yield Claim(
-        "The CNN's lead on few images comes from its inductive biases",
-        "no run changes the biases and nothing else",
-        UNTOLD,
+
+
+def _is_of(pair: Pair, scope: Mapping[str, Any]) -> bool:
+    """Return whether a pair's dataset is one of the scope's."""
+    return (
+        pair.of("dataset", 0) in scope.get("datasets", [pair.of("dataset", 0)])
+        and scope.get("over_classes", 0) < pair.of("num_classes", 0)
+        and pair.of("num_classes", 0) <= scope.get("up_to_classes", float("inf"))
     )
 
 
-def second_notebook(sweeps: list[list[Pair]]) -> Iterator[Claim]:
-    """Yield each claim of the second notebook, held against pairs at increasing numbers of images."""
-    for first, *_, last in (sweep for sweep in sweeps if len(sweep) > 1):
-        for words, pair, larger in (
-            ("CNNs do better with small datasets", first, CNN),
-            ("ViTs catch up and in the end surpass CNNs as the data grow", last, VIT),
-        ):
-            shown = f"{pair.dataset}, {pair.images:,} images: {pair.says('best')}"
-            yield Claim(words, shown, judge(pair.difference("best"), larger))
+def _side(pair: Pair, model: str) -> int:
+    """Return 1 if `model`, by name or by family, is the first of the pair, -1 if the second, 0 if it is neither or both."""
+    first, second = (model in (pair.of("model", side), pair.of("family", side)) for side in (0, 1))
+    return int(first) - int(second)
 
 
-def judge(difference: Difference, larger: int) -> str:
-    """Judge that a measure is larger of the VIT or of the CNN, or that it differs by less than a minute."""
-    if larger == NEITHER:
-        low, high = difference.ends
-        return _verdict(difference, low > -60 and high < 60, low >= 60 or high <= -60)
+def _of_pair(stated: Mapping[str, Any], pair: Pair, metric: str) -> tuple[str, str]:
+    """Return what a pair shows of a claim, and the verdict."""
+    if not pair.compares(metric):
+        return f"{pair.place}: the runs were made on different hardware", UNTOLD
+    return f"{pair.place}: {pair.says(metric)}", judge(stated, pair, metric)
+
+
+def judge(stated: Mapping[str, Any], pair: Pair, metric: str) -> str:
+    """Return the verdict on a claim of a pair that a metric is `larger` of one, or differs by less than `within`."""
+    difference = pair.difference(metric)
+    if "within" in stated:
+        low, high, within = *difference.ends, stated["within"]
+        return _verdict(difference, low > -within and high < within, low >= within or high <= -within)
+    larger = _side(pair, stated["larger"])
     return _verdict(difference, difference.sign == larger, difference.sign == -larger)
 
 
@@ -106,24 +93,19 @@ def _verdict(difference: Difference, is_so: bool, is_not_so: bool) -> str:
     return BORNE_OUT if is_so else NOT_BORNE_OUT if is_not_so else UNDECIDED
 
 
-def _vit_ahead(words: str, pairs: list[Pair]) -> Claim:
-    """Return a claim that the ViT is ahead in final accuracy in all of these pairs."""
-    shown = "; ".join(f"{pair.dataset}: {pair.says('final')}" for pair in pairs)
-    return Claim(words, shown, _all([judge(pair.difference("final"), VIT) for pair in pairs]))
-
-
-def _narrowing(pairs: list[Pair]) -> Iterator[Claim]:
-    """Hold "the difference in time is less pronounced on large datasets" against ratios of times."""
-    few = [pair.log_ratio("train_seconds") for pair in pairs if _classes(pair) <= LARGE]
-    many = [pair.log_ratio("train_seconds") for pair in pairs if _classes(pair) > LARGE]
-    if not few or not many or not all(pair.compares("train_seconds") for pair in pairs):
+def _closer(stated: Mapping[str, Any], scoped: Sequence[tuple[Pair, str]]) -> Iterator[Claim]:
+    """Hold "the two are closer on such datasets than on others" against the ratios of a metric."""
+    ratios = [(_is_of(pair, stated["closer"]), pair.log_ratio(metric)) for pair, metric in scoped]
+    near = [ratio for is_near, ratio in ratios if is_near]
+    far = [ratio for is_near, ratio in ratios if not is_near]
+    if not near or not far or not all(pair.compares(metric) for pair, metric in scoped):
         return
-    narrower = min(map(_nearest, few)) > max(map(_farthest, many))
-    wider = max(map(_farthest, few)) < min(map(_nearest, many))
+    is_so = min(map(_nearest, far)) > max(map(_farthest, near))
+    is_not_so = max(map(_farthest, far)) < min(map(_nearest, near))
     yield Claim(
-        "The difference in training time is less pronounced on large datasets",
-        "; ".join(f"{pair.dataset}: {pair.says_ratio('train_seconds')}" for pair in pairs),
-        _verdict(min((*few, *many), key=lambda difference: difference.seeds), narrower, wider),
+        stated["text"],
+        "; ".join(f"{pair.dataset}: {pair.says_ratio(metric)}" for pair, metric in scoped),
+        _verdict(min((*near, *far), key=lambda difference: difference.seeds), is_so, is_not_so),
     )
 
 
@@ -136,10 +118,6 @@ def _nearest(difference: Difference) -> float:
 def _farthest(difference: Difference) -> float:
     """Return the largest size that a difference may have."""
     return max(map(abs, difference.ends))
-
-
-def _classes(pair: Pair) -> int:
-    return int(pair.first["num_classes"].iloc[0])
 
 
 def _all(verdicts: list[str]) -> str:

@@ -1,14 +1,15 @@
-"""What the runs of each experiment show, and what the notebooks claim of it. Every sentence is computed."""
+"""What the runs of each experiment show, and of the claims in config.yaml. Every sentence is computed."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from itertools import pairwise
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import pandas as pd
 
 from vitcnn.page import page
-from vitcnn.results.claims import Claim, first_notebook, second_notebook
+from vitcnn.results.claims import Claim, hold
 from vitcnn.results.collect import accepted_changes, marked
 from vitcnn.results.pairs import MEASURES, Pair, measured, pairs, sweeps
 from vitcnn.results.statistics import CONFIDENCE, compare
@@ -27,12 +28,16 @@ class Section(NamedTuple):
     claims: Sequence[Claim] = ()
 
 
-def findings(runs: pd.DataFrame, experiments: Mapping[str, Mapping[str, Any]]) -> list[Section]:
+def findings(
+    runs: pd.DataFrame,
+    experiments: Mapping[str, Mapping[str, Any]],
+    claims: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
+) -> list[Section]:
     """Return the findings from the collected runs; the first section says what they rest on.
 
-    `experiments` says of each its `title`, the `accuracy` that it quotes, the `pairs` to compare (None: every
-    ViT with every CNN), and the `notebook` whose claims it is held against, "first", "second" or None. Of
-    runs on generated images no verdict follows on what the notebooks claim.
+    `experiments` says of each its `title`, the `accuracy` that it quotes, and the `pairs` to compare (None: every
+    ViT with every CNN). `claims` are those of the configuration, group by group; no verdict on them follows from
+    runs on generated images.
     """
     runs = measured(runs)
     done = runs[runs["gap"].isna()]
@@ -40,16 +45,16 @@ def findings(runs: pd.DataFrame, experiments: Mapping[str, Mapping[str, Any]]) -
     for name, asked in experiments.items():
         found.append(Section(asked["title"], items=[*_experiment(done[done["experiment"] == name], asked)]))
     published = done[~done["generated"]]
-    held = {"first": [], "second": []}
-    for name, asked in experiments.items():
-        if asked["notebook"]:
-            held[asked["notebook"]] += pairs(published[published["experiment"] == name])
-    for title, claims in (
-        ("What the first notebook concluded", first_notebook(held["first"])),
-        ("What the second notebook concluded", second_notebook(sweeps(held["second"]))),
-    ):
-        if judged := list(claims):
-            found.append(Section(title, claims=judged))
+    for group in claims.values():
+        compared = [
+            pair
+            for name in group["experiments"]
+            if name in experiments
+            for pair in pairs(published[published["experiment"] == name], experiments[name]["pairs"])
+        ]
+        held = [claim for stated in group["claims"] for claim in hold(stated, compared)]
+        if held:
+            found.append(Section(group["title"], claims=held))
     return found
 
 
@@ -78,7 +83,7 @@ def to_html(sections: Sequence[Section]) -> str:
         if section.items:
             parts.append(f"<ul>{''.join(f'<li>{escape(item)}</li>' for item in section.items)}</ul>")
         if section.claims:
-            table = pd.DataFrame([c[:3] for c in section.claims], columns=_HEADER)
+            table = pd.DataFrame(section.claims).set_axis(_HEADER, axis=1)
             parts.append(table.to_html(index=False, border=0))
     return page(sections[0].title, "\n".join(parts))
 
@@ -90,7 +95,7 @@ def _basis(runs: pd.DataFrame, done: pd.DataFrame) -> Section:
         made = ", ".join(runs.loc[runs["generated"], "dataset_title"].unique())
         notices.append(
             f"Generated images: {made}. They share a name and a layout with what is published, and nothing "
-            "else, so these runs bear on no claim of the notebooks."
+            "else, so these runs bear on no claim about them."
         )
     if gaps:
         notices.append(f"Partial: {len(gaps)} of {len(runs)} runs are missing.")
@@ -123,7 +128,7 @@ def _experiment(done: pd.DataFrame, asked: Mapping[str, Any]) -> Iterator[str]:
     if not compared:
         yield _NOTHING
     for pair in compared:
-        yield f"{pair.dataset}, {pair.images:,} images: {pair.says(accuracy)}"
+        yield f"{pair.place}: {pair.says(accuracy)}"
     yield from _rankings(done, accuracy)
     by_size = sweeps(compared)
     several = [sweep for sweep in by_size if len(sweep) > 1]
@@ -182,10 +187,9 @@ def _catching_up(sweep: list[Pair], accuracy: str) -> Iterator[str]:
 
 
 def _faster(pair: Pair) -> str:
-    place = f"{pair.dataset}, {pair.images:,} images"
     if pair.compares("train_seconds"):
-        return f"{place}: {pair.says_ratio('train_seconds')}"
-    return f"{place}: the {' and the '.join(pair.names)} ran on different hardware; times do not compare"
+        return f"{pair.place}: {pair.says_ratio('train_seconds')}"
+    return f"{pair.place}: the {' and the '.join(pair.names)} ran on different hardware; times do not compare"
 
 
 def _optimism(done: pd.DataFrame) -> Iterator[str]:

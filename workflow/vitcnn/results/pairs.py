@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -48,17 +48,26 @@ class Pair(NamedTuple):
     @property
     def names(self) -> tuple[str, str]:
         """The titles of the two models."""
-        return self.first["model_title"].iloc[0], self.second["model_title"].iloc[0]
+        return self.of("model_title", 0), self.of("model_title", 1)
 
     @property
     def dataset(self) -> str:
         """The dataset's title."""
-        return self.first["dataset_title"].iloc[0]
+        return self.of("dataset_title", 0)
 
     @property
     def images(self) -> int:
         """The number of training images."""
-        return int(self.first["train_images"].iloc[0])
+        return int(self.of("train_images", 0))
+
+    @property
+    def place(self) -> str:
+        """Where the two are compared: "CIFAR-10, 50,000 images"."""
+        return f"{self.dataset}, {self.images:,} images"
+
+    def of(self, column: str, side: int) -> Any:
+        """Return what all runs of the first (0) or the second (1) model have in `column`."""
+        return self[side][column].iloc[0]
 
     def compares(self, column: str) -> bool:
         """Return whether `column` can be compared: timings need the same hardware, used in the same way."""

@@ -1,6 +1,6 @@
 """The table of an experiment, in the first notebook's form: mean ± standard deviation over seeds.
 
-The experiment that repeats the notebook's shows the values that it reported beside them.
+An experiment that repeats the notebook's runs shows beside them what it reported.
 """
 
 from html import escape
@@ -29,6 +29,7 @@ _COLUMNS = {
 }
 
 _REPORTED = ", reported"
+_REPEATED = ["model", "dataset", "recipe", "train_size"]  # what makes a run one of the notebook's
 _EPOCH = {
     "final": "after the last epoch",
     "best": "after the best epoch, which is chosen on them and overstates",
@@ -36,19 +37,20 @@ _EPOCH = {
 }
 
 
-def tabulate(runs: pd.DataFrame, accuracy: str = "final", with_reported: bool = False) -> pd.DataFrame:
+def tabulate(runs: pd.DataFrame, accuracy: str = "final") -> pd.DataFrame:
     """Return the table in full precision, a row per dataset, model and train_size in the order of `runs`.
 
     `runs` are those of one experiment, and `accuracy` is the one shown: `final`, `best` or `selected`. Each
-    measure has two columns, the mean and ` sd` (over seeds, n − 1), and with `with_reported` a third,
-    ` reported`, if the first notebook reported any of these rows. `Seeds` is the number of runs behind a
+    measure has two columns, the mean and ` sd` (over seeds, n − 1), and a third, ` reported`, if the first
+    notebook reported any of these rows. `Seeds` is the number of runs behind a
     row, `Asked` how many there should be: fewer only in a partial table.
     """
     runs = runs.assign(accuracy=runs[accuracy], parameters_millions=runs["num_parameters"] / 1e6)
-    reported = _reported(runs, with_reported)
+    reported = _reported(runs)
     rows = []
     several = runs["train_size"].nunique() > 1
     for (dataset, model, size), group in runs.groupby(["dataset", "model", "train_size"], sort=False):
+        repeated = (model, dataset, group["recipe"].iloc[0], size)
         done = group[group["gap"].isna()]
         row: dict[str, object] = {
             "Model": group["model_title"].iloc[0] + (f", {size} images" if several else ""),
@@ -60,7 +62,7 @@ def tabulate(runs: pd.DataFrame, accuracy: str = "final", with_reported: bool = 
             row[column.title] = done[name].mean()
             row[f"{column.title} sd"] = done[name].std(ddof=1)
             if len(reported):
-                row[f"{column.title} reported"] = reported[column.reported].get((model, dataset, size))
+                row[f"{column.title} reported"] = reported[column.reported].get(repeated)
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -85,15 +87,11 @@ def for_people(table: pd.DataFrame) -> pd.DataFrame:
     return shown
 
 
-def note(runs: pd.DataFrame, accuracy: str = "final", with_reported: bool = False) -> str:
+def note(runs: pd.DataFrame, accuracy: str = "final") -> str:
     """Return what a reader must know beside the table: what the numbers are and where they were measured."""
     generated = runs.loc[runs["generated"], "dataset_title"].unique()
     origin = f"Generated images, not those published: {', '.join(generated)}. " if len(generated) else ""
-    reported = (
-        " Reported: the first notebook's single run on a Colab T4."
-        if len(_reported(runs, with_reported))
-        else ""
-    )
+    reported = " Reported: the first notebook's single run on a Colab T4." if len(_reported(runs)) else ""
     runs = runs[runs["gap"].isna()]
     devices = sorted(
         {f"{r.device}, {_threads(int(r.threads))} a job, {r.precision}" for r in runs.itertuples()}
@@ -160,10 +158,10 @@ def to_latex(table: pd.DataFrame, title: str, text: str) -> str:
     )
 
 
-def _reported(runs: pd.DataFrame, is_asked: bool) -> pd.DataFrame:
-    """Return what the notebook reported of these runs, by model, dataset and train_size: all images, published."""
-    reported = pd.read_csv(REPORTED).assign(train_size="all").set_index(["model", "dataset", "train_size"])
-    published = runs.loc[is_asked & ~runs["generated"], ["model", "dataset", "train_size"]]
+def _reported(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return what the notebook reported of those of the runs that repeat it on published images."""
+    reported = pd.read_csv(REPORTED).assign(train_size="all").set_index(_REPEATED)
+    published = runs.loc[~runs["generated"], _REPEATED]
     return reported[reported.index.isin(pd.MultiIndex.from_frame(published))]
 
 
