@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 
 import numpy as np
 import pyarrow as pa
@@ -10,7 +11,8 @@ import pytest
 from PIL import Image
 
 from vitcnn.config import check_config
-from vitcnn.data import images
+from vitcnn.data import images, torchvision_sets
+from vitcnn.data.fetch import fetch
 from vitcnn.data.images import choose_test_share, decode_images, read_image, refuse_too_large
 from vitcnn.data.pack import pack_dataset
 from vitcnn.data.sources import reading_settings
@@ -447,3 +449,72 @@ def test_a_parquet_file_that_is_cut_off(tmp_path):
     pq.write_table(table, path)
     with pytest.raises(StudyError, match="has no column for the class; it may be named label"):
         read(tmp_path / "a", tmp_path, "parquet")
+
+
+# torchvision
+
+
+def write_idx(path, array):
+    """Write an array of bytes in the format of MNIST's files."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    head = bytes([0, 0, 8, array.ndim]) + b"".join(size.to_bytes(4, "big") for size in array.shape)
+    path.write_bytes(head + array.tobytes())
+
+
+@pytest.fixture
+def mnist(tmp_path):
+    """Forty and twenty digits as torchvision leaves MNIST, and their pixels."""
+    pixels = {}
+    for split, prefix, count in (("train", "train", 40), ("test", "t10k", 20)):
+        pixels[split] = np.random.default_rng(count).integers(0, 256, (count, 28, 28), dtype=np.uint8)
+        raw = tmp_path / "published" / "MNIST" / "raw"
+        write_idx(raw / f"{prefix}-images-idx3-ubyte", pixels[split])
+        write_idx(raw / f"{prefix}-labels-idx1-ubyte", np.arange(count, dtype=np.uint8) % 10)
+    return tmp_path / "published", pixels
+
+
+def test_a_dataset_that_torchvision_reads(mnist, tmp_path):
+    published, pixels = mnist
+    report, target = read(published, tmp_path, "torchvision", image_size=28)
+    assert [c["words"] for c in report["classes"]][:2] == ["0 - zero", "1 - one"]
+    for split in ("train", "test"):
+        assert report["splits"][split]["greyscale"] == len(pixels[split])
+        assert not report["splits"][split]["damaged"]
+        assert labels(target, split) == [i % 10 for i in range(len(pixels[split]))]
+        for channel in range(3):
+            assert (np.load(target / f"{split}_images.npy")[:, channel] == pixels[split]).all()
+
+
+def test_a_dataset_that_torchvision_reads_is_resized(mnist, tmp_path):
+    _, target = read(mnist[0], tmp_path, "torchvision", image_size=32, resize="pad")
+    assert np.load(target / "train_images.npy").shape == (40, 3, 32, 32)
+    with pytest.raises(StudyError, match="has a test split of its own"):
+        read(mnist[0], tmp_path, "torchvision", image_size=28, test_share=0.2)
+
+
+def test_what_torchvision_finds_damaged_is_named(tmp_path):
+    published = tmp_path / "published"
+    published.mkdir()
+    for name in ("train_32x32.mat", "test_32x32.mat"):
+        (published / name).write_bytes(b"no images")
+    with pytest.raises(
+        StudyError, match=r"tree: torchvision cannot read it as SVHN: Dataset not found or corrupted"
+    ):
+        read(published, tmp_path, "torchvision", image_size=32)
+
+
+def test_every_torchvision_dataset_takes_the_arguments_it_is_given(tmp_path):
+    for name in torchvision_sets.SETS:
+        for split in ("train", "test"):
+            with pytest.raises(StudyError, match=rf"torchvision cannot read it as {name}"):
+                torchvision_sets.open_split(name, tmp_path, split)
+
+
+def test_torchvision_fetches_into_the_downloads(mnist, tmp_path):
+    downloads = tmp_path / "downloads"
+    shutil.copytree(mnist[0], downloads / "torchvision" / "MNIST")
+    fetched = fetch("digits", ["torchvision:MNIST"], downloads)
+    assert fetched.origin["path"] == str(downloads / "torchvision" / "MNIST")
+    assert fetched.what["files"] == 4
+    with pytest.raises(StudyError, match=r"torchvision:MINST: is none of .* did you mean MNIST\?"):
+        fetch("digits", ["torchvision:MINST"], downloads)

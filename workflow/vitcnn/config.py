@@ -297,6 +297,8 @@ def _contradictions(config: dict[str, Any]) -> Iterator[str]:
         for key in ("resize", "test_share"):
             if key in dataset and dataset["layout"] not in ANY_SIZE:
                 yield f"datasets.{name}.{key}: {dataset['layout']} has a size and a test split of its own"
+        if dataset["layout"] == "torchvision" and "test_share" in dataset:
+            yield f"datasets.{name}.test_share: what torchvision reads has a test split of its own"
     for name, model in config["models"].items():
         try:
             resolve_builder(model["builder"])

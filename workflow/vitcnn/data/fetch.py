@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -97,6 +98,17 @@ def _from_embedded(source: Source, downloads: Path, max_unpacked_gb: float) -> P
     from vitcnn.data import embedded  # NumPy and Pillow, which nothing else here needs
 
     return embedded.generate(source.location, downloads)
+
+
+def _from_torchvision(source: Source, downloads: Path, max_unpacked_gb: float) -> Path:
+    from vitcnn.data import torchvision_sets
+
+    former = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(TIMEOUT[1])  # it sets none of its own
+    try:
+        return torchvision_sets.download(source.location, downloads / "torchvision" / source.location)
+    finally:
+        socket.setdefaulttimeout(former)
 
 
 def _from_kaggle(source: Source, downloads: Path, max_unpacked_gb: float) -> Path:
@@ -200,6 +212,7 @@ _FETCHERS: dict[str, Callable[[Source, Path, float], Path]] = {
     "path": _from_path,
     "embedded": _from_embedded,
     "kaggle": _from_kaggle,
+    "torchvision": _from_torchvision,
     "url": _from_url,
 }
 

@@ -5,6 +5,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from vitcnn.errors import suggest
+
 # The module of each layout. It has ROOT, by layout what a dataset's folder holds, in words, is_root(), which
 # finds that folder, and decode(), which reads every image.
 READERS = {
@@ -14,9 +16,10 @@ READERS = {
     "image_csv": "image_csv",
     "image_folder": "image_folder",
     "parquet": "parquet",
+    "torchvision": "torchvision_sets",
 }
 # These hold images of any size and number; a dataset's settings say what becomes of them.
-ANY_SIZE = frozenset({"image_csv", "image_folder", "parquet"})
+ANY_SIZE = frozenset({"image_csv", "image_folder", "parquet", "torchvision"})
 _HEX_DIGITS = {"md5": 32, "sha256": 64}
 _SECRET = re.compile(r"//[^/]*@|[?&][^=&]*(token|key|secret|passw|sig|auth|credential)[^=&]*=", re.IGNORECASE)
 
@@ -43,7 +46,7 @@ def reading_settings(dataset: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class Source(NamedTuple):
-    """`kind` is kaggle, url, path or embedded; `location` is what follows; `checksum` is (algorithm, hex)."""
+    """`kind` is kaggle, torchvision, url, path or embedded; `location` is what follows; `checksum` is (algorithm, hex)."""
 
     kind: str
     location: str
@@ -66,6 +69,14 @@ class Source(NamedTuple):
             if checksum:
                 raise ValueError("Kaggle hands out a folder, which has no checksum")
             return cls("kaggle", rest, None)
+        if scheme == "torchvision" and colon:
+            from vitcnn.data.torchvision_sets import SETS  # NumPy and Pillow, only for those who need it
+
+            if rest not in SETS:
+                raise ValueError(f"is none of {', '.join(SETS)}{suggest(rest, SETS)}")
+            if checksum:
+                raise ValueError("torchvision checks what it downloads itself; leave the checksum out")
+            return cls("torchvision", rest, None)
         if scheme in ("http", "https"):
             if not re.match(r"//[^/\s]+/\S", rest):
                 raise ValueError("is no complete URL of a file")
@@ -78,7 +89,7 @@ class Source(NamedTuple):
         if scheme == "embedded" and colon:
             return cls("embedded", rest, checksum)
         if colon and rest.startswith("//"):
-            raise ValueError(f"{scheme}:// is not supported; use https://, kaggle: or a path")
+            raise ValueError(f"{scheme}:// is not supported; use https://, kaggle:, torchvision: or a path")
         if not location.strip():
             raise ValueError("names no place")
         return cls("path", str(Path(location).expanduser()), checksum)
