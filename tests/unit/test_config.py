@@ -107,6 +107,30 @@ CONFIG = yaml.safe_load((ROOT / "config.yaml").read_text())
         ),
         ({"experiments": {"curves": {"pairs": [["simple_vit"]]}}}, "experiments.curves.pairs.0"),
         (
+            {"claims": {"first_notebook": {"experiments": ["comparizon"]}}},
+            "claims.first_notebook: comparizon is not one of the experiments; did you mean comparison?",
+        ),
+        (
+            {"claims": {"first_notebook": {"claims": [{"text": "a", "metric": "final", "larger": "cnm"}]}}},
+            "claims.first_notebook: cnm is not one of the families or models; did you mean cnn?",
+        ),
+        (
+            {"claims": {"first_notebook": {"claims": [{"text": "a", "metric": "final"}]}}},
+            "claims.first_notebook.claims.0: needs exactly one of: metric and larger; or",
+        ),
+        (
+            {"claims": {"first_notebook": {"claims": [{"text": "a", "metric": "finl", "within": 1}]}}},
+            "'finl' is not one of final, best",
+        ),
+        (
+            {"datasets": {"cifar10": {"layout": "torchvision", "test_share": 0.2}}},
+            "datasets.cifar10.test_share: what torchvision reads has a test split of its own",
+        ),
+        (
+            {"datasets": {"cifar10": {"source": ["torchvision:SVNH"]}}},
+            "torchvision:SVNH: is none of DTD",
+        ),
+        (
             {"experiments": {"curves": {"accuracy": "selected"}}},
             "experiments.curves.accuracy: selected needs hold_out: true in recipes.adamw20",
         ),

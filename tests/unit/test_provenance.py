@@ -9,8 +9,17 @@ from conftest import ROOT, read, reword
 
 from vitcnn.errors import StudyError
 from vitcnn.files import digest, write_json
-from vitcnn.provenance import code, environment
-from vitcnn.provenance.record import JobFiles, chosen, differences, fingerprint, read_record, recording
+from vitcnn.provenance import code, environment, record
+from vitcnn.provenance.record import (
+    JobFiles,
+    accept,
+    chosen,
+    differences,
+    fingerprint,
+    is_up_to_date,
+    read_record,
+    recording,
+)
 
 # audit makes nothing, and imports Snakemake.
 SCRIPTS = sorted(path.stem for path in (ROOT / "workflow/scripts").glob("*.py") if path.stem != "audit")
@@ -284,7 +293,40 @@ def test_versions_are_those_of_the_lock_with_what_packages_need():
     assert "jinja2" in environment.locked_versions(["pandas"])  # to_latex
 
 
+def test_what_is_installed_at_another_version(monkeypatch):
+    monkeypatch.setattr(environment, "version", {"torch": "2.11.0+cu128", "numpy": "2.5.5"}.__getitem__)
+    monkeypatch.setattr(environment, "installed_version", environment.installed_version.__wrapped__)
+    locked = {"torch": "2.15.0", "numpy": "2.4.6, 2.5.5"}
+    assert environment.installed_otherwise(locked) == {"torch": "2.11.0"}
+
+
 # Records -----------------------------------------------------------------------------------------
+
+
+def test_an_output_may_be_of_the_locks_versions_or_of_those_installed_here(tmp_path, monkeypatch):
+    """One made with a cluster's own pandas is up to date there, and nowhere else unless that is accepted."""
+    path, output = tmp_path / "r.json", tmp_path / "o"
+    locked = fingerprint("write_findings", {"a": 1})["environment"]["pandas"]
+
+    def is_up_to_date_where(installed, **accept):
+        monkeypatch.setattr(record, "installed_version", {"pandas": installed}.get)
+        return is_up_to_date(path, "write_findings", {"a": 1}, **accept)
+
+    monkeypatch.setattr(record, "installed_otherwise", lambda names: {"pandas": "1.0"})
+    make(path, output)
+    assert read_record(path)["imported"] == {"pandas": "1.0"}
+    assert is_up_to_date_where("1.0")
+    assert not is_up_to_date_where(locked)
+    assert not is_up_to_date_where("2.0")
+    assert is_up_to_date_where(locked, accept_environment=True)
+    changed = differences(read_record(path), fingerprint("write_findings", {"a": 1}))
+    assert list(changed) == [f"pandas: 1.0 → {locked}"]
+    accept(path, {"a": 1}, "the same numbers")
+    assert is_up_to_date_where(locked)
+    assert read_record(path)["accepted"][0]["before"]["environment"] == {"pandas": "1.0"}
+    monkeypatch.setattr(record, "installed_otherwise", lambda names: {})
+    make(path, output)
+    assert is_up_to_date_where("1.0")  # what was made with the lock's is up to date anywhere
 
 
 def make(path, output, text="made", script="write_findings"):

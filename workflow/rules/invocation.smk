@@ -78,10 +78,10 @@ def refuse_absent_device():
 
 
 def warn_of_other_versions():
-    """Warn if installed packages have other versions than the records will name."""
+    """Warn if installed packages have other versions than the lock file."""
     if not workflow.deployment_settings.deployment_method:
         for difference in not_as_locked():
-            logger.warning(f"{difference}; install it, or results will be recorded wrongly")
+            logger.warning(f"{difference}; results will say so")
 
 
 def runs_to_train():

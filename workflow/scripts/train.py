@@ -21,7 +21,7 @@ from vitcnn.cli import argument_parser, run
 from vitcnn.config import load_config
 from vitcnn.errors import StudyError
 from vitcnn.files import file_digest, read_json
-from vitcnn.provenance.record import JobFiles, differences, fingerprint, read_record
+from vitcnn.provenance.record import JobFiles, differences, fingerprint, read_record, to_match
 from vitcnn.training.gpus import take_gpu
 
 parser = argument_parser(__doc__)
@@ -90,7 +90,7 @@ def repeat(args):
     if not args.out or args.out.resolve() == args.repeat.resolve().parent:
         raise StudyError("--repeat: needs --out, another folder: the finished run stays as it is")
     args.settings = record["settings"]
-    differing = list(differences(record, fingerprint("train", args.settings)))
+    differing = list(differences(record, to_match(record, fingerprint("train", args.settings))))
     packed = (
         args.data or Path("resources", args.settings["spec"]["dataset"]["name"], "packed")
     ) / "manifest.json"

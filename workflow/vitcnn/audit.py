@@ -3,11 +3,12 @@
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from vitcnn import plan
 from vitcnn.errors import StudyError
 from vitcnn.provenance.freshness import Job, Verdict, judge
-from vitcnn.provenance.record import accept, differences, fingerprint, read_record
+from vitcnn.provenance.record import accept, differences, fingerprint, read_record, to_match, versions_of
 
 RESULTS = Path("results")
 MEANINGS = {
@@ -41,7 +42,7 @@ def audit(jobs: Sequence[Job], accept_environment: bool) -> dict[str, dict[str, 
         elif verdict.record and (words := verdict.record.get("accepted")):
             found["accepted"][output] = "; ".join(word["because"] for word in words)
         else:
-            found["up to date"][output] = ""
+            found["up to date"][output] = _other_versions(job, verdict.record)
     known = {Path(job.record) for job in jobs}
     for path in (*sorted(RESULTS.rglob("*provenance.json")), *(f / "provenance.json" for f in run_folders())):
         if path in known or path.is_relative_to(RESULTS / "partial"):
@@ -50,6 +51,18 @@ def audit(jobs: Sequence[Job], accept_environment: bool) -> dict[str, dict[str, 
         place, reason = _unused(path)
         found["unknown" if reason else "unused"][place] = reason
     return found
+
+
+def _other_versions(job: Job, record: Mapping[str, Any]) -> str:
+    """Return which packages an output was computed with at another version than the lock's, "" for none."""
+    used = versions_of(record)
+    now = fingerprint(job.script, job.settings)["environment"]
+    other = [
+        f"{name} {used[name]} instead of {now[name]}"
+        for name in now
+        if used.get(name, now[name]) != now[name]
+    ]
+    return f"computed with {', '.join(other)}" if other else ""
 
 
 def run_folders() -> Iterator[Path]:
@@ -89,8 +102,8 @@ def accept_changes(
 
 def _not_acceptable(job: Job, verdict: Verdict, accepted: Collection[str]) -> str:
     """Return why a stale output cannot be accepted, "" if nothing but code and packages changed."""
-    now = fingerprint(job.script, job.settings)
     record = verdict.record
+    now = to_match(record, fingerprint(job.script, job.settings))
     other = [path for path in verdict.stale_inputs if job.inputs[path] not in accepted]
     if other:
         return f"{other[0]} is not up to date, and not accepted"
@@ -133,7 +146,7 @@ def record_beside(output: Path) -> Path:
 
 
 def in_words(found: Mapping[str, Mapping[str, str]]) -> str:
-    """Return what audit() found as text: problems first and in full, up-to-date outputs as a number."""
+    """Return what audit() found as text: problems first and in full, what is up to date as a number."""
     lines = []
     for state, meaning in MEANINGS.items():
         outputs = found[state]
@@ -141,8 +154,9 @@ def in_words(found: Mapping[str, Mapping[str, str]]) -> str:
             continue
         lines.append(f"{len(outputs)} {state} ({meaning})")
         together: dict[str, list[str]] = defaultdict(list)
-        for output, reason in outputs.items() if state != "up to date" else ():
-            together[reason].append(output)
+        for output, reason in outputs.items():
+            if reason or state != "up to date":
+                together[reason].append(output)
         for reason, members in together.items():
             lines += [f"  {output}" for output in members] + ([f"      {reason}"] if reason else [])
     return "\n".join(lines)

@@ -1,8 +1,8 @@
-"""The packages that an output is computed with, at the versions that `envs/lock.txt` pins."""
+"""The packages that an output is computed with: the versions that `envs/lock.txt` pins, and those installed."""
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -23,13 +23,25 @@ def not_as_locked(
 ) -> list[str]:
     """Return which packages are installed at another version than the lock file's, in words."""
     pins, _ = _read_lock(LOCK.stat().st_mtime_ns)
-    found = []
-    for name in names:
-        with suppress(PackageNotFoundError):
-            installed = version(name).partition("+")[0]
-            if installed not in pins.get(name, installed).split(", "):
-                found.append(f"{name} {installed} is installed, envs/lock.txt has {pins[name]}")
-    return found
+    locked = {name: pins[name] for name in names if name in pins}
+    return [
+        f"{name} {version} is installed, envs/lock.txt has {locked[name]}"
+        for name, version in installed_otherwise(locked).items()
+    ]
+
+
+def installed_otherwise(locked: Mapping[str, str]) -> dict[str, str]:
+    """Return those of the locked packages that are installed here at another version, with that version."""
+    here = {name: installed_version(name) for name in locked}
+    return {name: found for name, found in here.items() if found and found not in locked[name].split(", ")}
+
+
+@cache
+def installed_version(name: str) -> str | None:
+    """Return the version of a package that is installed here, None for none."""
+    with suppress(PackageNotFoundError):
+        return version(name).partition("+")[0]
+    return None
 
 
 def refuse_unlocked(imports: Iterable[str], by: str) -> None:

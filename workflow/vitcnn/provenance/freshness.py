@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from vitcnn.data.content import content_now
 from vitcnn.errors import StudyError
 from vitcnn.files import file_digest, read_json
-from vitcnn.provenance.record import changed_entries, differences, fingerprint, read_record
+from vitcnn.provenance.record import changed_entries, differences, fingerprint, read_record, to_match
 
 FETCH = "fetch_dataset"
 _HASHED = 1 << 20  # bytes; of a larger output only the size is compared, unless `thorough`
@@ -114,10 +114,9 @@ def _own_reasons(
             return  # wherever it came from: fetching again would deliver the same
         if content:
             yield f"the source of {job.settings['dataset']} has other content"
-    now = fingerprint(job.script, job.settings)
-    if accept_environment:
-        now["environment"] = record["environment"]
-    yield from differences(record, now)
+    yield from differences(
+        record, to_match(record, fingerprint(job.script, job.settings), accept_environment)
+    )
 
 
 def _with_inputs(jobs: Sequence[Job], own: Mapping[str, Verdict]) -> dict[str, Verdict]:

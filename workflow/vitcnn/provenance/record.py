@@ -1,7 +1,8 @@
 """The record beside each output of what went into it, written by the job that made it.
 
-A record holds the fingerprint (settings, digests of code, package versions) and the digests of inputs and
-outputs: nothing about the machine or the time, so the same work leaves the same record. A job writes it
+A record holds the fingerprint (settings, digests of code, versions that the lock file pins), the packages that were
+`imported` at another version, and the digests of inputs and outputs: nothing about the machine or the time, so the
+same work leaves the same record. A job writes it
 twice: unfinished at its start, so that a partial output is never taken for a complete one, and with its
 outputs at its end.
 """
@@ -19,7 +20,12 @@ from vitcnn.files import digest, file_digest, read_json, write_json, write_text
 from vitcnn.interrupts import held_back
 from vitcnn.models.registry import resolve_builder
 from vitcnn.provenance.code import code_of
-from vitcnn.provenance.environment import locked_versions, refuse_unlocked
+from vitcnn.provenance.environment import (
+    installed_otherwise,
+    installed_version,
+    locked_versions,
+    refuse_unlocked,
+)
 
 VERSION = 1
 
@@ -78,7 +84,8 @@ def recording(path: Path, script: str, settings: Mapping[str, Any]) -> Iterator[
     If the job fails, the former record is restored, or removed if there was none.
     """
     former = path.read_text(encoding="utf-8") if path.exists() else None
-    record = fingerprint(script, settings) | {"inputs": None, "outputs": None}
+    record = fingerprint(script, settings)
+    record |= {"imported": installed_otherwise(record["environment"]), "inputs": None, "outputs": None}
     _write(path, record)
     made: list[JobFiles] = []
     try:
@@ -110,10 +117,7 @@ def is_up_to_date(
     record = read_record(path)
     if record is None or record["outputs"] is None:
         return False
-    now = fingerprint(script, settings)
-    if accept_environment:
-        now["environment"] = record["environment"]
-    if any(differences(record, now)):
+    if any(differences(record, to_match(record, fingerprint(script, settings), accept_environment))):
         return False
     digests = record["inputs"] | {file: made["sha256"] for file, made in record["outputs"].items()}
     return all(Path(file).exists() and file_digest(Path(file)) == sha256 for file, sha256 in digests.items())
@@ -134,11 +138,12 @@ def accept(path: Path, settings: Mapping[str, Any], because: str, inputs: Iterab
         raise StudyError(f"{path}: a changed setting cannot be accepted: {'; '.join(changed)}")
     now = fingerprint(record["script"], record["settings"])
     kinds = ("code", "environment")
+    made = record | {"environment": versions_of(record)}
     before = {
         kind: {
-            name: record[kind].get(name)
-            for name in sorted(record[kind].keys() | now[kind].keys())
-            if record[kind].get(name) != now[kind].get(name)
+            name: made[kind].get(name)
+            for name in sorted(made[kind].keys() | now[kind].keys())
+            if made[kind].get(name) != now[kind].get(name)
         }
         for kind in kinds
     }
@@ -148,8 +153,27 @@ def accept(path: Path, settings: Mapping[str, Any], because: str, inputs: Iterab
         path,
         record
         | {kind: now[kind] for kind in kinds}
-        | {"inputs": record["inputs"] | digests, "accepted": accepted},
+        | {"imported": {}, "inputs": record["inputs"] | digests, "accepted": accepted},
     )
+
+
+def versions_of(record: Mapping[str, Any]) -> dict[str, str]:
+    """Return the versions of the packages that an output was computed with."""
+    return {**record["environment"], **record.get("imported", {})}
+
+
+def to_match(
+    record: Mapping[str, Any], now: Mapping[str, Any], accept_environment: bool = False
+) -> Mapping[str, Any]:
+    """Return the fingerprint that a record has to match: `now`, but for versions that it may have as well.
+
+    A package may have the version that the lock pins, or, where something else was imported, the one that is
+    installed here. With `accept_environment` it may have any.
+    """
+    imported = record.get("imported", {}).items()
+    here = {name: version for name, version in imported if version == installed_version(name)}
+    allowed = versions_of(record) if accept_environment else now["environment"] | here
+    return {**now, "environment": allowed}
 
 
 def read_record(path: Path) -> dict[str, Any] | None:
@@ -172,8 +196,9 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]
     """Yield what differs between two records in settings, code and packages, in words."""
     yield from _changed_settings(old["settings"], new["settings"])
     yield from changed_entries(old["code"], new["code"], "{} changed", "{} is new", "{} is gone")
-    for name in sorted(old["environment"].keys() | new["environment"].keys()):
-        before, after = (made["environment"].get(name, "not used") for made in (old, new))
+    versions = versions_of(old), versions_of(new)
+    for name in sorted(versions[0].keys() | versions[1].keys()):
+        before, after = (made.get(name, "not used") for made in versions)
         if before != after:
             yield f"{name}: {before} → {after}"
 

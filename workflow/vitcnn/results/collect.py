@@ -11,7 +11,7 @@ import pandas as pd
 from vitcnn import plan
 from vitcnn.errors import StudyError
 from vitcnn.files import digest, file_digest, read_json
-from vitcnn.provenance.record import read_record
+from vitcnn.provenance.record import read_record, versions_of
 from vitcnn.training.schedule import evaluations
 
 log = logging.getLogger(__name__)
@@ -124,6 +124,15 @@ def accepted_changes(runs: pd.DataFrame) -> str:
     return f"{len(accepted)} of {len(runs)} runs stand although code or packages changed, accepted because: {words}"
 
 
+def other_versions(runs: pd.DataFrame) -> str:
+    """Return how many of these runs were computed with other packages than the lock names, and which; "" for none."""
+    other = runs["other_versions"].dropna()
+    if other.empty:
+        return ""
+    words = "; ".join(sorted(set(other)))
+    return f"{len(other)} of {len(runs)} runs were computed with other packages than envs/lock.txt names: {words}"
+
+
 def read_run(folder: Path, spec: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return metrics and runtime of the run in `folder`, which must be that of `spec`.
 
@@ -174,7 +183,7 @@ def _other_versions(folder: Path, environment: Mapping[str, str], code: str | No
         raise StudyError(f"{folder}: has no provenance.json; delete the folder to train the run again")
     if code is not None and digest(record["code"]) != code:
         raise StudyError(f"{folder}: was trained by other code than there is now")
-    used = record["environment"]
+    used = versions_of(record)
     other = [
         f"{n} {v} instead of {environment.get(n, 'none')}" for n, v in used.items() if environment.get(n) != v
     ]

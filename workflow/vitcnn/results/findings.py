@@ -10,7 +10,7 @@ import pandas as pd
 
 from vitcnn.page import page
 from vitcnn.results.claims import Claim, hold
-from vitcnn.results.collect import accepted_changes, marked
+from vitcnn.results.collect import accepted_changes, marked, other_versions
 from vitcnn.results.pairs import MEASURES, Pair, measured, pairs, sweeps
 from vitcnn.results.statistics import CONFIDENCE, compare
 
@@ -100,19 +100,16 @@ def _basis(runs: pd.DataFrame, done: pd.DataFrame) -> Section:
     if gaps:
         notices.append(f"Partial: {len(gaps)} of {len(runs)} runs are missing.")
     if len(done):
-        count = len(done.drop_duplicates(["dataset", "model", "recipe", "train_size", "seed"]))
+        distinct = done.drop_duplicates(["dataset", "model", "recipe", "train_size", "seed"])
         seeds = ", ".join(map(str, sorted(done["seed"].unique())))
         devices = ", ".join(sorted(done["device"].unique()))
         paragraphs = [
-            f"Runs: {count}; seeds: {seeds}; on {devices}. No sentence here was written by hand.",
+            f"Runs: {len(distinct)}; seeds: {seeds}; on {devices}. No sentence here was written by hand.",
             "A − B is the mean of the first less that of the second over n seeds each, with its "
             f"{CONFIDENCE:.0%} confidence interval in brackets (Welch's t). The interval covers the chance of "
             "initial weights and order, not that of another test set or other hyper-parameters.",
         ]
-        if changes := accepted_changes(
-            done.drop_duplicates(["dataset", "model", "recipe", "train_size", "seed"])
-        ):
-            notices.append(f"{changes}.")
+        notices += [f"{words}." for words in (other_versions(distinct), accepted_changes(distinct)) if words]
         if done.groupby(["experiment", "dataset", "model", "train_size"])["seed"].nunique().min() < 2:
             notices.append(
                 "Where there is one seed (n = 1), nothing can be concluded about chance: another might turn a "

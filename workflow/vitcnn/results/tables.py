@@ -10,7 +10,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from vitcnn.page import page
-from vitcnn.results.collect import accepted_changes
+from vitcnn.results.collect import accepted_changes, other_versions
 
 REPORTED = Path(__file__).with_name("reported.csv")
 
@@ -108,20 +108,12 @@ def note(runs: pd.DataFrame, accuracy: str = "final") -> str:
         if group["test_images_in_train"].max()
     )
     leaked = "".join(f" {words}." for words in leaks)
-    other = runs["other_versions"].dropna()
-    versions = (
-        f" {len(other)} of {len(runs)} runs were computed with other packages than envs/lock.txt names, accepted "
-        f"by `accept_environment`: {'; '.join(sorted(set(other)))}."
-        if len(other)
-        else ""
-    )
-    changes = accepted_changes(runs)
-    accepted = f" {changes}." if changes else ""
+    changed = "".join(f" {words}." for words in (other_versions(runs), accepted_changes(runs)) if words)
     return (
         f"{origin}Accuracy is that on the test images {_EPOCH[accuracy]}; values are mean ± standard deviation "
         "over seeds. Train time is that of all epochs without evaluation; inference time is one pass over "
         f"the test images, divided by their number. Measured on {'; '.join(devices) or 'nothing yet'}. "
-        f"{images}.{left_out}{leaked}{versions}{accepted}{reported}"
+        f"{images}.{left_out}{leaked}{changed}{reported}"
     )
 
 
