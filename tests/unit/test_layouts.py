@@ -15,7 +15,7 @@ from vitcnn.data import images, torchvision_sets
 from vitcnn.data.fetch import fetch
 from vitcnn.data.images import choose_test_share, decode_images, read_image, refuse_too_large
 from vitcnn.data.pack import pack_dataset
-from vitcnn.data.sources import reading_settings
+from vitcnn.data.sources import TORCHVISION, reading_settings
 from vitcnn.data.trees import copy_tree
 from vitcnn.data.validate import validate_images
 from vitcnn.errors import StudyError
@@ -504,7 +504,8 @@ def test_what_torchvision_finds_damaged_is_named(tmp_path):
 
 
 def test_every_torchvision_dataset_takes_the_arguments_it_is_given(tmp_path):
-    for name in torchvision_sets.SETS:
+    assert tuple(torchvision_sets.SETS) == TORCHVISION
+    for name in TORCHVISION:
         for split in ("train", "test"):
             with pytest.raises(StudyError, match=rf"torchvision cannot read it as {name}"):
                 torchvision_sets.open_split(name, tmp_path, split)

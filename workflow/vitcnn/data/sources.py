@@ -20,6 +20,21 @@ READERS = {
 }
 # These hold images of any size and number; a dataset's settings say what becomes of them.
 ANY_SIZE = frozenset({"image_csv", "image_folder", "parquet", "torchvision"})
+# The classes of torchvision.datasets that data/torchvision_sets.py reads.
+TORCHVISION = (
+    "DTD",
+    "FGVCAircraft",
+    "FashionMNIST",
+    "Flowers102",
+    "Food101",
+    "GTSRB",
+    "KMNIST",
+    "MNIST",
+    "OxfordIIITPet",
+    "STL10",
+    "SVHN",
+    "USPS",
+)
 _HEX_DIGITS = {"md5": 32, "sha256": 64}
 _SECRET = re.compile(r"//[^/]*@|[?&][^=&]*(token|key|secret|passw|sig|auth|credential)[^=&]*=", re.IGNORECASE)
 
@@ -70,10 +85,8 @@ class Source(NamedTuple):
                 raise ValueError("Kaggle hands out a folder, which has no checksum")
             return cls("kaggle", rest, None)
         if scheme == "torchvision" and colon:
-            from vitcnn.data.torchvision_sets import SETS  # NumPy and Pillow, only for those who need it
-
-            if rest not in SETS:
-                raise ValueError(f"is none of {', '.join(SETS)}{suggest(rest, SETS)}")
+            if rest not in TORCHVISION:
+                raise ValueError(f"is none of {', '.join(TORCHVISION)}{suggest(rest, TORCHVISION)}")
             if checksum:
                 raise ValueError("torchvision checks what it downloads itself; leave the checksum out")
             return cls("torchvision", rest, None)
