@@ -45,7 +45,7 @@ STEPS = {
     "dropout from 16-bit words": lambda: mock.patch.object(loop, "use_masks", lambda model, _: use_masks(model, None)),
     "scales of dropout where there are fewer numbers": lambda: mock.patch.object(Dropout, "unscaled", scale_at_once),
     "the last block for the class token alone": lambda: mock.patch.object(Block, "forward", all_tokens),
-    "channels-last": lambda: mock.patch.object(loop, "safe_memory_format", lambda _: torch.contiguous_format),
+    "channels-last": lambda: mock.patch.object(loop, "safe_memory_format", lambda *_: torch.contiguous_format),
     "bf16": contextlib.nullcontext,
 }  # fmt: skip
 OF = {"vit": [step for step in STEPS if step != "channels-last"], "cnn": ["channels-last", "bf16"]}

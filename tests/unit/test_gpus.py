@@ -11,7 +11,7 @@ from conftest import ROOT
 
 from vitcnn import locks
 from vitcnn.training import gpus
-from vitcnn.training.gpus import take_gpu, visible_gpus
+from vitcnn.training.gpus import take_device, take_gpu, visible_gpus
 
 # Takes a slot, claims its GPU by a file that must not be there unless its maker was killed, and works.
 JOB = """
@@ -76,6 +76,7 @@ def alone(monkeypatch, tmp_path):
         ("", []),
         ("-1", []),
         ("1,-1,0", ["1"]),
+        ("NoDevFiles", []),
     ],
 )
 def test_what_an_outer_setting_leaves_visible(value, names, alone):
@@ -117,6 +118,21 @@ def test_several_gpus_of_one_allocation_are_shared_out_within_it(alone, tmp_path
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "0"
     assert "-17/" in lock.lock_file
     lock.release()
+
+
+@pytest.mark.parametrize("job", [None, "SLURM_JOB_ID"])
+def test_a_job_with_a_gpu_trains_on_nothing_else(job, alone):
+    if job:
+        alone.setenv(job, "17")
+    alone.setenv("CUDA_VISIBLE_DEVICES", "3")
+    device, slot = take_device("auto")
+    assert device == "cuda"
+    assert (slot is None) == bool(job)
+    if slot:
+        slot.release()
+    assert take_device("cpu") == ("cpu", None)
+    alone.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert take_device("auto") == ("auto", None)
 
 
 def test_without_a_gpu_nothing_is_taken(alone, tmp_path):

@@ -51,6 +51,18 @@ def test_each_call_computes_once_and_results_are_their_own():
     assert graphed.calls == 9 > WARM_UP  # the short batches are no calls of the graph's
 
 
+def test_a_capture_that_fails_is_said_once_and_steps_go_without(caplog):
+    def fail(step, batch, generators):
+        raise RuntimeError("operation not permitted when stream is capturing\nand more")
+
+    steps = [Graphed(lambda batch: batch * 2, 2, capture=fail) for _ in range(2)]
+    for graphed in steps:
+        for i in range(WARM_UP + 3):
+            assert graphed(torch.tensor([i, i])).tolist() == [2 * i, 2 * i]
+        assert graphed.failure == "operation not permitted when stream is capturing"
+    assert caplog.text.count("was not captured") == 1
+
+
 def memory(trainer):
     """Return where everything lies that a step reads or writes from one epoch to the next."""
     tensors = [trainer.order, *trainer.parameters, *trainer.mixing, trainer.prepared]

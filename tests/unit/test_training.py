@@ -11,12 +11,14 @@ from conftest import ROOT, SMALL, merge, read
 from safetensors.torch import load_file
 
 from vitcnn import plan
-from vitcnn.config import check_config
+from vitcnn.config import check_config, resolve
+from vitcnn.data.augmentation import look_up, normalize, normalized_values
 from vitcnn.data.packed import load_packed
 from vitcnn.errors import StudyError
 from vitcnn.files import digest, write_json
 from vitcnn.models import create_model
 from vitcnn.training import devices, loop
+from vitcnn.training.optimizers import LossScale
 from vitcnn.training.run import train_run
 
 CONFIG = check_config(merge(yaml.safe_load((ROOT / "config.yaml").read_text()), SMALL))
@@ -187,11 +189,13 @@ def test_data_of_another_dataset(data, tmp_path):
 def test_a_gpu_repeats_itself_and_fp32_is_no_tf32_there(monkeypatch):
     """The switches, which torch has without a GPU too."""
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", True)
     monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "")
     try:
         devices.use_deterministic_algorithms(torch.device("cuda"))
         assert torch.are_deterministic_algorithms_enabled()
         assert not torch.backends.cudnn.allow_tf32
+        assert not torch.backends.cuda.matmul.allow_tf32
     finally:
         torch.use_deterministic_algorithms(False)
 
@@ -203,12 +207,134 @@ def test_a_device_that_is_absent():
     assert not devices.has_gpu("cpu")
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_job_that_has_a_gpu_and_sees_no_cuda(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
+    with pytest.raises(
+        StudyError, match=r"GPU 3 is this job's, and torch sees no CUDA device. torch .* driver"
+    ):
+        devices.select_device("cuda")
+
+
+@pytest.mark.parametrize(
+    ("name", "capability", "runs"),
+    [
+        ("P100", (6, 0), False),
+        ("V100", (7, 0), False),
+        ("T4", (7, 5), True),
+        ("RTX 3090", (8, 6), True),
+        ("H100", (9, 0), True),
+        ("B200", (10, 0), True),
+        ("a later one", (13, 0), True),
+    ],
+)
+def test_architectures_without_kernels_are_refused(name, capability, runs):
+    wheels = ["sm_75", "sm_80", "sm_86", "sm_90", "sm_100", "sm_120", "compute_120"]
+    if runs:
+        devices.refuse_without_kernels(name, capability, wheels)
+        devices.refuse_without_kernels(name, capability, ["gfx942"])  # AMD's names say nothing of these
+    else:
+        with pytest.raises(StudyError, match=rf"{name} \(sm_{capability[0]}{capability[1]}\) is not among"):
+            devices.refuse_without_kernels(name, capability, wheels)
+
+
+def trainer_of(data, precision="fp32", model="cnn", device="cpu", **recipe):
+    spec = spec_of(f"cifar10/{model}/adam10/n200/seed0", **recipe)
+    packed = load_packed(data)
+    rows, _ = loop.split_rows(spec, packed)
+    images = {
+        "train": loop.Images.load(*packed.train, rows, torch.device("cpu")),
+        "test": loop.Images.load(*packed.test, np.arange(len(packed.test.labels)), torch.device("cpu")),
+    }
+    return loop.Trainer(spec, images, torch.device(device), precision)
+
+
+def test_the_table_of_a_gpu_has_the_values_of_the_cpu_in_every_bit():
+    every_value = torch.arange(256, dtype=torch.uint8).repeat(3, 1).view(1, 3, 16, 16)
+    for name in ("adam10", "adamw20"):
+        normalization = resolve(CONFIG["recipes"][name]["normalization"], "cifar10")
+        scale = {key: torch.tensor(value).view(3, 1, 1) for key, value in normalization.items()}
+        divided = normalize(every_value, **scale)
+        assert torch.equal(divided, look_up(normalized_values(**scale), every_value))
+
+
+def test_a_pass_augmented_at_its_start_trains_the_same(data, monkeypatch):
+    monkeypatch.setattr(loop, "AHEAD_CHUNK", 64)
+    trainers = [trainer_of(data), trainer_of(data)]
+    trainers[1].augments_ahead = True
+    figures = [[trainer.train_epoch() for _ in range(2)] for trainer in trainers]
+    assert trainers[1].augmented is not None
+    assert figures[0] == figures[1]
+
+
+@pytest.mark.parametrize("model", ["vit", "cnn"])
+def test_a_warm_up_leaves_nothing(model, data):
+    trainers = [trainer_of(data, model=model), trainer_of(data, model=model)]
+    trainers[1].warm_up()
+    assert trainers[0].train_epoch() == trainers[1].train_epoch()
+    assert torch.equal(trainers[0].predict("test"), trainers[1].predict("test"))
+
+
+def test_channels_last_is_not_used_where_it_is_wrong():
+    model = create_model(spec_of("cifar10/cnn/adam10/n200/seed0"))
+    assert loop.safe_memory_format(model, torch.device("mps")) is torch.contiguous_format
+    assert loop.safe_memory_format(model, torch.device("cuda")) is torch.channels_last
+
+
+def test_a_gpu_gets_no_copy_of_images_that_are_all_used():
+    class Watched(np.ndarray):
+        def __getitem__(self, rows):
+            raise AssertionError("copied")
+
+    pixels, labels = np.zeros((6, 3, 4, 4), np.uint8).view(Watched), np.arange(6)
+    assert len(loop.Images.load(pixels, labels, np.arange(6), torch.device("meta"))) == 6
+    with pytest.raises(AssertionError, match="copied"):
+        loop.Images.load(pixels, labels, np.arange(5), torch.device("meta"))
+
+
+def test_a_device_is_known_by_what_decides_its_digits(monkeypatch):
+    assert devices.identify(torch.device("cpu")) == ["cpu"]
+    gpu = type("Properties", (), {"name": "T4", "multi_processor_count": 40})
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: gpu)
+    assert devices.identify(torch.device("cuda")) == ["cuda", "T4", 40]
+
+
+def test_fp16_scales_its_loss_as_torch_does(data):
+    """The factor's course over overflows is GradScaler's, and a step with an overflow changes no weight."""
+    ours, scaler = LossScale(torch.device("cpu")), torch.amp.GradScaler("cpu")
+    mine, theirs = (torch.nn.Parameter(torch.ones(3)) for _ in range(2))
+    optimizer = torch.optim.SGD([theirs], lr=0.1)
+    for value in (1.0, float("inf"), 2.0, float("nan"), 3.0):
+        for parameter, scale in ((mine, ours.scale), (theirs, scaler.scale(torch.ones(())))):
+            parameter.grad = torch.full((3,), value) * scale
+        overflow = ours.unscale([mine])
+        scaler.step(optimizer)
+        scaler.update()
+        assert float(ours.scale) == scaler.get_scale()
+        assert bool(overflow) == (not np.isfinite(value))
+        if not overflow:
+            assert torch.equal(mine.grad, torch.full((3,), value))
+    trainer = trainer_of(data, "fp16")
+    trainer.loss_scale.scale.fill_(float("inf"))
+    before = copy.deepcopy(trainer.optimizer.parameters)
+    trainer.train(1)
+    assert all(map(torch.equal, before, trainer.optimizer.parameters))
+    resumed = trainer_of(data, "fp16")
+    resumed.set_state(trainer.get_state())
+    assert torch.equal(resumed.loss_scale.scale, trainer.loss_scale.scale)
+
+
+def test_fp16_trains_about_as_fp32(data):
+    losses = [trainer_of(data, precision).train_epoch()[0] for precision in ("fp32", "fp16")]
+    assert losses[0] == pytest.approx(losses[1], rel=0.01)
+
+
 def test_widths_that_the_cpu_cannot_be_trusted_with():
     """Channels-last with a strided 1×1 convolution of 8 channels corrupts memory in torch 2.15."""
     spec = spec_of("cifar10/cnn/adam10/n200/seed0")
     for channels, expected in (([16, 32], torch.channels_last), ([8, 16], torch.contiguous_format)):
         spec["model"] |= {"channels": channels, "blocks": [1, 1]}
-        assert loop.safe_memory_format(create_model(spec)) is expected
+        assert loop.safe_memory_format(create_model(spec), torch.device("cpu")) is expected
 
 
 def test_the_log_tells_each_epoch(data, tmp_path, caplog):

@@ -14,7 +14,7 @@ from vitcnn import plan
 from vitcnn.cli import argument_parser, run
 from vitcnn.config import load_config
 from vitcnn.provenance.record import JobFiles
-from vitcnn.training.gpus import take_gpu
+from vitcnn.training.gpus import take_device
 
 parser = argument_parser(__doc__)
 parser.add_argument("--run", metavar="NAME", help="the run's name; its settings are those of --config")
@@ -38,14 +38,14 @@ def prepare(args):
 
 
 def main(args):
-    gpu = take_gpu(args.jobs_per_gpu) if args.device in ("auto", "cuda") else None
+    device, slot = take_device(args.device, args.jobs_per_gpu)
     from vitcnn.representations.probe import probe_run  # imports torch, so only after the checks
 
     settings = args.settings
     also = settings.get("also", [])
-    probe_run(settings["spec"], also, args.weights, args.data, args.out, args.device, args.threads)
-    if gpu:
-        gpu.release()
+    probe_run(settings["spec"], also, args.weights, args.data, args.out, device, args.threads)
+    if slot:
+        slot.release()
     return JobFiles(read=[args.weights, args.data / "manifest.json"], wrote=[args.out])
 
 

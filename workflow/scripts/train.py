@@ -22,7 +22,7 @@ from vitcnn.config import load_config
 from vitcnn.errors import StudyError
 from vitcnn.files import file_digest, read_json
 from vitcnn.provenance.record import JobFiles, differences, fingerprint, read_record, to_match
-from vitcnn.training.gpus import take_gpu
+from vitcnn.training.gpus import take_device
 
 parser = argument_parser(__doc__)
 what = parser.add_mutually_exclusive_group()
@@ -47,6 +47,12 @@ parser.add_argument(
     metavar="N",
     choices=range(1, 1025),
     help="jobs that may share a GPU (default: as configured, or 1)",
+)
+parser.add_argument(
+    "--graphs",
+    choices=["auto", "off"],
+    default="auto",
+    help="off: no CUDA graphs; every step is launched kernel by kernel, with the same result",
 )
 parser.add_argument(
     "--checkpoint-seconds",
@@ -106,20 +112,21 @@ def repeat(args):
 
 
 def main(args):
-    gpu = take_gpu(args.jobs_per_gpu) if args.device in ("auto", "cuda") else None
+    device, slot = take_device(args.device, args.jobs_per_gpu)
     from vitcnn.training.run import train_run  # imports torch, so only after the checks
 
     wrote = train_run(
         args.settings["spec"],
         args.data,
         args.out,
-        args.device,
+        device,
         args.threads,
+        graphs=args.graphs,
         fingerprint=read_json(args.provenance)["digest"],
         checkpoint_seconds=args.checkpoint_seconds,
     )
-    if gpu:
-        gpu.release()
+    if slot:
+        slot.release()
     return JobFiles(read=[args.data / "manifest.json"], wrote=wrote, scratch=args.out / "checkpoint")
 
 

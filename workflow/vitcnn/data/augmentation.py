@@ -112,6 +112,21 @@ def normalize(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
     return images.float().div_(255).sub_(mean).div_(std)
 
 
+def normalized_values(mean: Tensor, std: Tensor) -> Tensor:
+    """Return what normalize() makes of every pixel value, `(3, 256) float32`, as the CPU computes it.
+
+    A GPU divides by a number as it multiplies by its reciprocal: for 126 of the 256 values the last bit differs.
+    """
+    every_value = torch.arange(256, dtype=torch.uint8, device="cpu").expand(3, 1, 256)
+    return normalize(every_value, mean.cpu(), std.cpu()).view(3, 256).to(mean.device)
+
+
+def look_up(values: Tensor, images: Tensor) -> Tensor:
+    """Return `images (N, 3, S, S) uint8` normalised by normalized_values()."""
+    channels = torch.arange(3, device=images.device).view(3, 1, 1)
+    return values[channels, images.long()]
+
+
 def _per_image(value: Tensor) -> Tensor:
     return value.view(-1, 1, 1)
 

@@ -3,15 +3,22 @@
 torch is imported only where a device is used: a Snakefile asks has_gpu() at every parse.
 """
 
+import contextlib
 import os
 import platform
+import re
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vitcnn.errors import StudyError
 
 if TYPE_CHECKING:
     import torch
+
+
+# What CUDA_VISIBLE_DEVICES may hold for no device; the last is Slurm's for a job that was assigned none.
+HIDDEN = ("", "-1", "NoDevFiles")
 
 
 def has_gpu(device: str) -> bool:
@@ -22,7 +29,7 @@ def has_gpu(device: str) -> bool:
     """
     # NVIDIA's driver, Windows' own under WSL, AMD's: each shows a device file.
     driver = any(any(Path("/dev").glob(pattern)) for pattern in ("nvidia[0-9]*", "dxg", "kfd"))
-    cuda = driver and os.environ.get("CUDA_VISIBLE_DEVICES") not in ("", "-1")
+    cuda = driver and os.environ.get("CUDA_VISIBLE_DEVICES") not in HIDDEN
     mps = platform.system() == "Darwin" and platform.machine() == "arm64"
     return {"cpu": False, "cuda": cuda, "mps": mps, "auto": cuda or mps}[device]
 
@@ -37,19 +44,72 @@ def select_device(name: str) -> "torch.device":
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name == "auto":
         name = next(candidate for candidate in ("cuda", "mps", "cpu") if available[candidate])
+    if name == "cuda" and not available[name] and os.environ.get("CUDA_VISIBLE_DEVICES", "") not in HIDDEN:
+        raise StudyError(
+            f"device: GPU {os.environ['CUDA_VISIBLE_DEVICES']} is this job's, and torch sees no CUDA device. torch "
+            f"{torch.__version__} is built for CUDA {torch.version.cuda or '(none)'}; the driver is "
+            f"{_driver_version()}. Install what fits the driver, let the job see its GPU, or set device: cpu"
+        )
     if not available[name]:
         there = ", ".join(candidate for candidate, is_there in available.items() if is_there)
         raise StudyError(
             f"device: {name} is not available here; there is {there}. Set device: auto to take it"
         )
+    if name == "cuda":
+        refuse_without_kernels(
+            torch.cuda.get_device_name(), torch.cuda.get_device_capability(), torch.cuda.get_arch_list()
+        )
     return torch.device(name)
 
 
+def refuse_without_kernels(name: str, capability: tuple[int, int], built_for: Sequence[str]) -> None:
+    """Raise StudyError for a GPU that torch has no kernels for.
+
+    `built_for` are torch's architectures: a binary, sm_80, runs on GPUs of the same major version and no
+    lower minor one; of a compute_90 any GPU from 9.0 on makes its own. See CUDA's programming guide.
+    """
+    major, minor = capability
+    found = [re.fullmatch(r"(sm|compute)_(\d+)(\d)[af]?", arch) for arch in built_for]
+    versions = [(match[1], int(match[2]), int(match[3])) for match in found if match]
+    if not versions or any(
+        (kind == "sm" and (own, least <= minor) == (major, True))
+        or (kind == "compute" and (own, least) <= (major, minor))
+        for kind, own, least in versions
+    ):
+        return
+    raise StudyError(
+        f"device: {name} (sm_{major}{minor}) is not among the GPUs that this torch has kernels for: "
+        f"{', '.join(built_for)}. Install a torch that has, or set device: cpu"
+    )
+
+
+def identify(device: "torch.device") -> list[Any]:
+    """Return what of a device decides the digits of a result: two with the same list compute the same.
+
+    On a GPU its name and number of multiprocessors: kernels are chosen by them, and torch's random masks differ.
+    """
+    import torch
+
+    if device.type != "cuda":
+        return [device.type]
+    properties = torch.cuda.get_device_properties(device)
+    return [device.type, properties.name, properties.multi_processor_count]
+
+
+def synchronize(device: "torch.device") -> None:
+    """Wait until a GPU has done what was queued, so that the clock can be read."""
+    import torch
+
+    if device.type in ("cuda", "mps"):
+        getattr(torch, device.type).synchronize()
+
+
 def select_precision(name: str, device: "torch.device") -> str:
-    """Return `fp32` or `bf16` for `auto`, `fp32` or `bf16`.
+    """Return `fp32`, `bf16` or `fp16` for one of them or `auto`.
 
     "auto" is bf16 where the hardware multiplies it at a higher rate than fp32: GPUs that support it,
-    CPUs with AVX512-BF16 or AMX. Raises StudyError where a GPU does not support the bf16 asked for.
+    CPUs with AVX512-BF16 or AMX. It is never fp16, which nobody has shown to train as well on a GPU without
+    bf16. Raises StudyError where a GPU does not support the bf16 asked for.
     """
     import torch
 
@@ -66,21 +126,21 @@ def select_precision(name: str, device: "torch.device") -> str:
 def use_deterministic_algorithms(device: "torch.device") -> None:
     """Make torch repeat itself, and compute in fp32 what is said to be in fp32.
 
-    The same seed, device and number of threads give the same bytes then. On GPUs that have TF32, cuDNN
-    rounds the factors of convolutions to its 10 bits unless it is told not to.
-
-    Nothing the models use varies on the CPU, where the switch only costs the import of torch's
-    compiler (3 s).
+    The same seed, device and number of threads give the same bytes then. On GPUs that have TF32, cuDNN rounds
+    the factors of convolutions to its 10 bits unless it is told not to, and so does cuBLAS where NVIDIA's images
+    set TORCH_ALLOW_TF32_CUBLAS_OVERRIDE. Nothing the models use varies on the CPU.
     """
     import torch
 
     if device.type == "cpu":
         return
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what cuBLAS needs to be deterministic
-    torch.use_deterministic_algorithms(True, warn_only=True)
+    # The same switch as use_deterministic_algorithms(True, warn_only=True), without importing torch's compiler.
+    torch.set_deterministic_debug_mode("warn")
     torch.utils.deterministic.fill_uninitialized_memory = False  # nothing reads it, and it costs a pass
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_tf32 = False
 
 
 def device_name(device: "torch.device") -> str:
@@ -91,6 +151,15 @@ def device_name(device: "torch.device") -> str:
         return torch.cuda.get_device_name(device)
     name = _cpu("model name") if device.type == "cpu" else ""
     return name or platform.processor() or platform.machine()
+
+
+def _driver_version() -> str:
+    """Return the version of NVIDIA's kernel driver, in words."""
+    with contextlib.suppress(OSError):
+        text = Path("/proc/driver/nvidia/version").read_text(encoding="utf-8", errors="replace")
+        if found := re.search(r"Module\s+(?:for \S+\s+)?([\d.]+)", text):
+            return found[1]
+    return "not loaded"
 
 
 def _cpu(field: str) -> str:

@@ -1,5 +1,6 @@
 """How long training will take on this device, from timing a few steps of each model."""
 
+import gc
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -44,7 +45,11 @@ def measure_pace(spec: Mapping[str, Any], device: torch.device) -> Pace:
             passes += 1
         return (time.perf_counter() - started) / (passes * count)
 
-    return Pace(seconds(trainer.train_epoch), seconds(lambda: trainer.predict("test")))
+    pace = Pace(seconds(trainer.train_epoch), seconds(lambda: trainer.predict("test")))
+    # A trainer refers to itself, and its graphs hold memory of the GPU that the next model needs.
+    trainer.steps.clear()
+    gc.collect()
+    return pace
 
 
 def estimate_seconds(

@@ -13,6 +13,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from vitcnn.locks import hold, scheduler_job
+from vitcnn.training.devices import HIDDEN
 
 log = logging.getLogger(__name__)
 
@@ -24,10 +25,23 @@ def visible_gpus() -> list[str]:
     if VISIBLE in os.environ:
         named = os.environ[VISIBLE].replace(" ", "").split(",")
         # As CUDA reads it: what follows an invalid entry is invisible too.
-        end = next((place for place, name in enumerate(named) if name in ("", "-1")), len(named))
+        end = next((place for place, name in enumerate(named) if name in HIDDEN), len(named))
         return named[:end]
     # CUDA counts those that it sees, whatever the numbers of their files in a container.
     return [str(number) for number in range(len(list(Path("/dev").glob("nvidia[0-9]*"))))]
+
+
+def take_device(name: str, jobs_per_gpu: int = 1) -> tuple[str, FileLock | None]:
+    """Return the device that a job has to use, and the lock of its slot if it took a GPU, as take_gpu() does.
+
+    "auto" becomes "cuda" where a GPU was taken or is assigned: a job that holds one does not train on the CPU.
+    """
+    if name not in ("auto", "cuda"):
+        if job := scheduler_job():
+            log.info("%s, in job %s", name, job)
+        return name, None
+    slot = take_gpu(jobs_per_gpu)
+    return "cuda" if visible_gpus() else name, slot
 
 
 def take_gpu(jobs_per_gpu: int = 1) -> FileLock | None:

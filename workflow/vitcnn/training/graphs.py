@@ -3,12 +3,17 @@
 At the notebooks' batch sizes a GPU waits for Python: a step is a thousand launches of microseconds.
 """
 
+import logging
 import time
 from collections.abc import Callable, Iterable
+from functools import cache
 
 import torch
 from torch import Tensor
 
+log = logging.getLogger(__name__)
+
+TORCH = tuple(int(part) for part in torch.__version__.split(".")[:2])
 WARM_UP = 3  # calls before the capture, in which libraries choose their kernels and allocate
 
 Step = Callable[[Tensor], Tensor]
@@ -19,19 +24,25 @@ def capture(
 ) -> tuple[Callable[[], None], Tensor]:
     """Capture `step(batch)` without running it; return what replays it, and the output that a replay fills."""
     graph = torch.cuda.CUDAGraph()
-    for generator in generators:
-        graph.register_generator_state(generator)
+    if TORCH < (2, 15):  # from then on a capture finds the generators by itself, and this call will go
+        for generator in generators:
+            graph.register_generator_state(generator)
     with torch.cuda.graph(graph, stream=torch.cuda.current_stream()):
         output = step(batch)
     return graph.replay, output
 
 
+@cache  # once for all steps
+def _warn(failure: str) -> None:
+    log.warning("steps are launched one by one, as their graph was not captured: %s", failure)
+
+
 class Graphed:
     """A function of a batch's positions, run as it is at first and replayed from a graph after that.
 
-    What it reads beside the batch, and what it writes, must stay in the same memory. The first calls are
-    as real as any other: each call computes once, whichever way. A batch of another size than `size`, as
-    the last of an epoch may be, is never captured.
+    What it reads beside the batch, and what it writes, must stay in the same memory. The first calls are real
+    steps too: each call computes once, whichever way. A batch of another size than `size`, as the last of an
+    epoch may be, is never captured. Where a capture fails, the function runs as it is from then on.
     """
 
     def __init__(
@@ -46,19 +57,26 @@ class Graphed:
         self.batch: Tensor | None = None
         self.replay: Callable[[], None] | None = None
         self.output: Tensor | None = None
+        self.failure = ""  # why the capture failed
 
     def __call__(self, batch: Tensor) -> Tensor:
         """Return what the function returns, in memory of its own."""
         if len(batch) != self.size:
             return self.step(batch)
         self.calls += 1
-        if self.calls <= WARM_UP:
+        if self.calls <= WARM_UP or self.failure:
             return self.step(batch)
         if self.replay is None:
             before = time.perf_counter()
             self.batch = batch.clone()
-            self.replay, self.output = self.capture(self.step, self.batch, self.generators)
-            self.capture_seconds = time.perf_counter() - before
+            try:
+                self.replay, self.output = self.capture(self.step, self.batch, self.generators)
+            except RuntimeError as error:
+                self.failure = str(error).partition("\n")[0]
+                _warn(self.failure)
+                return self.step(batch)
+            finally:
+                self.capture_seconds = time.perf_counter() - before
         self.batch.copy_(batch)
         self.replay()
         return self.output.clone()

@@ -1,6 +1,7 @@
 """The training loop: images stay packed uint8 on the device and are augmented there in batches."""
 
 import contextlib
+import copy
 import logging
 import time
 from collections.abc import Callable, Mapping
@@ -16,7 +17,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vitcnn.data.augmentation import Parameters, augment, draw_parameters, normalize
+from vitcnn.data.augmentation import (
+    Parameters,
+    augment,
+    draw_parameters,
+    look_up,
+    normalize,
+    normalized_values,
+)
 from vitcnn.data.mixing import Mixing, draw_mixing, mix, mix_labels
 from vitcnn.data.packed import Packed
 from vitcnn.data.subsets import choose_subset
@@ -25,12 +33,15 @@ from vitcnn.models import create_model
 from vitcnn.models.dropout import Masks, use_masks
 from vitcnn.models.head import compute_head_in_fp32
 from vitcnn.training.checkpoints import Checkpoints
-from vitcnn.training.devices import use_deterministic_algorithms
+from vitcnn.training.devices import synchronize, use_deterministic_algorithms
 from vitcnn.training.graphs import Graphed, Step
-from vitcnn.training.optimizers import create_optimizer
+from vitcnn.training.optimizers import LossScale, create_optimizer
 from vitcnn.training.schedule import evaluations, images_in, learning_rate, updates_until
 
 log = logging.getLogger(__name__)
+
+AHEAD_BYTES = 2 << 30  # what the images of an augmented pass may take
+AHEAD_CHUNK = 1024  # images augmented together
 
 
 @dataclass
@@ -48,7 +59,9 @@ class Images:
     def load(cls, pixels: np.ndarray, labels: np.ndarray, rows: np.ndarray, device: torch.device) -> "Images":
         if device.type == "cpu":
             return cls(torch.from_numpy(pixels), torch.from_numpy(labels), torch.from_numpy(rows))
-        chosen = (torch.from_numpy(pixels[rows]), torch.from_numpy(labels[rows]), torch.arange(len(rows)))
+        if not np.array_equal(rows, np.arange(len(pixels))):  # else a copy of a gigabyte for nothing
+            pixels, labels = pixels[rows], labels[rows]
+        chosen = (torch.from_numpy(pixels), torch.from_numpy(labels), torch.arange(len(rows)))
         return cls(*(tensor.to(device) for tensor in chosen))
 
     def __len__(self) -> int:
@@ -71,7 +84,8 @@ class Trained:
     An epoch here is what lies between two evaluations: a pass over the images, or a share of a recipe's
     `updates`. `unevaluated` are the figures of one that was trained and has not been evaluated yet, and
     `resumed_epochs` those that former attempts finished. `correct` has, for each epoch, whether each test
-    image was classified correctly, packed as bits `(ceil(N / 8),) uint8`.
+    image was classified correctly, packed as bits `(ceil(N / 8),) uint8`. `graphs` says how steps were launched:
+    "captured", "off", or why their capture failed; None where the device has no graphs.
     """
 
     model: nn.Module
@@ -83,6 +97,7 @@ class Trained:
     logits: Tensor | None = None
     val_logits: Tensor | None = None
     correct: list[Tensor] = field(default_factory=list)
+    graphs: str | None = None
     setup_seconds: float = 0.0
     capture_seconds: float = 0.0
     epoch_seconds: list[float] = field(default_factory=list)
@@ -109,7 +124,12 @@ class Trainer:
     """
 
     def __init__(
-        self, spec: Mapping[str, Any], images: Mapping[str, Images], device: torch.device, precision: str
+        self,
+        spec: Mapping[str, Any],
+        images: Mapping[str, Images],
+        device: torch.device,
+        precision: str,
+        graphs: str = "auto",
     ) -> None:
         self.recipe = spec["recipe"]
         self.num_classes = spec["dataset"]["num_classes"]
@@ -121,7 +141,7 @@ class Trainer:
         self.generator = torch.Generator().manual_seed(stream_seed(spec["seed"], "order and augmentation"))
         self.masks = Masks(stream_seed(spec["seed"], "dropout"), device)
         model = create_model(spec).to(device)
-        self.model = model.to(memory_format=safe_memory_format(model))
+        self.model = model.to(memory_format=safe_memory_format(model, device))
         use_masks(self.model, self.masks)
         if precision != "fp32":
             compute_head_in_fp32(self.model, self.num_classes)
@@ -130,6 +150,8 @@ class Trainer:
             key: torch.tensor(self.recipe["normalization"][key], device=device).view(3, 1, 1)
             for key in ("mean", "std")
         }
+        self.values = None if device.type == "cpu" else normalized_values(**self.scale)
+        self.loss_scale = LossScale(device) if precision == "fp16" else None
         self.last_update = updates_until(self.recipe, len(images["train"]), evaluations(self.recipe))
         self.updates = 0  # so far
         self.figures: list[Tensor] = []  # loss and hits of each update since the last evaluation
@@ -139,16 +161,21 @@ class Trainer:
         self.mixing: Mixing | None = None
         self.policy_seeds: Tensor | None = None
         self.prepared: Tensor | None = None  # a batch that was augmented by a policy
+        # A GPU augments a pass at its start, in chunks: a step of 128 images would launch as many kernels.
+        is_large = images["train"].pixels[0].nbytes * len(images["train"]) > AHEAD_BYTES
+        self.augments_ahead = device.type == "cuda" and not is_large
+        self.augmented: Tensor | None = None  # the pass, in its order
         self.steps: dict[str, Step] = {
             "train": self._train_step,
             **{name: partial(self._predict_step, images[name]) for name in images if name != "train"},
         }
         self.stream = contextlib.nullcontext()
-        if device.type == "cuda":
+        if device.type == "cuda" and graphs == "auto":
             self.steps = {
                 name: Graphed(step, min(self.recipe["batch_size"], len(images[name])), [self.masks.generator])
                 for name, step in self.steps.items()
             }
+        if device.type == "cuda":
             # Nothing can be captured on the default stream.
             stream = torch.cuda.Stream(device)
             stream.wait_stream(torch.cuda.current_stream(device))
@@ -201,6 +228,7 @@ class Trainer:
             "optimizer": self.optimizer.get_state(),
             "updates": self.updates,  # with the recipe, all of the schedule's state
             "dropout": self.masks.get_state(),
+            "loss_scale": self.loss_scale.get_state() if self.loss_scale else None,
             "torch": torch.get_rng_state(),  # what models of other libraries draw from
             "cuda": torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None,
             "order": self.pass_began_with if under_way else self.generator.get_state(),
@@ -213,6 +241,8 @@ class Trainer:
         self.optimizer.set_state(state["optimizer"])
         self.updates = state["updates"]
         self.masks.set_state(state["dropout"])
+        if self.loss_scale:
+            self.loss_scale.set_state(state["loss_scale"])
         self.generator.set_state(state["order"])
         if self.updates % len(self._batches("train")):
             self._draw_pass()
@@ -221,6 +251,32 @@ class Trainer:
         torch.set_rng_state(state["torch"])
         if state["cuda"] is not None:
             torch.cuda.set_rng_state(state["cuda"], self.device)
+        synchronize(self.device)  # the steps run on another stream
+
+    def warm_up(self) -> None:
+        """Do a step of each kind and undo it, so that no epoch's time holds the loading of libraries."""
+        before = copy.deepcopy(self.get_state())
+        batch = self._batches("train")[0]
+        self.model.train()
+        with self.stream:
+            self._draw_pass()
+            if self.policy_seeds is not None:
+                self._prepare(batch)
+            self._train_step(batch)
+            self.model.eval()
+            with torch.no_grad():
+                self._predict_step(self.images["test"], self._batches("test")[0])
+        synchronize(self.device)
+        self.set_state(before)
+
+    @property
+    def graphs(self) -> str | None:
+        """Return how steps are launched: "captured", "off", why a capture failed, or None without CUDA."""
+        if self.device.type != "cuda":
+            return None
+        graphed = [step for step in self.steps.values() if isinstance(step, Graphed)]
+        failures = [step.failure for step in graphed if step.failure]
+        return "off" if not graphed else failures[0] if failures else "captured"
 
     @property
     def capture_seconds(self) -> float:
@@ -228,27 +284,37 @@ class Trainer:
         return sum(step.capture_seconds for step in self.steps.values() if isinstance(step, Graphed))
 
     def _train_step(self, batch: Tensor) -> Tensor:
-        if self.prepared is None:
+        if self.augmented is not None:
+            pixels, labels = self.augmented[batch], self.images["train"].take_labels(self.order[batch])
+        elif self.prepared is None:
             pixels, labels = self._augmented(batch)
         else:
             pixels, labels = self.prepared[: len(batch)], self.images["train"].take_labels(self.order[batch])
         mixing = self.mixing.take(batch)
         targets = mix_labels(labels, mixing, self.num_classes)
         with mixed_precision(self.precision, self.device):
-            logits = self.model(mix(normalize(pixels, **self.scale), mixing))
+            logits = self.model(mix(self._normalized(pixels), mixing))
         loss = F.cross_entropy(logits.float(), targets, label_smoothing=self.recipe["label_smoothing"])
         self.optimizer.zero_grad()
-        loss.backward()
+        overflow = None
+        if self.loss_scale is None:
+            loss.backward()
+        else:
+            (loss * self.loss_scale.scale).backward()
+            overflow = self.loss_scale.unscale(self.optimizer.parameters)
         if self.recipe["clip_grad_norm"]:
             nn.utils.clip_grad_norm_(self.optimizer.parameters, self.recipe["clip_grad_norm"])
-        self.optimizer.step()
+        self.optimizer.step(overflow)
         likeliest = labels if targets is labels else targets.argmax(1)
         return torch.stack([loss.detach(), (logits.argmax(1) == likeliest).sum()])
 
     def _predict_step(self, images: Images, batch: Tensor) -> Tensor:
         pixels, _ = images.take(batch)
         with mixed_precision(self.precision, self.device):
-            return self.model(normalize(pixels, **self.scale)).float()
+            return self.model(self._normalized(pixels)).float()
+
+    def _normalized(self, pixels: Tensor) -> Tensor:
+        return normalize(pixels, **self.scale) if self.values is None else look_up(self.values, pixels)
 
     def _augmented(self, batch: Tensor) -> tuple[Tensor, Tensor]:
         pixels, labels = self.images["train"].take(self.order[batch])
@@ -282,12 +348,18 @@ class Trainer:
         if self.order is None or self.parameters is None or self.mixing is None:
             self.order, self.parameters = order.to(self.device), parameters.to(self.device)
             self.mixing = mixing.to(self.device)
-            return
-        # Into the same memory, from which a graph reads.
-        kept_values = (self.order, *self.parameters, *self.mixing)
-        for kept, drawn in zip(kept_values, (order, *parameters, *mixing), strict=True):
-            if kept is not None:
-                kept.copy_(drawn)
+        else:
+            # Into the same memory, from which a graph reads.
+            kept_values = (self.order, *self.parameters, *self.mixing)
+            for kept, drawn in zip(kept_values, (order, *parameters, *mixing), strict=True):
+                if kept is not None:
+                    kept.copy_(drawn)
+        if self.augments_ahead and self.policy_seeds is None:
+            if self.augmented is None:
+                shape = self.images["train"].pixels.shape[1:]
+                self.augmented = torch.empty((count, *shape), dtype=torch.uint8, device=self.device)
+            for rows in torch.arange(count, device=self.device).split(AHEAD_CHUNK):
+                self.augmented[rows] = self._augmented(rows)[0]
 
 
 def train(
@@ -296,20 +368,22 @@ def train(
     device: torch.device,
     precision: str,
     checkpoints: Checkpoints | None = None,
+    graphs: str = "auto",
 ) -> Trained:
     """Train the run that `spec` describes and evaluate it on the test images after every epoch.
 
-    With `checkpoints` it resumes from the newest that matches. Raises StudyError if the spec does not fit
+    On CUDA, steps are captured as graphs unless `graphs` is "off". With `checkpoints` it resumes from the newest that matches. Raises StudyError if the spec does not fit
     the data, or the loss is no longer a number; Interrupted, after a checkpoint, if it is to stop.
     """
     started = time.perf_counter()
-    training = Training(spec, packed, device, precision, checkpoints)
+    training = Training(spec, packed, device, precision, checkpoints, graphs)
     training.trained.setup_seconds = time.perf_counter() - started
     for epoch in range(len(training.trained.history) + 1, evaluations(spec["recipe"]) + 1):
         if training.trained.unevaluated is None:
             training.train(epoch)
         training.evaluate(epoch)
     training.trained.capture_seconds = training.trainer.capture_seconds
+    training.trained.graphs = training.trainer.graphs
     return training.trained
 
 
@@ -323,6 +397,7 @@ class Training:
         device: torch.device,
         precision: str,
         checkpoints: Checkpoints | None,
+        graphs: str = "auto",
     ) -> None:
         train_rows, val_rows = split_rows(spec, packed)
         self.recipe = spec["recipe"]
@@ -331,7 +406,9 @@ class Training:
             "validation": Images.load(*packed.train, val_rows, device),
             "test": Images.load(*packed.test, np.arange(len(packed.test.labels)), device),
         }
-        self.trainer = Trainer(spec, self.images, device, precision)
+        self.trainer = Trainer(spec, self.images, device, precision, graphs)
+        if device.type == "cuda":
+            self.trainer.warm_up()
         self.trained = Trained(self.trainer.model, train_images=len(train_rows), val_images=len(val_rows))
         self.checkpoints = checkpoints
         self.lapped_at = time.perf_counter()
@@ -383,6 +460,7 @@ class Training:
 
     def _lap(self) -> float:
         """Return the seconds since the last call, but for those in which graphs were captured."""
+        synchronize(self.trainer.device)  # steps may be queued whose time has not passed yet
         before, self.lapped_at = self.lapped_at, time.perf_counter() - self.trainer.capture_seconds
         return self.lapped_at - before
 
@@ -415,15 +493,18 @@ def split_rows(spec: Mapping[str, Any], packed: Packed) -> tuple[np.ndarray, np.
     return chosen, np.flatnonzero(held)
 
 
-def safe_memory_format(model: nn.Module) -> torch.memory_format:
+def safe_memory_format(model: nn.Module, device: torch.device) -> torch.memory_format:
     """Return channels-last, 1.35 times as fast for the CNN on a CPU, where it can be trusted.
+
+    On Apple's MPS the backward pass of BatchNorm is wrong in it, and that of MaxPool2d fails (pytorch#175189,
+    #175190).
 
     The CPU's backward pass of a strided 1×1 convolution of 8 channels writes outside its memory in
     this format (torch 2.15); widths that are multiples of 16 take other kernels.
     """
     widths = [w for m in model.modules() if isinstance(m, nn.Conv2d) for w in (m.in_channels, m.out_channels)]
     trusted = all(width % 16 == 0 or width == 3 for width in widths)
-    return torch.channels_last if trusted else torch.contiguous_format
+    return torch.channels_last if trusted and device.type != "mps" else torch.contiguous_format
 
 
 def stream_seed(seed: int, purpose: str) -> int:
@@ -437,5 +518,6 @@ def is_correct(logits: Tensor, images: Images) -> Tensor:
 
 
 def mixed_precision(precision: str, device: torch.device) -> AbstractContextManager:
-    """Return the context of a forward pass: bfloat16 autocast for "bf16", nothing for "fp32"."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
+    """Return the context of a forward pass: autocast for "bf16" and "fp16", nothing for "fp32"."""
+    dtype = torch.float16 if precision == "fp16" else torch.bfloat16
+    return torch.autocast(device.type, dtype, enabled=precision != "fp32")

@@ -38,13 +38,14 @@ def train_run(
     folder: Path,
     device_name: str,
     threads: int,
+    graphs: str = "auto",
     fingerprint: str = "",
     checkpoint_seconds: float | None = None,
 ) -> list[Path]:
     """Train the run of `spec` on the packed dataset in `data` and write its four files to `folder`.
 
-    An interrupted run resumes from its checkpoint in `folder`/checkpoint, if that is of the same spec,
-    data, device, threads and `fingerprint`, a digest of code and packages. The caller removes that folder.
+    `graphs` is "auto" or "off". An interrupted run resumes from its checkpoint in `folder`/checkpoint, if that is
+    of the same spec, data, kind of device, threads and `fingerprint`, a digest of code and packages. The caller removes that folder.
 
     Returns the paths. `metrics.json`, which marks the run as finished, is written last. Raises StudyError if the
     device is absent, the spec does not fit the data, or the training diverges; Interrupted after a signal.
@@ -55,7 +56,7 @@ def train_run(
     torch.set_num_threads(threads)
     packed = load_packed(data)
     data_digest = file_digest(data / "manifest.json")
-    identity = digest([spec, data_digest, fingerprint, precision, device.type, threads])
+    identity = digest([spec, data_digest, fingerprint, precision, devices.identify(device), threads])
     every = EVERY if checkpoint_seconds is None else checkpoint_seconds
     with held_back() as signals:
         checkpoints = Checkpoints(folder / "checkpoint", identity, every, signals)
@@ -68,7 +69,7 @@ def train_run(
             threads,
             attempt,
         )
-        trained = train(spec, packed, device, precision, checkpoints)
+        trained = train(spec, packed, device, precision, checkpoints, graphs)
 
         (folder / "metrics.json").unlink(missing_ok=True)
         with replacing(folder / "model.safetensors") as temporary:
@@ -159,6 +160,7 @@ def describe_runtime(
         "peak_memory_bytes": peak if platform.system() == "Darwin" else 1024 * peak,
         "peak_gpu_memory_bytes": torch.cuda.max_memory_allocated(device) if cuda else None,
         "device": {"type": device.type, "name": devices.device_name(device)},
+        "graphs": trained.graphs,
         "threads": threads,
         "host": platform.node(),
         "platform": platform.platform(),
