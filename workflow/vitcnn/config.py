@@ -1,7 +1,8 @@
 """The study's configuration: read, checked, completed with its defaults, resolved per dataset.
 
 The rules are in `schemas/config.schema.yaml`; a model's hyper-parameters are checked against the
-signature of its builder. No torch here: a Snakefile is parsed again inside every cluster job.
+signature of its builder. No torch here: a Snakefile is parsed again inside every cluster job. yaml and jsonschema
+are imported where a file is read and checked: a run of a spec needs neither.
 """
 
 import ast
@@ -11,15 +12,14 @@ from collections.abc import Iterator, Mapping
 from functools import cache
 from itertools import chain
 from pathlib import Path
-from typing import Any
-
-import yaml
-from jsonschema import Draft202012Validator, validators
-from jsonschema.exceptions import ValidationError
+from typing import TYPE_CHECKING, Any
 
 from vitcnn.data.sources import ANY_SIZE, READERS, Source, shown
 from vitcnn.errors import StudyError, suggest
 from vitcnn.models.registry import builder_family, parse_builder, refused, resolve_builder
+
+if TYPE_CHECKING:
+    from jsonschema.exceptions import ValidationError
 
 SCHEMAS = Path(__file__).parents[1] / "schemas"
 
@@ -39,6 +39,8 @@ def load_config(*paths: Path) -> dict[str, Any]:
 
     Raises StudyError when a file is absent, no YAML, or breaks a rule.
     """
+    import yaml
+
     config: dict[str, Any] = {}
     for path in paths:
         try:
@@ -71,7 +73,7 @@ def check_config(config: Mapping[str, Any]) -> dict[str, Any]:
     config = copy.deepcopy(dict(config))
     schema = copy.deepcopy(_read_schema("config.schema.yaml"))
     _spell_out(schema, config)
-    validator = _DefaultsValidator(schema)
+    validator = _defaults_validator()(schema)
     problems = [line for error in _leaves(validator.iter_errors(config)) for line in _explain(error)]
     if not problems:  # names and sums are only worth checking where the shape is right
         problems = list(_contradictions(config))
@@ -102,6 +104,8 @@ def _plain_numbers(value: Any) -> Any:
 
 @cache
 def _read_schema(name: str) -> dict[str, Any]:
+    import yaml
+
     return yaml.safe_load((SCHEMAS / name).read_text(encoding="utf-8"))
 
 
@@ -229,10 +233,14 @@ def _with_defaults(validator_class: type) -> type:
         yield from check["items"](validator, subschema, instance, schema)
 
     own = {"properties": properties, "additionalProperties": additional_properties, "items": items}
+    from jsonschema import validators
+
     return validators.extend(validator_class, own)
 
 
 def _read_scalar(text: str) -> Any:
+    import yaml
+
     for read in (yaml.safe_load, float):
         with contextlib.suppress(ValueError, yaml.YAMLError):
             if not isinstance(value := read(text), str):
@@ -240,14 +248,18 @@ def _read_scalar(text: str) -> Any:
     return text
 
 
-_DefaultsValidator = _with_defaults(Draft202012Validator)
+@cache
+def _defaults_validator() -> Any:
+    from jsonschema import Draft202012Validator
+
+    return _with_defaults(Draft202012Validator)
 
 
 # ---------------------------------------------------------------------------------------------
 # What is wrong, in words
 
 
-def _leaves(errors: Iterator[ValidationError]) -> Iterator[ValidationError]:
+def _leaves(errors: "Iterator[ValidationError]") -> "Iterator[ValidationError]":
     """Yield the errors that name a place: those inside if/then/else instead of around it."""
     for error in sorted(errors, key=lambda e: [str(step) for step in e.absolute_path]):
         if error.context and error.validator in ("if", "then", "else"):
@@ -256,7 +268,7 @@ def _leaves(errors: Iterator[ValidationError]) -> Iterator[ValidationError]:
             yield error
 
 
-def _explain(error: ValidationError) -> Iterator[str]:
+def _explain(error: "ValidationError") -> Iterator[str]:
     place = ".".join(str(step) for step in error.absolute_path)
     value, rule = error.instance, error.validator_value
     if error.validator == "additionalProperties" and rule is False:
