@@ -26,6 +26,7 @@ ROOT = Path(__file__).parents[2]
 sys.path[:0] = [str(ROOT / "workflow"), str(ROOT / "tests/unit")]
 
 IMAGES = {"vit": 1280, "simple_vit": 1280, "cnn": 5120, "simple_cnn": 5120}  # in one pass
+EPOCH = 50_000  # on a GPU: drawing an epoch would dominate a shorter pass
 RECIPES = {"vit": "adam10", "cnn": "adam10", "simple_vit": "adamw10", "simple_cnn": "adamw10"}
 
 
@@ -69,7 +70,7 @@ class Ours:
         return self.trainer.train_epoch()[0]
 
 
-def serve(side, model, dataset, precision, device_name, count):
+def serve(side, spec, device_name, count):
     """Be one side: answer each line of standard input with the seconds of one pass."""
     import torch
 
@@ -78,7 +79,6 @@ def serve(side, model, dataset, precision, device_name, count):
     device = devices.select_device(device_name)
     torch.set_num_threads(os.cpu_count())
     start = time.perf_counter()
-    spec = spec_of(model, dataset, precision)
     made = {"plain": Plain, "ours": Ours}[side](spec, *draw(spec, count), device)
     print(json.dumps({"setup_seconds": time.perf_counter() - start}), flush=True)
     for _ in sys.stdin:
@@ -89,12 +89,12 @@ def serve(side, model, dataset, precision, device_name, count):
         seconds = time.perf_counter() - start
         peak = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         gpu = torch.cuda.max_memory_allocated() if device.type == "cuda" else None
-        rate = matrix_flop_per_second(precision, device)
+        rate = matrix_flop_per_second(spec["precision"], device)
         figures = {"seconds": seconds, "peak_bytes": peak, "peak_gpu_bytes": gpu, "matrix_rate": rate}
         print(json.dumps(figures), flush=True)
 
 
-def flop_per_image(model, dataset):
+def flop_per_image(spec):
     """Return the FLOPs of the matrix products of one image's training step, as the project takes it."""
     import torch
     from torch.utils.flop_counter import FlopCounterMode
@@ -102,7 +102,6 @@ def flop_per_image(model, dataset):
     from vitcnn.models import create_model
     from vitcnn.models.dropout import Masks, use_masks
 
-    spec = spec_of(model, dataset, "fp32")
     size, trained = spec["dataset"]["image_size"], create_model(spec).train()
     use_masks(trained, Masks(0, torch.device("cpu")))
     with FlopCounterMode(display=False) as count:
@@ -129,10 +128,11 @@ def matrix_flop_per_second(precision, device):
     return 2 * rows * inner * columns / statistics.median(times[len(times) // 5 :])
 
 
-def compare(model, dataset, precision, device, repetitions, count):
-    """Return the figures of both sides of one model."""
+def compare(spec, device, repetitions, count):
+    """Return the figures of both sides of one run's model."""
+    model, dataset, precision = spec["model"]["name"], spec["dataset"]["name"], spec["precision"]
     command = [sys.executable, __file__, "--serve"]
-    rest = [model, dataset, precision, device, str(count)]
+    rest = [json.dumps(spec), device, str(count)]
     sides = {
         side: subprocess.Popen(
             [*command, side, *rest], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -156,7 +156,7 @@ def compare(model, dataset, precision, device, repetitions, count):
         process.wait()
     speeds = {side: [count / turn[side]["seconds"] for turn in passes] for side in sides}
     ratios = [ours / plain for ours, plain in zip(speeds["ours"], speeds["plain"], strict=True)]
-    flops = flop_per_image(model, dataset)
+    flops = flop_per_image(spec)
     rates = [turn["ours"]["matrix_rate"] for turn in passes]
     fractions = [speed * flops / rate for speed, rate in zip(speeds["ours"], rates, strict=True)]
     figures = {
@@ -188,8 +188,8 @@ def compare(model, dataset, precision, device, repetitions, count):
 
 def main():
     if sys.argv[1:2] == ["--serve"]:
-        side, model, dataset, precision, device, count = sys.argv[2:]
-        serve(side, model, dataset, precision, device, int(count))
+        side, spec, device, count = sys.argv[2:]
+        serve(side, json.loads(spec), device, int(count))
         return
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -202,8 +202,12 @@ def main():
     parser.add_argument("--images", type=int, help="in one pass (default: by model)")
     parser.add_argument("--out", type=Path, help="JSON file to write")
     args = parser.parse_args()
+    from vitcnn.training.devices import select_device
+
+    on_gpu = select_device(args.device).type == "cuda"
+    counts = {model: args.images or (EPOCH if on_gpu else IMAGES[model]) for model in args.models}
     results = [
-        compare(model, dataset, precision, args.device, args.repetitions, args.images or IMAGES[model])
+        compare(spec_of(model, dataset, precision), args.device, args.repetitions, counts[model])
         for dataset in args.datasets
         for model in args.models
         for precision in args.precision
