@@ -22,9 +22,11 @@ from vitcnn.results.figures import (
     filters,
     linear_probe,
     position_embedding,
+    probes,
     reach,
     robustness,
     similarity,
+    style,
 )
 from vitcnn.results.learned import against, judge, what_the_models_learned
 from vitcnn.results.probed import (
@@ -55,6 +57,7 @@ FIGURES = [
     attention_atlas,
 ]
 SETTINGS = {"title": "Title", "dataset_title": "CIFAR-10", "num_classes": 10, "band": "sd"}
+SETTINGS["looks"] = {"vit": 0, "cnn": 1, "simple_cnn": 2}
 
 
 def spec_of(name, seed=0):
@@ -220,6 +223,11 @@ def test_figures_are_drawn_of_one_seed(figure, models):
     one = [model._replace(probes=model.probes[:1]) for model in models]
     texts = figure.draw(one, SETTINGS).get_supxlabel()
     assert "one seed" in texts
+
+
+def test_a_model_looks_as_it_does_in_all_figures(models):
+    look = probes.looks(models, SETTINGS | {"looks": {model.title: 3 - i for i, model in enumerate(models)}})
+    assert [look[model.title] for model in models] == [style.LOOKS[3 - i] for i in range(len(models))]
 
 
 def test_similarity_is_that_of_other_seeds(models):

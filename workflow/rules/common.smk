@@ -220,12 +220,18 @@ def drawing_representation(wildcards):
     """Return the settings of draw_representation."""
     dataset = DATASETS[STUDY["representations"]["dataset"]]
     origin = " (generated images)" if is_generated(dataset["source"]) else ""
+    entries = entries_of_probed()
+    places = plan.looks(STUDY)
+    looks = {e["title"]: places[run.model] for e, run in zip(entries, PROBED)}
+    if len(set(looks.values())) < len(looks):  # one model by two recipes
+        looks = {title: place for place, title in enumerate(looks)}
     return STUDY["report"]["plots"] | {
         "figure": wildcards.figure,
         "title": STUDY["report"]["titles"][wildcards.figure] + origin,
         "dataset_title": dataset["title"],
         "num_classes": dataset["num_classes"],
-        "runs": entries_of_probed(),
+        "looks": looks,
+        "runs": entries,
     }
 
 

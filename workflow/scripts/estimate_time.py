@@ -14,10 +14,12 @@ sys.path[0] = str(Path(__file__).resolve().parents[1])
 from vitcnn import plan
 from vitcnn.cli import argument_parser, run
 from vitcnn.config import load_config
+from vitcnn.training.devices import has_gpu
 from vitcnn.training.workload import image_passes, known_images
 
 RESOURCES = Path("resources")
-WORTH_MEASURING = 250_000  # images, trained on and predicted
+# Images, trained on and predicted, that take longer than a calibration does: of a GPU they are more.
+WORTH_MEASURING = {False: 250_000, True: 2_000_000}
 
 parser = argument_parser(__doc__)
 parser.add_argument("--config", type=Path, default=Path("config.yaml"), help="default: config.yaml")
@@ -35,7 +37,7 @@ def main(args):
     names = sys.stdin.read().split() if args.runs == ["-"] else args.runs
     runs = [plan.Run.parse(name) for name in names] if names else plan.all_runs(config)
     images = sum(sum(image_passes(config, run, RESOURCES)) for run in runs)
-    if images < WORTH_MEASURING:
+    if images < WORTH_MEASURING[has_gpu(config["device"])]:
         print(f"To be trained: {len(runs)} run(s), {images:,} images in all; this takes minutes.")
         return
     import torch  # only now: it takes longer than the sum above

@@ -13,7 +13,7 @@ def draw(models: Sequence[Model], settings: Mapping[str, Any]) -> Figure:
     """Return the figure: a panel a model, trained and untrained, and the model's own accuracy."""
     figure = probes.figure_of(settings, (3.4 * len(models) + 0.6, 4.8))
     axes = figure.subplots(1, len(models), sharey=True, squeeze=False)[0]
-    for panel, (title, look), model in zip(axes, probes.looks(models).items(), models, strict=True):
+    for panel, (title, look), model in zip(axes, probes.looks(models, settings).items(), models, strict=True):
         names = [str(name) for name in model.probes[0].arrays["linear_layers"]]
         places = range(len(names))
         accuracies = model.over_seeds("linear_accuracy")

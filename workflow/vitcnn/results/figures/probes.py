@@ -15,9 +15,9 @@ GREY = "#666666"
 MAP_COLOURS = "cividis"  # even steps of lightness: the same picture in grey
 
 
-def looks(models: Sequence[Model]) -> dict[str, Look]:
-    """Return the look of each model, by title."""
-    return {model.title: LOOKS[number % len(LOOKS)] for number, model in enumerate(models)}
+def looks(models: Sequence[Model], settings: Mapping[str, Any]) -> dict[str, Look]:
+    """Return the look of each model, by title: the one it has in all figures."""
+    return {model.title: LOOKS[settings["looks"][model.title] % len(LOOKS)] for model in models}
 
 
 def line(

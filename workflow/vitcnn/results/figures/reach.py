@@ -16,7 +16,7 @@ from vitcnn.results.probed import Model
 def draw(models: Sequence[Model], settings: Mapping[str, Any]) -> Figure:
     """Return the figure: above what attention says, below what gradients say."""
     figure = probes.figure_of(settings, (13, 8.6))
-    look = probes.looks(models)
+    look = probes.looks(models, settings)
     attending = [model for model in models if model.has("attention_distance")]
     upper, lower = figure.subfigures(2, 1, height_ratios=[1, 1.05])
     if attending:

@@ -15,7 +15,7 @@ def draw(models: Sequence[Model], settings: Mapping[str, Any]) -> Figure:
     figure = probes.figure_of(settings, (13, 7.6))
     axes = figure.subplots(2, 3, sharex="col", sharey="row")
     chance = 100 / settings["num_classes"]
-    for title, look in probes.looks(models).items():
+    for title, look in probes.looks(models, settings).items():
         model = next(model for model in models if model.title == title)
         clean = model.over_seeds("clean")[:, None]
         for column, (x, values) in enumerate(_curves(model, clean)):
