@@ -17,14 +17,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vitcnn.data.augmentation import (
-    Parameters,
-    augment,
-    draw_parameters,
-    look_up,
-    normalize,
-    normalized_values,
-)
+from vitcnn.data import augmentation
+from vitcnn.data.augmentation import Parameters, augment, draw_parameters, normalize
 from vitcnn.data.mixing import Mixing, draw_mixing, mix, mix_labels
 from vitcnn.data.packed import Packed
 from vitcnn.data.subsets import choose_subset
@@ -150,7 +144,7 @@ class Trainer:
             key: torch.tensor(self.recipe["normalization"][key], device=device).view(3, 1, 1)
             for key in ("mean", "std")
         }
-        self.values = None if device.type == "cpu" else normalized_values(**self.scale)
+        self.values = None if device.type == "cpu" else augmentation.normalized_values(**self.scale)
         self.loss_scale = LossScale(device) if precision == "fp16" else None
         self.last_update = updates_until(self.recipe, len(images["train"]), evaluations(self.recipe))
         self.updates = 0  # so far
@@ -314,7 +308,11 @@ class Trainer:
             return self.model(self._normalized(pixels)).float()
 
     def _normalized(self, pixels: Tensor) -> Tensor:
-        return normalize(pixels, **self.scale) if self.values is None else look_up(self.values, pixels)
+        return (
+            normalize(pixels, **self.scale)
+            if self.values is None
+            else augmentation.look_up(self.values, pixels)
+        )
 
     def _augmented(self, batch: Tensor) -> tuple[Tensor, Tensor]:
         pixels, labels = self.images["train"].take(self.order[batch])

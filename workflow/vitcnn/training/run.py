@@ -38,9 +38,9 @@ def train_run(
     folder: Path,
     device_name: str,
     threads: int,
-    graphs: str = "auto",
     fingerprint: str = "",
     checkpoint_seconds: float | None = None,
+    graphs: str = "auto",
 ) -> list[Path]:
     """Train the run of `spec` on the packed dataset in `data` and write its four files to `folder`.
 
