@@ -6,6 +6,7 @@ allocators, generators, and the backward pass, which needs a driver (pytorch#926
 
 import contextlib
 import copy
+import itertools
 
 import numpy as np
 import pytest
@@ -140,9 +141,10 @@ def step(trainer):
         trainer.model.train()
 
 
-@pytest.mark.parametrize("size", [32, 64])
-@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize(
+    ("model", "precision", "size"),
+    [*itertools.product(MODELS, ["fp32", "bf16"], [32, 64]), ("cnn", "fp16", 32)],
+)
 def test_steps_stay_on_the_gpu(model, precision, size, fake):
     step(create_trainer(fake, model, "adam10", size, precision))
 
