@@ -4,8 +4,8 @@
       [--train-size 5000] [--epochs N] [--out FILE]
 
 PACKED is a packed dataset of real images (`resources/cifar10/packed`). The arms are this project's entry point
-in `fp32` and `bf16`, and `plain`, the notebooks' loop of plain.py. Each arm after the first is compared with the
-one before it: the differences of each epoch's training loss and of the final test accuracy, with intervals.
+in `fp32` and `bf16`, and `plain`, the notebooks' loop of plain.py. Each arm is compared with those named before it:
+the differences of each epoch's training loss and of the final test accuracy, with intervals.
 Two arms are equivalent where two one-sided t tests of the accuracies (Schuirmann 1987, doi 10.1007/BF01068419)
 reject a difference of a point or more at 5 %. The project's own arms share initial weights, order, augmentation
 and dropout masks by seed, so their tests are paired; those against `plain` are Welch's. With --out, what has
@@ -83,7 +83,9 @@ def main():
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("data", type=Path, help="a packed dataset")
-    parser.add_argument("--arms", nargs="+", choices=["plain", "fp32", "bf16"], default=["fp32", "bf16"])
+    parser.add_argument(
+        "--arms", nargs="+", choices=["plain", "fp32", "bf16", "fp16"], default=["fp32", "bf16"]
+    )
     parser.add_argument("--models", nargs="+", choices=list(RECIPES), default=["simple_vit", "simple_cnn"])
     parser.add_argument("--seeds", type=int, default=8)
     parser.add_argument("--train-size", type=lambda n: n if n == "all" else int(n), default=5000)
@@ -110,7 +112,7 @@ def main():
             "accuracy": {arm: [history[-1]["test_accuracy"] for history in arms[arm]] for arm in args.arms},
             "compared": {
                 f"{after} minus {before}": compare(arms[before], arms[after], paired=before != "plain")
-                for before, after in itertools.pairwise(args.arms)
+                for before, after in itertools.combinations(args.arms, 2)
             },
         }
         results.append(result)
@@ -119,7 +121,7 @@ def main():
             print(
                 f"{model}: {name} {found['accuracy']['difference']:+.2f} points (90 % interval {low:+.2f} to "
                 f"{high:+.2f}), {args.seeds} seeds, p = {found['p']:.4f}: "
-                f"{'' if found['equivalent'] else 'not '}equivalent within ±1",
+                f"equivalence within ±1 {'' if found['equivalent'] else 'not '}shown",
                 flush=True,
             )
     if args.out:

@@ -82,9 +82,8 @@ def equivalence(figures):
             arms = name.split(" minus ")[::-1]
             means = (f"{statistics.mean(row['accuracy'][arm]):.2f} %" for arm in arms)
             low, high = found["accuracy"]["interval"]
-            verdict = (
-                f"{'' if found['equivalent'] else 'not '}equivalent within ±1 point, p = {found['p']:.1g}"
-            )
+            shown = "" if found["equivalent"] else "not "
+            verdict = f"equivalence within ±1 point {shown}shown, p = {found['p']:.1g}"
             difference = f"{found['accuracy']['difference']:+.2f} ({low:+.2f} to {high:+.2f}) points"
             what = f"{row['dataset']}, {row['train_size']} images, {row['epochs']} epochs"
             what = f"accuracy of `{row['model']}` on {what}: {' and '.join(arms)}"
