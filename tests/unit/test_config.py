@@ -211,6 +211,13 @@ def test_an_experiment_can_be_switched_off():
     assert check_config(merge(CONFIG, {"experiments": {"curves": None}}))["experiments"]["curves"] is None
 
 
+@pytest.mark.parametrize("off", [False, "off"])  # YAML reads a plain off as false
+def test_graphs_can_be_switched_off(off):
+    assert check_config(merge(CONFIG, {"graphs": off}))["graphs"] != "auto"
+    with pytest.raises(StudyError, match=r"graphs: 'never' is not one of auto, off"):
+        check_config(merge(CONFIG, {"graphs": "never"}))
+
+
 def test_defaults_are_filled_in():
     config = copy.deepcopy(CONFIG)
     for key in ("device", "precision", "threads", "on_damaged", "report"):
