@@ -170,9 +170,11 @@ def to_match(
     A package may have the version that the lock pins, or, where something else was imported, the one that is
     installed here. With `accept_environment` it may have any.
     """
-    imported = record.get("imported", {}).items()
-    here = {name: version for name, version in imported if version == installed_version(name)}
-    allowed = versions_of(record) if accept_environment else now["environment"] | here
+    imported, locked = record.get("imported", {}), now["environment"]
+    here = {
+        name: imported[name] for name in imported.keys() & locked if imported[name] == installed_version(name)
+    }
+    allowed = versions_of(record) if accept_environment else locked | here
     return {**now, "environment": allowed}
 
 

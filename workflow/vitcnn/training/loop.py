@@ -370,8 +370,9 @@ def train(
 ) -> Trained:
     """Train the run that `spec` describes and evaluate it on the test images after every epoch.
 
-    On CUDA, steps are captured as graphs unless `graphs` is "off". With `checkpoints` it resumes from the newest that matches. Raises StudyError if the spec does not fit
-    the data, or the loss is no longer a number; Interrupted, after a checkpoint, if it is to stop.
+    On CUDA, steps are captured as graphs unless `graphs` is "off". With `checkpoints` it resumes from the newest
+    that matches. Raises StudyError if the spec does not fit the data, or the loss is no longer a number;
+    Interrupted, after a checkpoint, if it is to stop.
     """
     started = time.perf_counter()
     training = Training(spec, packed, device, precision, checkpoints, graphs)
