@@ -9,6 +9,7 @@ import inspect
 import json
 import logging
 import shlex
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -198,14 +199,17 @@ def _enter_verdicts(dag: DAG, jobs: list[SnakemakeJob], accept_environment: bool
     dag.verdicts = verdicts  # for verdicts_of()
     stale = {record for record, verdict in verdicts.items() if verdict.is_stale}
     for job in jobs:
+        same = defaultdict(list)  # a file of the graph and that of the job's inputs are two objects
+        for file in job.input:
+            same[file].append(file)
         for producer, files in dag.dependencies[job].items():
             if hasattr(producer.output, "provenance"):
-                is_ancient = producer.output.provenance not in stale
-                for file in {id(file): file for file in (*files, *job.input) if file in files}.values():
-                    file.flags["ancient"] = is_ancient
-        job._params = None  # command() depends on the verdicts: let Snakemake ask again
+                for file in files:
+                    for each in (file, *same[file]):
+                        each.flags["ancient"] = producer.output.provenance not in stale
         verdict = verdicts[job.output.provenance]
         if verdict.reasons and verdict.record:
+            job._params = None  # command() depends on the verdict: let Snakemake ask again
             dag._reason[job] = Stale(verdict.reasons)
         elif verdict.reasons:
             dag.reason(job).missing_output.update(job.output)

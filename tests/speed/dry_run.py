@@ -1,4 +1,5 @@
-"""How long `snakemake --dry-run` takes for studies of many runs, unfinished, finished and stale.
+"""How long `snakemake --dry-run` takes for studies of many runs, unfinished, finished and stale, beside Snakemake's own
+share: `bare` is a Snakefile of nothing but the same files.
 
   python tests/speed/dry_run.py [--runs 100 1000 10000] [--out tests/speed/dry_run.json]
 
@@ -26,6 +27,18 @@ from vitcnn_hooks import study_jobs
 from vitcnn.config import check_config
 from vitcnn.files import write_json, write_text
 from vitcnn.provenance.record import JobFiles, recording
+
+BARE = """
+rule all:
+    input: "results/runs.csv"
+rule collect_runs:
+    input: collect("results/seed{{seed}}/{{file}}", seed=range({runs}), file=["metrics", "runtime", "provenance"])
+    output: "results/runs.csv", "results/epochs.csv"
+    shell: "collect {{output}}"
+rule train:
+    output: collect("results/seed{{{{seed}}}}/{{file}}", file=["metrics", "runtime", "weights", "predictions", "provenance"])
+    shell: "train {{output}}"
+"""
 
 
 def study(runs):
@@ -61,10 +74,19 @@ def finish(folder, config):
     os.chdir(ROOT)
 
 
-def dry_run(folder, configfile, *arguments):
+def dry_run(folder, *arguments):
     """Return the seconds of a dry run, and how many jobs it lists."""
-    command = [sys.executable, "-m", "snakemake", "--dry-run", "--snakefile", str(ROOT / "Snakefile")]
-    command += ["--cores", "2", "--directory", str(folder), *arguments, "--configfile", str(configfile)]
+    command = [
+        sys.executable,
+        "-m",
+        "snakemake",
+        "--dry-run",
+        "--cores",
+        "2",
+        "--directory",
+        str(folder),
+        *arguments,
+    ]
     start = time.perf_counter()
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
     seconds = time.perf_counter() - start
@@ -86,24 +108,27 @@ def main():
     with tempfile.TemporaryDirectory() as scratch:
         folders = {}
         for runs in args.runs:
-            for state in ("unfinished", "finished"):
+            for state in ("bare", "unfinished", "finished"):
                 folder = Path(scratch, f"{state}{runs}")
                 folder.mkdir()
                 (folder / "config.yaml").write_text(yaml.safe_dump(study(runs)))
                 folders[state, runs] = folder
+            (folders["bare", runs] / "Snakefile").write_text(BARE.format(runs=runs))
             merged = base | {k: v for k, v in study(runs).items() if k != "experiments" and k != "datasets"}
             merged["datasets"]["cifar10"] |= study(runs)["datasets"]["cifar10"]
             merged["experiments"]["comparison"] |= study(runs)["experiments"]["comparison"]
             merged["experiments"] |= {"curves": None, "data_efficiency": None}
             merged["representations"] = None
             finish(folders["finished", runs], check_config(merged))
-        cases = [(state, runs) for runs in args.runs for state in ("unfinished", "finished", "stale")]
+        cases = [(state, runs) for runs in args.runs for state in ("bare", "unfinished", "finished", "stale")]
         seconds, jobs = {case: [] for case in cases}, {}
         for _ in range(args.repetitions):
             for state, runs in cases:
                 folder = folders["finished" if state == "stale" else state, runs]
-                change = ["--config", 'recipes={"adam10": {"lr": 0.5}}'] if state == "stale" else []
-                taken, jobs[state, runs] = dry_run(folder, folder / "config.yaml", *change)
+                arguments = ["--snakefile", str(ROOT / "Snakefile")] if state != "bare" else []
+                arguments += ["--config", 'recipes={"adam10": {"lr": 0.5}}'] if state == "stale" else []
+                arguments += ["--configfile", str(folder / "config.yaml")] if state != "bare" else []
+                taken, jobs[state, runs] = dry_run(folder, *arguments)
                 seconds[state, runs].append(round(taken, 2))
         for state, runs in cases:
             results.append(

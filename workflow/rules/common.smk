@@ -69,9 +69,9 @@ def command(script):
     def with_redo(wildcards, output):
         # A job that is stale itself, or forced, ignores its record. Only the main process has verdicts; in
         # others each job compares its own record.
-        record = getattr(output, "provenance", "")
-        verdict = vitcnn_hooks.verdicts_of(workflow).get(record)
-        return shlex.join([*words, *(["--redo"] if verdict and verdict.reasons else [])])
+        verdict = vitcnn_hooks.verdicts_of(workflow).get(getattr(output, "provenance", ""))
+        redo = verdict and verdict.reasons and verdict.record
+        return shlex.join([*words, *(["--redo"] if redo else [])])
 
     return with_redo
 

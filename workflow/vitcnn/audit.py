@@ -7,6 +7,7 @@ from typing import Any
 
 from vitcnn import plan
 from vitcnn.errors import StudyError
+from vitcnn.provenance.environment import locked_versions
 from vitcnn.provenance.freshness import Job, Verdict, judge
 from vitcnn.provenance.record import accept, differences, fingerprint, read_record, to_match, versions_of
 
@@ -42,7 +43,7 @@ def audit(jobs: Sequence[Job], accept_environment: bool) -> dict[str, dict[str, 
         elif verdict.record and (words := verdict.record.get("accepted")):
             found["accepted"][output] = "; ".join(word["because"] for word in words)
         else:
-            found["up to date"][output] = _other_versions(job, verdict.record)
+            found["up to date"][output] = _other_versions(verdict.record)
     known = {Path(job.record) for job in jobs}
     for path in (*sorted(RESULTS.rglob("*provenance.json")), *(f / "provenance.json" for f in run_folders())):
         if path in known or path.is_relative_to(RESULTS / "partial"):
@@ -53,15 +54,11 @@ def audit(jobs: Sequence[Job], accept_environment: bool) -> dict[str, dict[str, 
     return found
 
 
-def _other_versions(job: Job, record: Mapping[str, Any]) -> str:
+def _other_versions(record: Mapping[str, Any]) -> str:
     """Return which packages an output was computed with at another version than the lock's, "" for none."""
     used = versions_of(record)
-    now = fingerprint(job.script, job.settings)["environment"]
-    other = [
-        f"{name} {used[name]} instead of {now[name]}"
-        for name in now
-        if used.get(name, now[name]) != now[name]
-    ]
+    locked = locked_versions(used)
+    other = [f"{n} {v} instead of {locked[n]}" for n, v in used.items() if locked.get(n, v) != v]
     return f"computed with {', '.join(other)}" if other else ""
 
 

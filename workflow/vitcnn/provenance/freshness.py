@@ -92,7 +92,7 @@ def judge(
 
 
 def _own_reasons(
-    job: Job, record: Mapping[str, Any] | None, accept_environment: bool, wanted: bool, thorough: bool
+    job: Job, record: dict[str, Any] | None, accept_environment: bool, wanted: bool, thorough: bool
 ) -> Iterator[str]:
     """Yield why a job is stale, whatever its inputs."""
     may_be_gone = job.may_be_gone and not wanted
@@ -114,9 +114,10 @@ def _own_reasons(
             return  # wherever it came from: fetching again would deliver the same
         if content:
             yield f"the source of {job.settings['dataset']} has other content"
-    yield from differences(
-        record, to_match(record, fingerprint(job.script, job.settings), accept_environment)
-    )
+    now = fingerprint(job.script, job.settings)
+    if record["code"] == now["code"]:
+        record["code"] = now["code"]  # one object for all jobs: of thousands it takes gigabytes
+    yield from differences(record, to_match(record, now, accept_environment))
 
 
 def _with_inputs(jobs: Sequence[Job], own: Mapping[str, Verdict]) -> dict[str, Verdict]:
