@@ -76,7 +76,7 @@ rule partial:
         all_results("partial/"),
 
 
-for experiment in EXPERIMENTS:
+for experiment in ALL_EXPERIMENTS:
     if experiment in dir(rules):
         raise WorkflowError(
             f"experiments.{experiment}: a rule has this name; give the experiment another"

@@ -83,6 +83,8 @@ SMALL = {
         "comparison": {"datasets": ["cifar10"]},
         "curves": {"datasets": ["cifar10"]},
         "data_efficiency": {"train_sizes": [100, 500], "seeds": [0]},
+        "data_steps": None,
+        "fair": None,
     },
     "representations": None,
 }

@@ -10,7 +10,7 @@ import json
 import logging
 import shlex
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from snakemake.jobs import Reason
 from snakemake.logging import logger
 from snakemake.persistence import PersistenceBase
 from snakemake.resources import Resource
-from snakemake.settings.types import ConfigSettings, OutputSettings, Quietness, ResourceSettings
+from snakemake.settings.types import ConfigSettings, DAGSettings, OutputSettings, Quietness, ResourceSettings
 from snakemake.workflow import Workflow
 
 from vitcnn.provenance.freshness import Job, Verdict, judge
@@ -138,8 +138,11 @@ def job_of(dag: DAG, job: SnakemakeJob) -> Job:
     )
 
 
-def study_jobs(snakefile: Path, study: Mapping[str, Any]) -> list[Job]:
-    """Return the jobs of everything that a checked configuration asks for, without running or judging any."""
+def study_jobs(snakefile: Path, study: Mapping[str, Any], more: Collection[str] = ()) -> list[Job]:
+    """Return the jobs of everything that a checked configuration asks for, without running or judging any.
+
+    `more` are targets that are not part of the whole study.
+    """
     jobs: list[Job] = []
 
     class Enough(Exception):
@@ -156,7 +159,7 @@ def study_jobs(snakefile: Path, study: Mapping[str, Any]) -> list[Job]:
             workflow = api.workflow(
                 ResourceSettings(cores=1), ConfigSettings(config=study), snakefile=snakefile
             )
-            dag = workflow.dag()
+            dag = workflow.dag(DAGSettings(targets={"all", *more}))
             DAG.check_incomplete = take  # parsing the Snakefile has installed the other
             dag.execute_workflow(executor="dryrun")
     except Enough:

@@ -50,6 +50,8 @@ def study(runs):
             "comparison": {"datasets": ["cifar10"], "models": ["cnn"]},
             "curves": None,
             "data_efficiency": None,
+            "data_steps": None,
+            "fair": None,
         },
         "representations": None,
     }
@@ -117,7 +119,7 @@ def main():
             merged = base | {k: v for k, v in study(runs).items() if k != "experiments" and k != "datasets"}
             merged["datasets"]["cifar10"] |= study(runs)["datasets"]["cifar10"]
             merged["experiments"]["comparison"] |= study(runs)["experiments"]["comparison"]
-            merged["experiments"] |= {"curves": None, "data_efficiency": None}
+            merged["experiments"] |= {n: e for n, e in study(runs)["experiments"].items() if e is None}
             merged["representations"] = None
             finish(folders["finished", runs], check_config(merged))
         cases = [(state, runs) for runs in args.runs for state in ("bare", "unfinished", "finished", "stale")]

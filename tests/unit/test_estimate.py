@@ -64,11 +64,11 @@ def test_models_are_timed_once_and_seconds_follow_the_images(monkeypatch, tmp_pa
 def test_the_words_name_what_takes_less():
     seconds = dict.fromkeys(plan.all_runs(FULL), 600.0)
     words = estimate.in_words(FULL, seconds, torch.device("cpu"), jobs=2, spent=9)
-    assert words.startswith("To be trained: 90 run(s), about 7 h 30 min on ")
-    assert "--config 'seeds=[0]', 90 min" in words or "--config 'seeds=[0]', 1 h 30 min" in words
-    for experiment in ("comparison", "curves", "data_efficiency"):
+    assert words.startswith("To be trained: 125 run(s), about 10 h 25 min on ")
+    assert "--config 'seeds=[0]', 2 h 5 min" in words
+    for experiment in ("comparison", "curves", "data_efficiency", "data_steps", "fair"):
         assert f"one experiment: snakemake {experiment}, " in words
-    assert "profiles/quick" in words
+    assert "profiles/quick" in words and "fair_tiny" not in words
     one_seed = {run: 600.0 for run in seconds if run.seed == 0}
     assert "one seed" not in estimate.in_words(FULL, one_seed, torch.device("cpu"), jobs=2, spent=9)
     short = estimate.in_words(FULL, dict.fromkeys(seconds, 1.0), torch.device("cpu"), jobs=2, spent=9)

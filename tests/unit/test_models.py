@@ -7,6 +7,7 @@ import reference
 import torch
 import yaml
 from conftest import ROOT
+from torch.utils.flop_counter import FlopCounterMode
 
 from vitcnn import plan
 from vitcnn.config import check_config
@@ -145,6 +146,38 @@ def test_initial_weights_are_distributed_as_torchs(model):
         assert abs(a.mean() - b.mean()) < 6 * standard_error, mine
         assert (a.std() / b.std()).item() == pytest.approx(1, abs=0.02 if b.numel() > 1e4 else 0.25), mine
         assert a.abs().max().item() == pytest.approx(b.abs().max().item(), rel=0.35), mine
+
+
+# Of one image, with the last block for the class token alone.
+ARMS = {
+    ("vit_p", "cnn"): "parameters",
+    ("vit_f", "cnn"): "FLOPs",
+    ("cnn_p", "vit_fixed"): "parameters",
+    ("cnn_f", "vit_fixed"): "FLOPs",
+}
+
+
+@pytest.mark.parametrize("dataset", ["cifar10", "imagenet200"])
+@pytest.mark.parametrize(("pair", "equal"), ARMS.items())
+def test_arms_are_equal_in_what_they_are_said_to_be(pair, equal, dataset):
+    def measure(name):
+        model = create_model(spec_of(name, dataset)).eval()
+        if equal == "parameters":
+            return count_parameters(model)
+        with FlopCounterMode(display=False) as counter, torch.inference_mode():
+            size, _ = SHAPES[dataset]
+            model(torch.zeros(1, 3, size, size))
+        return counter.get_total_flops()
+
+    ours, theirs = map(measure, pair)
+    assert ours == pytest.approx(theirs, rel=0.01 if equal == "parameters" else 0.03)
+
+
+def test_layers_of_their_own():
+    torch.manual_seed(0)
+    first, *others = create_model(spec_of("vit_p")).blocks
+    weights = [block.mlp.fc1.weight for block in (first, *others)]
+    assert len({float(weight.detach().sum()) for weight in weights}) == len(weights) == 6
 
 
 @pytest.mark.parametrize("model", ["vit", "simple_vit"])

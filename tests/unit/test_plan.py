@@ -22,10 +22,24 @@ def spec_of(change=None, name="cifar10/vit/adam10/nall/seed0"):
     return plan.run_spec(check_config(merge(CONFIG, change or {})), plan.Run.parse(name))
 
 
-def test_the_default_study_has_ninety_runs(default_config):
-    counts = {name: len(plan.experiment_runs(default_config, name)) for name in default_config["experiments"]}
-    assert counts == {"comparison": 30, "curves": 10, "data_efficiency": 50}
-    assert len(plan.all_runs(default_config)) == 90
+def test_the_default_study_has_125_runs(default_config):
+    names = plan.active_experiments(default_config, optional=False)
+    counts = {name: len(plan.experiment_runs(default_config, name)) for name in names}
+    assert counts == {"comparison": 30, "curves": 10, "data_efficiency": 50, "data_steps": 20, "fair": 15}
+    assert len(plan.all_runs(default_config)) == 125
+
+
+def test_optional_experiments_are_no_part_of_the_whole_study(default_config, tmp_path, monkeypatch):
+    ladder = plan.experiment_runs(default_config, "ladder")
+    own = [run for run in ladder if run.model != "vit"]
+    assert len(ladder) == 35 and not set(own) & set(plan.all_runs(default_config))
+    assert "ladder" in plan.active_experiments(default_config) and "ladder_curves" in plan.figures(default_config)
+    monkeypatch.chdir(tmp_path)
+    for run in plan.all_runs(default_config):
+        run.folder.mkdir(parents=True)
+    assert plan.begun_experiments(default_config) == []
+    own[0].folder.mkdir(parents=True)
+    assert plan.begun_experiments(default_config) == ["ladder"]
 
 
 def test_experiments_share_runs():
@@ -35,7 +49,7 @@ def test_experiments_share_runs():
         }
     }
     config = check_config(merge(CONFIG, more))
-    assert len(plan.all_runs(config)) == 91
+    assert len(plan.all_runs(config)) == 126
 
 
 def test_a_recipe_for_each_model():
@@ -62,7 +76,9 @@ def test_figures_need_their_experiments():
     assert all_figures["data_efficiency_data_efficiency"].kind == "data_efficiency"
     assert "comparison_data_efficiency" not in all_figures  # it has one size
     some = plan.figures(check_config(merge(CONFIG, {"experiments": {"data_efficiency": None}})))
-    assert sorted(some) == ["comparison_curves", "curves_curves", "training_curves"]
+    assert all_figures.keys() - some.keys() == {
+        *("data_efficiency", "summary", "data_efficiency_curves", "data_efficiency_data_efficiency")
+    }
 
 
 def test_notebook_settings_reach_the_spec():

@@ -41,7 +41,8 @@ config["generated"] = [d["title"] for d in STUDY["datasets"].values() if is_gene
 config["stale"] = {}
 
 DATASETS, MODELS = STUDY["datasets"], STUDY["models"]
-EXPERIMENTS = plan.active_experiments(STUDY)
+EXPERIMENTS = plan.active_experiments(STUDY, optional=False)
+ALL_EXPERIMENTS = plan.active_experiments(STUDY)
 FIGURES = plan.figures(STUDY)
 PROBED = plan.probed_runs(STUDY)
 PROBED_FIGURES = plan.probed_figures(STUDY)
@@ -270,6 +271,6 @@ wildcard_constraints:
     recipe=one_of(STUDY["recipes"]),
     train_size="all|[1-9][0-9]*",
     seed="0|[1-9][0-9]*",
-    experiment=one_of(EXPERIMENTS),
+    experiment=one_of(ALL_EXPERIMENTS),
     figure=one_of(FIGURES),
     part="(partial/)?",

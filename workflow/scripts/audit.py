@@ -18,6 +18,7 @@ from vitcnn_hooks import study_jobs
 
 from vitcnn import audit
 from vitcnn.cli import argument_parser, run
+from vitcnn import plan
 from vitcnn.config import load_config
 from vitcnn.errors import StudyError
 
@@ -42,7 +43,7 @@ def main(args):
     accept_environment = study["accept_environment"]
     if bool(args.accept) != bool(args.because):
         raise StudyError("--accept and --because go together: say what is accepted, and why")
-    jobs = study_jobs(ROOT / "Snakefile", study)
+    jobs = study_jobs(ROOT / "Snakefile", study, plan.begun_experiments(study))
     if args.accept:
         accepted = audit.accept_changes(jobs, accept_environment, args.accept, args.because)
         print(f"Accepted: {len(accepted)}")

@@ -45,7 +45,8 @@ def study(args):
 
 def show(args, config):
     """Print the status once; on a terminal that is watched, in place of what it shows."""
-    status = read_status(config, plan.all_runs(config), datetime.now())
+    runs = plan.all_runs(config, plan.begun_experiments(config))
+    status = read_status(config, runs, datetime.now())
     size = shutil.get_terminal_size()
     words = json.dumps(as_json(config, status)) if args.json else in_words(config, status, size.columns)
     if args.watch and sys.stdout.isatty():

@@ -127,19 +127,35 @@ def title_of(config: Mapping[str, Any], experiment: str) -> str:
 
 def looks(config: Mapping[str, Any]) -> dict[str, int]:
     """Return a number for each model by which all figures show it alike, in the order of the experiments."""
-    asked = (config["experiments"][name]["models"] for name in active_experiments(config))
+    names = sorted(active_experiments(config), key=lambda name: bool(config["experiments"][name].get("optional")))
+    asked = (config["experiments"][name]["models"] for name in names)
     return {model: place for place, model in enumerate(dict.fromkeys(chain.from_iterable(asked)))}
 
 
-def active_experiments(config: Mapping[str, Any]) -> list[str]:
-    """Return the names of the experiments that are switched on, in one order whatever the file's."""
-    return sorted(name for name, experiment in config["experiments"].items() if experiment is not None)
+def active_experiments(config: Mapping[str, Any], *, optional: bool = True) -> list[str]:
+    """Return the names of the experiments that are switched on, in one order whatever the file's.
+
+    Without `optional`, those alone that belong to the whole study, and not only to their own name.
+    """
+    experiments = config["experiments"].items()
+    return sorted(n for n, asked in experiments if asked is not None and (optional or not asked.get("optional")))
 
 
-def all_runs(config: Mapping[str, Any]) -> list[Run]:
-    """Return each run that an experiment asks for, once."""
-    runs = (run for name in active_experiments(config) for run in experiment_runs(config, name))
+def all_runs(config: Mapping[str, Any], more: Collection[str] = ()) -> list[Run]:
+    """Return each run of the whole study, once: of every experiment that is not optional, and of `more`."""
+    names = [*active_experiments(config, optional=False), *more]
+    runs = (run for name in names for run in experiment_runs(config, name))
     return list(dict.fromkeys(runs))
+
+
+def begun_experiments(config: Mapping[str, Any]) -> list[str]:
+    """Return the optional experiments of which a run has files here, other than those of the whole study."""
+    whole = set(all_runs(config))
+    return [
+        name
+        for name in active_experiments(config)
+        if any(run.folder.exists() for run in experiment_runs(config, name) if run not in whole)
+    ]
 
 
 def run_spec(config: Mapping[str, Any], run: Run) -> dict[str, Any]:
@@ -184,7 +200,7 @@ def part_of_study(config: Mapping[str, Any], experiment: str) -> dict[str, Any]:
     source, a picture or another experiment; a rule's command can carry it where the list of its runs
     would be too long.
     """
-    shown_only = ("accuracy", "pairs")
+    shown_only = ("accuracy", "pairs", "optional")
     asked = {k: v for k, v in config["experiments"][experiment].items() if k not in shown_only}
     datasets = {name: config["datasets"][name] for name in asked["datasets"]}
     recipes = {name: config["recipes"][name] for name in (recipe_of(asked, m) for m in asked["models"])}

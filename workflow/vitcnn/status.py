@@ -383,22 +383,21 @@ def time_left(status: Status) -> str:
 def _table(config: Mapping[str, Any], status: Status) -> str:
     """Return a row for each experiment, dataset and model, with its runs in each state."""
     rows = []
-    for experiment, dataset, model, runs in groups(config):
-        runs = [run for run in runs if run in status.runs]
+    for experiment, dataset, model, runs in groups(config, status):
         counts = status.count(runs)
-        if runs:
-            others = [counts[state] or "" for state in STATES[1:]]
-            rows.append([experiment, dataset, model, f"{counts['done']}/{len(runs)}", *others])
+        others = [counts[state] or "" for state in STATES[1:]]
+        rows.append([experiment, dataset, model, f"{counts['done']}/{len(runs)}", *others])
     rows.insert(0, ["experiment", "dataset", "model", *STATES])  # as a row: tabulate pads headers
     return tabulate(rows, tablefmt="plain", disable_numparse=True, colalign=["left"] * 3 + ["right"] * 4)
 
 
-def groups(config: Mapping[str, Any]) -> Iterable[tuple[str, str, str, list[Run]]]:
-    """Yield each experiment, dataset and model with its runs."""
+def groups(config: Mapping[str, Any], status: Status) -> Iterable[tuple[str, str, str, list[Run]]]:
+    """Yield each experiment, dataset and model with its runs, of those in `status`."""
     for experiment in plan.active_experiments(config):
         together: dict[tuple[str, str], list[Run]] = defaultdict(list)
         for run in plan.experiment_runs(config, experiment):
-            together[run.dataset, run.model].append(run)
+            if run in status.runs:
+                together[run.dataset, run.model].append(run)
         for (dataset, model), runs in together.items():
             yield experiment, dataset, model, runs
 
@@ -463,7 +462,7 @@ def as_json(config: Mapping[str, Any], status: Status) -> dict[str, Any]:
         "groups": [
             {"experiment": experiment, "dataset": dataset, "model": model}
             | {state: status.count(runs)[state] for state in STATES}
-            for experiment, dataset, model, runs in groups(config)
+            for experiment, dataset, model, runs in groups(config, status)
         ],
         "runs": [
             {

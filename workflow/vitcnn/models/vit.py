@@ -156,15 +156,24 @@ def build(
     pos_dropout: Probability = 0.0,
     pos_embed_std: float = 0.02,
     final_norm: bool = True,
+    copied_layers: bool = True,
 ) -> VisionTransformer:
-    """Return a Vision Transformer; `dropout` acts on attention weights and in and after both branches."""
-    block = Block(embed_dim, num_heads, mlp_ratio, activation, dropout)
+    """Return a Vision Transformer; `dropout` acts on attention weights and in and after both branches.
+
+    With `copied_layers` all blocks begin as copies of the first, as those of torch.nn.TransformerEncoder do.
+    """
+
+    def new_block() -> Block:
+        return Block(embed_dim, num_heads, mlp_ratio, activation, dropout)
+
+    first = new_block()
+    others = (copy.deepcopy(first) if copied_layers else new_block() for _ in range(depth - 1))
     return VisionTransformer(
         num_patches=(image_size // patch_size) ** 2,
         patch_size=patch_size,
         num_classes=num_classes,
         embed_dim=embed_dim,
-        blocks=nn.Sequential(*(copy.deepcopy(block) for _ in range(depth))),
+        blocks=nn.Sequential(first, *others),
         pos_dropout=pos_dropout,
         pos_embed_std=pos_embed_std,
         final_norm=final_norm,

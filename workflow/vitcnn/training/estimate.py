@@ -106,7 +106,7 @@ def in_words(
         ways.append(f"one seed: --config 'seeds=[{min(seeds)}]', {duration(one_seed)}")
     for experiment in plan.active_experiments(config):
         runs = plan.experiment_runs(config, experiment)
-        if not set(seconds) <= set(runs):
+        if set(runs) & set(seconds) and not set(seconds) <= set(runs):
             ways.append(f"one experiment: snakemake {experiment}, {duration(together(runs))}")
     ways.append("a small study: snakemake --workflow-profile profiles/quick")
     return "\n".join([text, "If that is too long:", *(f"  {way}" for way in ways)])

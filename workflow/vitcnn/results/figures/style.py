@@ -43,7 +43,8 @@ class Look(NamedTuple):
     hatch: str
 
 
-# Okabe and Ito's colours (https://jfly.uni-koeln.de/color/), dark and light in turn.
+# Okabe and Ito's colours (https://jfly.uni-koeln.de/color/), dark and light in turn; grey for their yellow, which
+# is hard to see on white.
 LOOKS = (
     Look("#0072B2", "-", "o", ""),
     Look("#E69F00", "--", "s", "///"),
@@ -52,6 +53,7 @@ LOOKS = (
     Look("#000000", (0, (5, 1)), "v", "\\\\\\"),
     Look("#56B4E9", (0, (3, 1, 1, 1, 1, 1)), "P", "++"),
     Look("#D55E00", (0, (1, 2)), "X", "oo"),
+    Look("#7F7F7F", (0, (4, 1, 1, 1)), "*", "--"),
 )
 
 
