@@ -33,7 +33,9 @@ def test_optional_experiments_are_no_part_of_the_whole_study(default_config, tmp
     ladder = plan.experiment_runs(default_config, "ladder")
     own = [run for run in ladder if run.model != "vit"]
     assert len(ladder) == 35 and not set(own) & set(plan.all_runs(default_config))
-    assert "ladder" in plan.active_experiments(default_config) and "ladder_curves" in plan.figures(default_config)
+    assert "ladder" in plan.active_experiments(default_config) and "ladder_curves" in plan.figures(
+        default_config
+    )
     monkeypatch.chdir(tmp_path)
     for run in plan.all_runs(default_config):
         run.folder.mkdir(parents=True)

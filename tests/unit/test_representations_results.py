@@ -37,6 +37,7 @@ from vitcnn.results.probed import (
     read_probed,
     similarities,
 )
+from vitcnn.results.statistics import Difference
 
 RAW = yaml.safe_load((ROOT / "config.yaml").read_text())
 CONFIG = check_config(RAW)
@@ -332,10 +333,10 @@ def test_the_section_gives_difference_interval_and_number_of_seeds():
 
 
 def test_against_is_students_t():
-    mean, low, high, seeds = against([1.0, 2.0, 3.0], 1.5)
+    mean, low, high, seeds, *_ = against([1.0, 2.0, 3.0], 1.5)
     assert (mean, seeds) == (0.5, 3)
     assert (low, high) == pytest.approx((0.5 - 2.4841, 0.5 + 2.4841), abs=1e-4)
-    assert against([1.0], 0) == (1.0, None, None, 1)
+    assert against([1.0], 0) == Difference(1.0, None, None, 1)
 
 
 def test_area_under_deletion():

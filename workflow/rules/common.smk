@@ -101,7 +101,7 @@ def of_runs(pattern):
     """Return an input function: a file of each run of the experiment; none for partial results."""
     return lambda wildcards: (
         []
-        if wildcards.part
+        if wildcards.get("part")
         else collect(
             pattern, run=[r.name for r in plan.experiment_runs(STUDY, wildcards.experiment)]
         )
@@ -146,6 +146,12 @@ def tabulating(wildcards):
         "title": plan.title_of(STUDY, wildcards.experiment),
         "accuracy": asked["accuracy"],
     }
+
+
+def analysing(wildcards):
+    """Return the settings of analyse_answers."""
+    asked = STUDY["experiments"][wildcards.experiment].get("pairs")
+    return tabulating(wildcards) | {"pairs": asked}
 
 
 def drawing(wildcards):
@@ -247,6 +253,13 @@ def results_of(experiments, part=""):
             for kind in ("csv", "md", "html", "tex")
         ),
         *(f"results/{part}figures/{f}.{kind}" for f in figures for kind in ("svg", "png", "pdf")),
+        *(
+            f"results/tables/{e}_{table}.{kind}"
+            for e in experiments
+            for table in ("differences", "selection", "calibration")
+            for kind in ("csv", "md", "html")
+            if not part
+        ),
     ]
 
 

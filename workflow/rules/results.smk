@@ -80,9 +80,73 @@ rule draw_figure:
         " --runs {input.runs:q} --epochs {input.epochs:q} --out {output.svg:q} {output.png:q} {output.pdf:q}"
 
 
+rule analyse_answers:
+    input:
+        runs="results/collected/{experiment}/runs.csv",
+        epochs="results/collected/{experiment}/epochs.csv",
+        predictions=of_runs("results/runs/{run}/predictions.npz"),
+    output:
+        differences=update(
+            [
+                "results/tables/{experiment}_differences.csv",
+                "results/tables/{experiment}_differences.md",
+            ]
+        ),
+        differences_html=report(
+            update("results/tables/{experiment}_differences.html"),
+            caption="../report/answers.rst",
+            category="Results",
+            labels={"result": "{experiment}, differences", "kind": "table"},
+        ),
+        selection=update(
+            [
+                "results/tables/{experiment}_selection.csv",
+                "results/tables/{experiment}_selection.md",
+            ]
+        ),
+        selection_html=report(
+            update("results/tables/{experiment}_selection.html"),
+            caption="../report/answers.rst",
+            category="Results",
+            labels={"result": "{experiment}, selection", "kind": "table"},
+        ),
+        calibration=update(
+            [
+                "results/tables/{experiment}_calibration.csv",
+                "results/tables/{experiment}_calibration.md",
+            ]
+        ),
+        calibration_html=report(
+            update("results/tables/{experiment}_calibration.html"),
+            caption="../report/answers.rst",
+            category="Results",
+            labels={"result": "{experiment}, calibration", "kind": "table"},
+        ),
+        provenance=update("results/tables/{experiment}_differences.provenance.json"),
+    log:
+        "logs/answers/{experiment}.log",
+    localrule: True
+    conda:
+        "../../envs/results.yaml"
+    params:
+        command=command("analyse_answers"),
+        settings=settings(analysing),
+    shell:
+        "{params.command} --log {log:q} --provenance {output.provenance:q} --settings {params.settings:q}"
+        " --runs {input.runs:q} --epochs {input.epochs:q} --predictions {input.predictions:q}"
+        " --differences {output.differences:q} {output.differences_html:q}"
+        " --selection {output.selection:q} {output.selection_html:q}"
+        " --calibration {output.calibration:q} {output.calibration_html:q}"
+
+
 rule write_findings:
     input:
         runs=collect("results/{{part}}collected/{experiment}/runs.csv", experiment=EXPERIMENTS),
+        differences=lambda w: (
+            []
+            if w.part
+            else collect("results/tables/{experiment}_differences.csv", experiment=EXPERIMENTS)
+        ),
         representations=of_probed("results/runs/{run}/representations.npz"),
         predictions=of_probed("results/runs/{run}/predictions.npz"),
     output:
@@ -104,7 +168,7 @@ rule write_findings:
         settings=settings(finding),
     shell:
         "{params.command} --log {log:q} --provenance {output.provenance:q} --settings {params.settings:q}"
-        " --runs {input.runs:q} --representations {input.representations:q}"
+        " --runs {input.runs:q} --differences {input.differences:q} --representations {input.representations:q}"
         " --predictions {input.predictions:q} --md {output.md:q} --html {output.html:q}"
 
 

@@ -367,6 +367,8 @@ def _claim_contradictions(group: Mapping[str, Any], config: Mapping[str, Any]) -
     known["families or models"] = ["ViT", "CNN", "other", *config["models"]]
     asked = {"experiments": group.get("experiments", [])}
     for claim in group.get("claims", []):
+        if claim["primary"] and ("larger" not in claim or claim["together"]):
+            yield f'"{claim["text"]}": primary is for one metric that is larger, pair by pair'
         scopes = (claim["scope"], claim.get("closer", {}))
         asked |= {
             "families or models": [claim["larger"]] if "larger" in claim else [],

@@ -127,7 +127,9 @@ def title_of(config: Mapping[str, Any], experiment: str) -> str:
 
 def looks(config: Mapping[str, Any]) -> dict[str, int]:
     """Return a number for each model by which all figures show it alike, in the order of the experiments."""
-    names = sorted(active_experiments(config), key=lambda name: bool(config["experiments"][name].get("optional")))
+    names = sorted(
+        active_experiments(config), key=lambda name: bool(config["experiments"][name].get("optional"))
+    )
     asked = (config["experiments"][name]["models"] for name in names)
     return {model: place for place, model in enumerate(dict.fromkeys(chain.from_iterable(asked)))}
 
@@ -138,7 +140,9 @@ def active_experiments(config: Mapping[str, Any], *, optional: bool = True) -> l
     Without `optional`, those alone that belong to the whole study, and not only to their own name.
     """
     experiments = config["experiments"].items()
-    return sorted(n for n, asked in experiments if asked is not None and (optional or not asked.get("optional")))
+    return sorted(
+        n for n, asked in experiments if asked is not None and (optional or not asked.get("optional"))
+    )
 
 
 def all_runs(config: Mapping[str, Any], more: Collection[str] = ()) -> list[Run]:

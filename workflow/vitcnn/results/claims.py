@@ -4,17 +4,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from vitcnn.results.pairs import Pair, sweeps
-from vitcnn.results.statistics import Difference
+from vitcnn.results.statistics import CONFIDENCE, Difference, holm, p_in_words
 
 BORNE_OUT, NOT_BORNE_OUT, UNDECIDED, UNTOLD = "borne out", "not borne out", "undecided", "cannot be told"
 
 
 class Claim(NamedTuple):
-    """A claim: its words, what these runs show, and the verdict."""
+    """A claim: its words, what these runs show, and the verdict; of a primary one also the p value of its test."""
 
     claim: str
     shown: str
     verdict: str
+    p: float | None = None
 
 
 def hold(stated: Mapping[str, Any], found: Sequence[Pair]) -> Iterator[Claim]:
@@ -33,11 +34,28 @@ def hold(stated: Mapping[str, Any], found: Sequence[Pair]) -> Iterator[Claim]:
     if "closer" in stated:
         yield from _closer(stated, scoped)
         return
-    rows = [Claim(stated["text"], *_of_pair(stated, pair, metric)) for pair, metric in scoped]
+    rows = [
+        Claim(stated["text"], *_of_pair(stated, pair, metric))._replace(
+            p=pair.difference(metric).p if stated["primary"] else None
+        )
+        for pair, metric in scoped
+    ]
     if rows and stated["together"]:
         shown = "; ".join(row.shown for row in rows)
         rows = [Claim(stated["text"], shown, _all([row.verdict for row in rows]))]
     yield from rows
+
+
+def adjusted(held: Sequence[Claim]) -> list[Claim]:
+    """Return claims with the p values of the primary ones adjusted for each other, and no verdict that rests on
+    chance."""
+    adjusted_p = iter(holm([claim.p for claim in held if claim.p is not None]))
+    return [claim if claim.p is None else _adjusted(claim, next(adjusted_p)) for claim in held]
+
+
+def _adjusted(claim: Claim, p: float) -> Claim:
+    verdict = claim.verdict if p < 1 - CONFIDENCE or claim.verdict == UNTOLD else UNDECIDED
+    return Claim(claim.claim, f"{claim.shown}; primary, adjusted p {p_in_words(p)}", verdict, p)
 
 
 def _in_scope(stated: Mapping[str, Any], found: Sequence[Pair]) -> list[Pair]:

@@ -1,5 +1,6 @@
 """What the runs of each experiment show, and of the claims in config.yaml. Every sentence is computed."""
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from itertools import pairwise
@@ -9,12 +10,16 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from vitcnn.page import page
-from vitcnn.results.claims import Claim, hold
+from vitcnn.results.claims import Claim, adjusted, hold
 from vitcnn.results.collect import accepted_changes, marked, other_versions
-from vitcnn.results.pairs import MEASURES, Pair, measured, pairs, sweeps
+from vitcnn.results.pairs import MEASURES, ImageIntervals, Pair, measured, pairs, sweeps
 from vitcnn.results.statistics import CONFIDENCE, compare
 
 _NOTHING = "No two models to compare are finished: a ViT and a CNN, or those of pairs in config.yaml"
+_PRIMARY = (
+    "The p values of the claims called primary are adjusted for each other, over all groups (Holm); a verdict on one "
+    "needs an adjusted p below 0.05 as well. All other claims are exploratory."
+)
 _HEADER = ["Claim", "These runs", "Verdict"]
 
 
@@ -32,30 +37,43 @@ def findings(
     runs: pd.DataFrame,
     experiments: Mapping[str, Mapping[str, Any]],
     claims: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
+    over_images: Mapping[str, ImageIntervals] = MappingProxyType({}),
 ) -> list[Section]:
     """Return the findings from the collected runs; the first section says what they rest on.
 
     `experiments` says of each its `title`, the `accuracy` that it quotes, and the `pairs` to compare (None: every
     ViT with every CNN). `claims` are those of the configuration, group by group; no verdict on them follows from
-    runs on generated images.
+    runs on generated images. `over_images` has for each experiment the intervals that pairs() takes.
     """
     runs = measured(runs)
     done = runs[runs["gap"].isna()]
     found = [_basis(runs, done)]
     for name, asked in experiments.items():
-        found.append(Section(asked["title"], items=[*_experiment(done[done["experiment"] == name], asked)]))
+        rows = done[done["experiment"] == name]
+        compared = list(pairs(rows, asked["pairs"], over_images.get(name, {})))
+        found.append(Section(asked["title"], items=[*_experiment(rows, compared, asked["accuracy"])]))
     published = done[~done["generated"]]
+    titles, held = [], []
     for group in claims.values():
         compared = [
             pair
             for name in group["experiments"]
             if name in experiments
-            for pair in pairs(published[published["experiment"] == name], experiments[name]["pairs"])
+            for pair in pairs(
+                published[published["experiment"] == name],
+                experiments[name]["pairs"],
+                over_images.get(name, {}),
+            )
         ]
-        held = [claim for stated in group["claims"] for claim in hold(stated, compared)]
-        if held:
-            found.append(Section(group["title"], claims=held))
-    return found
+        of_group = [claim for stated in group["claims"] for claim in hold(stated, compared)]
+        titles += [group["title"]] * len(of_group)
+        held += of_group
+    together = defaultdict(list)
+    for title, claim in zip(titles, adjusted(held), strict=True):
+        together[title].append(claim)
+    if any(claim.p is not None for claim in held):
+        found[0] = found[0]._replace(paragraphs=[*found[0].paragraphs, _PRIMARY])
+    return [*found, *(Section(title, claims=of) for title, of in together.items())]
 
 
 def to_markdown(sections: Sequence[Section]) -> str:
@@ -83,7 +101,7 @@ def to_html(sections: Sequence[Section]) -> str:
         if section.items:
             parts.append(f"<ul>{''.join(f'<li>{escape(item)}</li>' for item in section.items)}</ul>")
         if section.claims:
-            table = pd.DataFrame(section.claims).set_axis(_HEADER, axis=1)
+            table = pd.DataFrame([claim[:3] for claim in section.claims], columns=_HEADER)
             parts.append(table.to_html(index=False, border=0))
     return page(sections[0].title, "\n".join(parts))
 
@@ -106,8 +124,10 @@ def _basis(runs: pd.DataFrame, done: pd.DataFrame) -> Section:
         paragraphs = [
             f"Runs: {len(distinct)}; seeds: {seeds}; on {devices}. No sentence here was written by hand.",
             "A − B is the mean of the first less that of the second over n seeds each, with its "
-            f"{CONFIDENCE:.0%} confidence interval in brackets (Welch's t). The interval covers the chance of "
-            "initial weights and order, not that of another test set or other hyper-parameters.",
+            f"{CONFIDENCE:.0%} confidence interval in brackets (Welch's t; paired, where both models of a seed saw the "
+            "same subset), which covers the chance of initial weights and order. That over images covers the chance of "
+            "other test images like these. A difference is one where both exclude 0; neither covers other "
+            "hyper-parameters.",
         ]
         notices += [f"{words}." for words in (other_versions(distinct), accepted_changes(distinct)) if words]
         if done.groupby(["experiment", "dataset", "model", "train_size"])["seed"].nunique().min() < 2:
@@ -118,10 +138,8 @@ def _basis(runs: pd.DataFrame, done: pd.DataFrame) -> Section:
     return Section(marked("Findings", runs), notices, paragraphs, gaps)
 
 
-def _experiment(done: pd.DataFrame, asked: Mapping[str, Any]) -> Iterator[str]:
+def _experiment(done: pd.DataFrame, compared: Sequence[Pair], accuracy: str) -> Iterator[str]:
     """Yield what the finished runs of one experiment show, line by line."""
-    accuracy = asked["accuracy"]
-    compared = list(pairs(done, asked["pairs"]))
     if not compared:
         yield _NOTHING
     for pair in compared:

@@ -132,7 +132,7 @@ def _judged(claim: str, measured: str, difference: Difference, unit: str, sign: 
 
 
 def _shown(difference: Difference, unit: str) -> str:
-    mean, low, high, seeds = difference
+    mean, low, high, seeds, *_ = difference
     interval = "" if low is None else f" [{low:+.1f}, {high:+.1f}]"
     return f"{mean:+.1f} {unit}{interval}, n = {seeds}".replace("-", "−")
 

@@ -1,12 +1,16 @@
 """Two models on the same images: how far apart they are, and in words."""
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import pandas as pd
 
-from vitcnn.results.statistics import Difference, compare
+from vitcnn.plan import ALL
+from vitcnn.results.statistics import Difference, Interval, compare
+
+ImageIntervals = Mapping[tuple[str, str, str, str], Mapping[str, Interval]]
 
 
 class Measure(NamedTuple):
@@ -40,10 +44,14 @@ def measured(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 class Pair(NamedTuple):
-    """The finished runs of two models, as measured() returns them."""
+    """The finished runs of two models, as measured() returns them, each sorted by seed.
+
+    `over_images` has, by measure, the interval over test images of their difference.
+    """
 
     first: pd.DataFrame
     second: pd.DataFrame
+    over_images: Mapping[str, Interval] = MappingProxyType({})
 
     @property
     def names(self) -> tuple[str, str]:
@@ -71,18 +79,25 @@ class Pair(NamedTuple):
 
     def compares(self, column: str) -> bool:
         """Return whether `column` can be compared: timings need the same hardware, used in the same way."""
-        places = pd.concat(self)[["device", "threads", "precision"]].drop_duplicates()
+        places = pd.concat(self[:2])[["device", "threads", "precision"]].drop_duplicates()
         return len(places) == 1 or not MEASURES[column].is_timing
+
+    @property
+    def is_paired(self) -> bool:
+        """Whether runs of one seed belong together: they saw the same subset of the training images."""
+        return self.of("train_size", 0) != ALL and self.first["seed"].tolist() == self.second["seed"].tolist()
 
     def difference(self, column: str) -> Difference:
         """Return how far the first model's mean of `column` is above the second's."""
-        found = compare(self.first[column].tolist(), self.second[column].tolist())
+        found = compare(self.first[column].tolist(), self.second[column].tolist(), paired=self.is_paired)
+        found = found._replace(images=self.over_images.get(column))
         is_counted = column == "parameters_millions"  # chance plays no part in it, be there one seed or more
         return found._replace(low=found.mean, high=found.mean) if is_counted else found
 
     def log_ratio(self, column: str) -> Difference:
         """Return the difference of the means of the logarithms of `column`."""
-        return compare(self.first[column].map(math.log).tolist(), self.second[column].map(math.log).tolist())
+        ours, theirs = (side[column].map(math.log).tolist() for side in (self.first, self.second))
+        return compare(ours, theirs, paired=self.is_paired)
 
     def says(self, column: str) -> str:
         """Return, say, "final accuracy, ViT − CNN: −17.10 points [−18.01, −16.19], n = 5"."""
@@ -106,19 +121,29 @@ def _doubt(difference: Difference) -> str:
 def _with_interval(difference: Difference, form: str, unit: str = "") -> str:
     mean, low, high = (f"{value:{form}}".replace("-", "−") for value in (difference.mean, *difference.ends))
     interval = "" if low == high else f" [{low}, {high}]"
+    if difference.images and interval:
+        low, high = (f"{value:{form}}".replace("-", "−") for value in difference.images)
+        interval += f", over images [{low}, {high}]"
     return f"{mean}{unit}{interval}, n = {difference.seeds}"
 
 
-def pairs(rows: pd.DataFrame, asked: Sequence[Sequence[str]] | None = None) -> Iterator[Pair]:
+def pairs(
+    rows: pd.DataFrame,
+    asked: Sequence[Sequence[str]] | None = None,
+    over_images: ImageIntervals = MappingProxyType({}),
+) -> Iterator[Pair]:
     """Yield the pairs of models among the finished runs of an experiment, on each dataset at each size.
 
-    `asked` names them; by default they are every ViT with every CNN.
+    `asked` names them; by default they are every ViT with every CNN. `over_images` has intervals over test images by
+    dataset, train_size as text, first and second model, and measure.
     """
-    for _, group in rows.groupby(["dataset", "train_size"], sort=False):
-        models = dict(iter(group.groupby("model", sort=False)))
+    for (dataset, size), group in rows.groupby(["dataset", "train_size"], sort=False):
+        models = {model: of.sort_values("seed") for model, of in group.groupby("model", sort=False)}
         for first, second in asked if asked is not None else _by_family(group):
             if first in models and second in models:
-                yield Pair(models[first], models[second])
+                yield Pair(
+                    models[first], models[second], over_images.get((dataset, str(size), first, second), {})
+                )
 
 
 def _by_family(rows: pd.DataFrame) -> list[tuple[str, str]]:

@@ -1,4 +1,4 @@
-"""What several seeds say: mean and spread, and the difference of two models with its interval."""
+"""What several seeds and test images say: spread, differences with their intervals, equivalence, adjusted p values."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -7,38 +7,129 @@ import numpy as np
 from scipy import stats
 
 CONFIDENCE = 0.95
+MARGIN = 1.0  # points within which two accuracies count as equivalent
+RESAMPLES = 2000
+_SAME = 1e-9  # numbers that differ by less are the same, but for the order of additions
+
+
+class Interval(NamedTuple):
+    """The two ends of an interval."""
+
+    low: float
+    high: float
 
 
 class Difference(NamedTuple):
-    """Mean of one group less that of another, with its 95 % interval; None where chance is unknown."""
+    """Mean of one group less that of another, with its 95 % interval over seeds; None where chance is unknown.
+
+    `images` is the interval over test images, of an accuracy whose right answers are at hand; `p` that of the
+    test over seeds.
+    """
 
     mean: float
     low: float | None
     high: float | None
     seeds: int
+    images: Interval | None = None
+    p: float | None = None
 
     @property
     def ends(self) -> tuple[float, float]:
-        """The ends of the interval; both are the mean where there is none."""
+        """The ends of the interval over seeds; both are the mean where there is none."""
         return (self.mean, self.mean) if self.low is None or self.high is None else (self.low, self.high)
 
     @property
     def sign(self) -> int:
-        """1 or -1 where the whole interval is on one side of 0, else 0; of the mean without interval."""
-        low, high = self.ends
-        return 1 if low > 0 else -1 if high < 0 else 0
+        """1 or -1 where every interval is wholly on one side of 0, else 0; of the mean without interval."""
+        signs = {
+            1 if low > 0 else -1 if high < 0 else 0 for low, high in (self.ends, self.images or self.ends)
+        }
+        return signs.pop() if len(signs) == 1 else 0
 
 
-def compare(ours: Sequence[float], theirs: Sequence[float]) -> Difference:
-    """Return how far `ours` is above `theirs`, by Welch's t (unequal variances, independent seeds)."""
+def compare(ours: Sequence[float], theirs: Sequence[float], *, paired: bool = False) -> Difference:
+    """Return how far `ours` is above `theirs`: Welch's t (unequal variances, independent seeds).
+
+    With `paired`, entries at one place belong together, as runs on the same subset do: Student's t of their
+    differences.
+    """
     a, b = np.asarray(ours, float), np.asarray(theirs, float)
     mean, seeds = float(a.mean() - b.mean()), min(len(a), len(b))
     if seeds < 2:
         return Difference(mean, None, None, seeds)
-    if not np.ptp(a) and not np.ptp(b):
-        return Difference(mean, mean, mean, seeds)
-    interval = stats.ttest_ind(a, b, equal_var=False).confidence_interval(CONFIDENCE)
-    return Difference(mean, float(interval.low), float(interval.high), seeds)
+    if max(np.ptp(values) for values in ([a - b] if paired else [a, b])) < _SAME:
+        return Difference(mean, mean, mean, seeds, p=float(abs(mean) < _SAME))
+    test = stats.ttest_rel(a, b) if paired else stats.ttest_ind(a, b, equal_var=False)
+    interval = test.confidence_interval(CONFIDENCE)
+    return Difference(mean, float(interval.low), float(interval.high), seeds, p=float(test.pvalue))
+
+
+def equivalence(
+    ours: Sequence[float], theirs: Sequence[float], *, paired: bool = False, margin: float = MARGIN
+) -> float | None:
+    """Return the p value of "they differ by `margin` or more"; below 0.05 they are equivalent. None for one seed.
+
+    The larger of two one-sided t tests (Schuirmann 1987, doi 10.1007/BF01068419), Welch's or paired.
+    """
+    a, b = np.asarray(ours, float), np.asarray(theirs, float)
+    if min(len(a), len(b)) < 2:
+        return None
+    if paired:
+        tests = [stats.ttest_1samp(a - b, end, alternative=side) for end, side in _sides(margin)]
+    else:
+        tests = [
+            stats.ttest_ind(a - end, b, equal_var=False, alternative=side) for end, side in _sides(margin)
+        ]
+    return max(float(test.pvalue) for test in tests)
+
+
+def _sides(margin: float) -> tuple[tuple[float, str], tuple[float, str]]:
+    return (-margin, "greater"), (margin, "less")
+
+
+def over_images(ours: np.ndarray, theirs: np.ndarray) -> Interval:
+    """Return the 95 % interval over test images of the difference of two accuracies, in points.
+
+    `ours` and `theirs` `(N,)` are the shares of seeds that classify each image correctly; both models see the same
+    images, which are drawn again together: the percentile bootstrap (Efron 1979, doi 10.1214/aos/1176344552), the
+    same for the same input.
+    """
+    found = stats.bootstrap(
+        (100 * (ours - theirs),),
+        np.mean,
+        n_resamples=RESAMPLES,
+        batch=50,
+        confidence_level=CONFIDENCE,
+        method="percentile",
+        rng=np.random.default_rng(0),
+    )
+    return Interval(float(found.confidence_interval.low), float(found.confidence_interval.high))
+
+
+def mcnemar(ours: np.ndarray, theirs: np.ndarray) -> float:
+    """Return the p value of "both err equally often" for two runs, from who was right `(N,) bool` on each image.
+
+    McNemar's test (1947, doi 10.1007/BF02295996), exact: of the images that one alone classifies correctly, half
+    should be each one's.
+    """
+    only_ours, only_theirs = int((ours & ~theirs).sum()), int((~ours & theirs).sum())
+    if not only_ours + only_theirs:
+        return 1.0
+    return float(stats.binomtest(only_ours, only_ours + only_theirs).pvalue)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Return p values adjusted for there being several (Holm 1979, www.jstor.org/stable/4615733), in their order."""
+    order = np.argsort(p_values, kind="stable")
+    scaled = np.asarray(p_values, float)[order] * np.arange(len(order), 0, -1)
+    adjusted = np.empty(len(order))
+    adjusted[order] = np.minimum(1, np.maximum.accumulate(scaled))
+    return adjusted.tolist()
+
+
+def p_in_words(p: float) -> str:
+    """Return a p value as text: "0.013", or "< 0.001"."""
+    return f"{p:.3f}" if p >= 0.001 else "< 0.001"
 
 
 def half_width(values: Sequence[float], band: str) -> float:

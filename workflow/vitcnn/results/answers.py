@@ -1,0 +1,276 @@
+"""What follows from each run's answers to the test images: differences of models, selection, calibration."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from vitcnn.errors import StudyError
+from vitcnn.plan import Run
+from vitcnn.results.calibration import Calibration, calibrate
+from vitcnn.results.pairs import MEASURES, ImageIntervals, Pair, measured, pairs
+from vitcnn.results.selection import looking
+from vitcnn.results.statistics import (
+    MARGIN,
+    Difference,
+    Interval,
+    equivalence,
+    mcnemar,
+    over_images,
+    p_in_words,
+)
+
+EPOCHS = ("final", "best", "selected")  # whose accuracy is compared
+VERDICTS = {1: "above", -1: "below", 0: "undecided"}
+NOTES = {
+    "differences": "A difference is the mean accuracy of the first model less that of the second, in points. Over "
+    "seeds: its 95 % interval by Welch's t, or, where both models of a seed saw the same subset, by the t of their "
+    "differences. Over images: the 95 % bootstrap interval for other test images like these. Above or below: both "
+    "intervals exclude 0. Equivalent: two one-sided t tests reject a difference of "
+    f"{MARGIN:g} point or more at 5 %; p is theirs.",
+    "selection": "Accuracy (%) on the test images after three epochs of each run: the last, the one that is best on "
+    "the test images, and the one that is best on held-out training images. Overstates: how far an epoch that half "
+    "of the test images chose is above its accuracy on the other half. Gains: how far it is above the last epoch "
+    "there. Mean ± standard deviation over seeds.",
+    "calibration": "Of the probabilities after the last epoch, on the test images. NLL in nats; the Brier score is 0 "
+    "to 2; ECE in points, over 15 bins of equal width. Scaled: logits divided by the temperature that fits held-out "
+    "training images, or, without any, the other half of the test images. Floor: the ECE of a perfectly calibrated "
+    "model on as many images. Mean ± standard deviation over seeds.",
+}
+ONE_SEED = (
+    " One seed: there is no interval over seeds, and no verdict; McNemar's p tells whether these two runs err equally "
+    "often."
+)
+
+
+class Answers(NamedTuple):
+    """A run's answers: which test images were right after each epoch, `correct (epochs, N) bool`, and logits."""
+
+    correct: np.ndarray
+    logits: np.ndarray
+    labels: np.ndarray
+    val_logits: np.ndarray | None
+    val_labels: np.ndarray | None
+
+
+def read_answers(path: Path) -> Answers:
+    """Return what a run's predictions.npz holds; raises StudyError, naming the run, for a damaged file."""
+    try:
+        with np.load(path) as arrays:
+            labels = arrays["labels"]
+            correct = np.unpackbits(arrays["correct"], axis=1, count=len(labels)).astype(bool)
+            held_out = [arrays.get(name) for name in ("val_logits", "val_labels")]
+            return Answers(correct, arrays["logits"], labels, *held_out)
+    except (OSError, ValueError, KeyError) as error:
+        raise StudyError(
+            f"{path}: has no right answers of each epoch ({error}); delete it to train the run again"
+        ) from error
+
+
+class Analysed(NamedTuple):
+    """The three tables of an experiment, by the names of NOTES, in full precision."""
+
+    differences: pd.DataFrame
+    selection: pd.DataFrame
+    calibration: pd.DataFrame
+
+
+def analyse(
+    runs: pd.DataFrame, epochs: pd.DataFrame, answers: Mapping[Path, Answers], asked: Sequence[Any] | None
+) -> Analysed:
+    """Return the tables of one experiment from its collected runs and epochs, and the answers by run folder.
+
+    `asked` are the pairs to compare, or None for every ViT with every CNN. Raises StudyError for a run whose
+    answers are not those that its accuracies were computed from.
+    """
+    of_run = {}
+    for row in measured(runs).itertuples():
+        run = Run(row.dataset, row.model, row.recipe, row.train_size, row.seed)
+        found = answers[run.folder]
+        _check(found, row, run)
+        of_run[row.dataset, str(row.train_size), row.model, row.seed] = found
+    chosen = _chosen_epochs(epochs)
+    differences = [
+        row
+        for pair in pairs(measured(runs), asked)
+        for row in _differences(pair, lambda side, pair=pair: _of_side(pair, side, of_run), chosen)
+    ]
+    selection, calibration = [], []
+    for (dataset, model, size), group in runs.groupby(["dataset", "model", "train_size"], sort=False):
+        several = [of_run[dataset, str(size), model, seed] for seed in group["seed"]]
+        place = {
+            "Model": group["model_title"].iloc[0],
+            "Dataset": group["dataset_title"].iloc[0],
+            "Images": int(group["train_images"].iloc[0]),
+        }
+        looks = [looking(one.correct) for one in several]
+        values = {name.capitalize(): group[name].tolist() for name in EPOCHS}
+        values |= {"Overstates": [o.overstates for o in looks], "Gains": [o.gains for o in looks]}
+        selection.append(place | _over_seeds(values))
+        calibration.append(place | _over_seeds(_calibrations([calibrate(*one[1:]) for one in several])))
+    columns = ["dataset", "train_size", "first", "second", "epoch", "place", "names", "paired"]
+    columns += [
+        *Difference._fields[:4],
+        "p",
+        "image_low",
+        "image_high",
+        "equivalence_p",
+        "mcnemar_p",
+        "verdict",
+    ]
+    return Analysed(
+        pd.DataFrame(differences, columns=columns), pd.DataFrame(selection), pd.DataFrame(calibration)
+    )
+
+
+def read_over_images(paths: Sequence[Path]) -> ImageIntervals:
+    """Return the intervals over test images that tables of differences hold, as pairs() takes them."""
+    found: dict[tuple[str, str, str, str], dict[str, Interval]] = {}
+    for path in paths:
+        for row in pd.read_csv(path).itertuples():
+            key = (row.dataset, str(row.train_size), row.first, row.second)
+            found.setdefault(key, {})[row.epoch] = Interval(row.image_low, row.image_high)
+    return found
+
+
+def _check(found: Answers, row: Any, run: Run) -> None:
+    accuracy = 100 * found.correct.mean(axis=1)
+    if not np.isclose(accuracy[-1], row.final) or not np.isclose(accuracy.max(), row.best):
+        raise StudyError(
+            f"{run.folder / 'predictions.npz'}: its right answers are not those of its accuracies; delete the folder "
+            "to train the run again"
+        )
+
+
+def _chosen_epochs(epochs: pd.DataFrame) -> dict[tuple[str, str, str, int], int]:
+    """Return, of each run that held images out, the place of the epoch that was best on them."""
+    held = epochs.dropna(subset=["val_accuracy"])
+    keys = [held["dataset"], held["train_size"].astype(str), held["model"], held["seed"]]
+    return {key: int(group["val_accuracy"].to_numpy().argmax()) for key, group in held.groupby(keys)}
+
+
+def _of_side(pair: Pair, side: int, of_run: Mapping[Any, Answers]) -> Iterator[tuple[Any, Answers]]:
+    for row in pair[side].itertuples():
+        key = (row.dataset, str(row.train_size), row.model, row.seed)
+        yield key, of_run[key]
+
+
+def _differences(pair: Pair, of_side: Any, chosen: Mapping[Any, int]) -> Iterator[dict[str, Any]]:
+    """Yield a row for each kind of epoch whose accuracy the pair has."""
+    for epoch in EPOCHS:
+        if pair.first[epoch].isna().any() or pair.second[epoch].isna().any():
+            continue
+
+        def right(side: int, epoch: str = epoch) -> np.ndarray:  # (seeds, N) bool
+            return np.array([one.correct[_place(one, epoch, chosen.get(key))] for key, one in of_side(side)])
+
+        ours, theirs = right(0), right(1)
+        images = over_images(ours.mean(0), theirs.mean(0))
+        found = pair._replace(over_images={epoch: images}).difference(epoch)
+        accuracies = (side[epoch].tolist() for side in (pair.first, pair.second))
+        yield {
+            "dataset": pair.of("dataset", 0),
+            "train_size": pair.of("train_size", 0),
+            "first": pair.of("model", 0),
+            "second": pair.of("model", 1),
+            "epoch": epoch,
+            "place": pair.place,
+            "names": " − ".join(pair.names),
+            "paired": pair.is_paired,
+            **dict(zip(Difference._fields[:4], found[:4], strict=True)),
+            "p": found.p,
+            "image_low": images.low,
+            "image_high": images.high,
+            "equivalence_p": equivalence(*accuracies, paired=pair.is_paired),
+            "mcnemar_p": mcnemar(ours[0], theirs[0]) if len(ours) == len(theirs) == 1 else None,
+            "verdict": "one seed" if found.low is None else VERDICTS[found.sign],
+        }
+
+
+def _place(answers: Answers, epoch: str, selected: int | None) -> int:
+    if epoch == "best":
+        return int(answers.correct.sum(1).argmax())
+    return -1 if epoch == "final" or selected is None else selected
+
+
+def _calibrations(found: Sequence[Calibration]) -> dict[str, list[float]]:
+    return {
+        "NLL": [c.before.nll for c in found],
+        "NLL, scaled": [c.after.nll for c in found],
+        "Brier": [c.before.brier for c in found],
+        "Brier, scaled": [c.after.brier for c in found],
+        "ECE": [c.before.ece for c in found],
+        "ECE, scaled": [c.after.ece for c in found],
+        "ECE, floor": [c.floor for c in found],
+        "Temperature": [c.temperature for c in found],
+    }
+
+
+def _over_seeds(values: Mapping[str, Sequence[float]]) -> dict[str, float]:
+    """Return mean and, in ` sd`, the standard deviation over seeds of each."""
+    found = {}
+    for name, of_seeds in values.items():
+        series = pd.Series(of_seeds, dtype=float)
+        found |= {name: series.mean(), f"{name} sd": series.std(ddof=1)}
+    return found
+
+
+def for_people(name: str, table: pd.DataFrame, accuracy: str) -> pd.DataFrame:
+    """Return a table of analyse() as text; of the differences, those of the epoch that the experiment shows."""
+    if name == "differences":
+        rows = table[table["epoch"] == accuracy]
+        shown = pd.DataFrame(
+            {
+                "Where": rows["place"],
+                "Difference": rows["names"],
+                "Points": [_signed(value) for value in rows["mean"]],
+                "Over seeds": [_ends(*ends) for ends in zip(rows["low"], rows["high"], strict=True)],
+                "Over images": [
+                    _ends(*ends) for ends in zip(rows["image_low"], rows["image_high"], strict=True)
+                ],
+                "Seeds": rows["seeds"].astype(str),
+                "Verdict": rows["verdict"],
+                f"Equivalent within ±{MARGIN:g}": [_equivalent(p) for p in rows["equivalence_p"]],
+            }
+        )
+        if rows["mcnemar_p"].notna().any():
+            shown["McNemar's p"] = [
+                "–" if pd.isna(value) else p_in_words(value) for value in rows["mcnemar_p"]
+            ]
+        return shown
+    shown = table[["Model", "Dataset"]].copy()
+    shown["Images"] = [f"{images:,}" for images in table["Images"]]
+    for column in table.columns[3::2]:
+        digits = 3 if column.startswith(("NLL", "Brier")) else 2
+        shown[column] = [
+            "–" if pd.isna(mean) else f"{mean:.{digits}f}" + ("" if pd.isna(sd) else f" ± {sd:.{digits}f}")
+            for mean, sd in zip(table[column], table[f"{column} sd"], strict=True)
+        ]
+    return shown
+
+
+def note(name: str, runs: pd.DataFrame, accuracy: str) -> str:
+    """Return what a reader must know beside one of the tables."""
+    text = NOTES[name]
+    if name == "differences":
+        text += f" Shown is the {MEASURES[accuracy].words}."
+        if runs.groupby(["dataset", "model", "train_size"])["seed"].nunique().min() < 2:
+            text += ONE_SEED
+    generated = runs.loc[runs["generated"], "dataset_title"].unique()
+    return (
+        f"Generated images, not those published: {', '.join(generated)}. {text}" if len(generated) else text
+    )
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.2f}".replace("-", "−")
+
+
+def _ends(low: float, high: float) -> str:
+    return "–" if pd.isna(low) else f"[{_signed(low)}, {_signed(high)}]"
+
+
+def _equivalent(p: float) -> str:
+    return "–" if pd.isna(p) else f"{'yes' if p < 0.05 else 'not shown'}, p {p_in_words(p)}"
