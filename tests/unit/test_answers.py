@@ -1,0 +1,159 @@
+"""The tables that follow from each run's answers, from answers that are made up."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from vitcnn.errors import StudyError
+from vitcnn.plan import Run
+from vitcnn.results.answers import (
+    Answers,
+    analyse,
+    for_people,
+    note,
+    read_answers,
+    read_over_images,
+)
+from vitcnn.results.calibration import calibrate
+from vitcnn.results.pairs import measured, pairs
+
+IMAGES, EPOCHS, CLASSES = 400, 4, 5
+SHARES = {"vit_p": 0.55, "cnn": 0.7}
+
+
+def answers_of(model, seed, held_out=True):
+    """Return the made-up answers of a run: right by chance, more often from epoch to epoch, but the last but one."""
+    generator = np.random.default_rng([len(model), seed])
+    rising = np.array([0.5, 0.8, 1.05, 1.0])[:, None]
+    correct = generator.random((EPOCHS, IMAGES)) < SHARES[model] * rising
+    logits, labels = generator.normal(0, 2, (IMAGES, CLASSES)), generator.integers(0, CLASSES, IMAGES)
+    held = (generator.normal(0, 2, (50, CLASSES)), generator.integers(0, CLASSES, 50))
+    return Answers(correct, logits, labels, *(held if held_out else (None, None)))
+
+
+def study(seeds=(0, 1, 2), size="all", held_out=True):
+    """Return runs, epochs and answers as collect_runs and train leave them."""
+    runs, epochs, answers = [], [], {}
+    for model in SHARES:
+        for seed in seeds:
+            run = Run("cifar10", model, "modern30", size, seed)
+            found = answers_of(model, seed, held_out)
+            tested = 100 * found.correct.mean(1)
+            validated = [50, 70, 60, 65]
+            runs.append(
+                run._asdict()
+                | {
+                    "model_title": model,
+                    "dataset_title": "CIFAR-10",
+                    "family": "CNN" if model == "cnn" else "ViT",
+                }
+                | {"final": tested[-1], "best": tested.max(), "selected": tested[1] if held_out else None}
+                | {
+                    "train_images": 900,
+                    "generated": False,
+                    "gap": None,
+                    "num_parameters": 1,
+                    "test_images": IMAGES,
+                }
+                | {"inference_ms_per_image": 1.0, "peak_memory_bytes": 1.0, "train_seconds": 1.0}
+            )
+            epochs += [
+                run._asdict() | {"epoch": n + 1, "val_accuracy": value if held_out else None}
+                for n, value in enumerate(validated)
+            ]
+            answers[run.folder] = found
+    return pd.DataFrame(runs), pd.DataFrame(epochs), answers
+
+
+@pytest.mark.parametrize("size", ["all", 900])
+def test_differences_computed_again(size):
+    runs, epochs, answers = study(size=size)
+    table = analyse(runs, epochs, answers, None).differences.set_index("epoch")
+    assert list(table.index) == ["final", "best", "selected"]
+    assert set(table["first"]) == {"vit_p"} and set(table["second"]) == {"cnn"}
+    for epoch, row in table.iterrows():
+        ours, theirs = (runs.loc[runs["model"] == model, epoch].to_numpy() for model in SHARES)
+        test = (
+            stats.ttest_rel(ours, theirs) if size == 900 else stats.ttest_ind(ours, theirs, equal_var=False)
+        )
+        assert row["mean"] == pytest.approx(ours.mean() - theirs.mean())
+        assert (row["low"], row["high"]) == pytest.approx(tuple(test.confidence_interval()))
+        assert row["p"] == pytest.approx(test.pvalue)
+        assert pd.isna(row["mcnemar_p"])
+    place = {"final": -1, "selected": 1}
+    for epoch, at in place.items():
+        shares = [
+            np.mean([answers[Run("cifar10", m, "modern30", size, s).folder].correct[at] for s in range(3)], 0)
+            for m in SHARES
+        ]
+        error = 100 * (shares[0] - shares[1]).std() / IMAGES**0.5
+        middle = table.loc[epoch, "mean"]
+        assert table.loc[epoch, "image_low"] == pytest.approx(middle - 1.96 * error, abs=0.15 * error)
+        assert table.loc[epoch, "image_high"] == pytest.approx(middle + 1.96 * error, abs=0.15 * error)
+    assert table.loc["final", "verdict"] == "below"
+
+
+def test_a_verdict_is_that_of_the_findings(tmp_path):
+    """Through CSV, as the rules do it: the pair of the findings has the intervals of the table."""
+    runs, epochs, answers = study()
+    analyse(runs, epochs, answers, None).differences.to_csv(tmp_path / "differences.csv", index=False)
+    (pair,) = pairs(measured(runs), None, read_over_images([tmp_path / "differences.csv"]))
+    found = pair.difference("selected")
+    assert found.images and found.sign == -1
+    assert f"over images [{found.images.low:+.2f}, ".replace("-", "−") in pair.says("selected")
+    assert pair.difference("train_seconds").images is None
+
+
+def test_one_seed_has_mcnemar_and_no_verdict():
+    runs, epochs, answers = study(seeds=[0])
+    table = analyse(runs, epochs, answers, None).differences
+    assert set(table["verdict"]) == {"one seed"} and table["mcnemar_p"].notna().all()
+    shown = for_people("differences", table, "final")
+    assert shown["Over seeds"].tolist() == ["–"] and "McNemar's p" in shown
+    assert "no interval over seeds" in note("differences", runs, "final")
+    assert "no interval over seeds" not in note("differences", study()[0], "final")
+
+
+def test_selection_and_calibration_by_model():
+    runs, epochs, answers = study()
+    _, selection, calibration = analyse(runs, epochs, answers, None)
+    assert selection["Model"].tolist() == ["vit_p", "cnn"]
+    mine = runs[runs["model"] == "cnn"]
+    row = selection.iloc[1]
+    for column in ("final", "best", "selected"):
+        assert row[column.capitalize()] == pytest.approx(mine[column].mean())
+        assert row[f"{column.capitalize()} sd"] == pytest.approx(mine[column].std())
+    found = [calibrate(*answers[Run("cifar10", "cnn", "modern30", "all", s).folder][1:]) for s in range(3)]
+    assert calibration.iloc[1]["NLL, scaled"] == pytest.approx(np.mean([one.after.nll for one in found]))
+    shown = for_people("calibration", calibration, "final")
+    assert shown["Images"].tolist() == ["900", "900"] and " ± " in shown["ECE, floor"].iloc[0]
+
+
+def test_without_held_out_images_there_is_no_selected_epoch():
+    runs, epochs, answers = study(held_out=False)
+    differences, selection, calibration = analyse(runs, epochs, answers, None)
+    assert list(differences["epoch"]) == ["final", "best"]
+    assert for_people("selection", selection, "final")["Selected"].tolist() == ["–", "–"]
+    assert calibration["NLL, scaled"].notna().all()
+
+
+def test_answers_of_other_runs_are_an_error():
+    runs, epochs, answers = study()
+    one, other = list(answers)[:2]
+    answers[one] = answers[other]
+    with pytest.raises(StudyError, match=r"vit_p/modern30/nall/seed0/predictions\.npz: its right answers"):
+        analyse(runs, epochs, answers, None)
+
+
+def test_a_run_without_bits_is_named(tmp_path):
+    path = tmp_path / "seed3" / "predictions.npz"
+    path.parent.mkdir()
+    np.savez(path, logits=np.zeros((8, 2)), labels=np.zeros(8))
+    with pytest.raises(StudyError, match=r"seed3/predictions\.npz: has no right answers of each epoch"):
+        read_answers(path)
+    path.write_bytes(b"no archive")
+    with pytest.raises(StudyError, match=r"seed3/predictions\.npz"):
+        read_answers(path)
+    np.savez(path, logits=np.zeros((9, 2)), labels=np.zeros(9), correct=np.packbits([[True] * 9], axis=1))
+    assert read_answers(path).correct.shape == (1, 9) and read_answers(path).correct.all()
