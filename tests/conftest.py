@@ -64,6 +64,12 @@ def default_config() -> dict:
     return check_config(yaml.safe_load((ROOT / "config.yaml").read_text()))
 
 
+# The experiments that no notebook has, switched off.
+NO_OTHERS = dict.fromkeys(
+    yaml.safe_load((ROOT / "config.yaml").read_text())["experiments"].keys()
+    - {"comparison", "curves", "data_efficiency"}
+)
+
 # A study of a minute: the embedded CIFAR-10, small models, one epoch.
 SMALL = {
     "seeds": [0, 1],
@@ -83,8 +89,7 @@ SMALL = {
         "comparison": {"datasets": ["cifar10"]},
         "curves": {"datasets": ["cifar10"]},
         "data_efficiency": {"train_sizes": [100, 500], "seeds": [0]},
-        "data_steps": None,
-        "fair": None,
+        **NO_OTHERS,
     },
     "representations": None,
 }

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 import scipy.stats
 import yaml
-from conftest import ROOT, read
+from conftest import NO_OTHERS, ROOT, read
 
 from vitcnn import plan
 from vitcnn.config import check_config
@@ -26,10 +26,7 @@ from vitcnn.results.pairs import MEASURES
 from vitcnn.results.statistics import Difference, compare, half_width
 
 RAW = yaml.safe_load((ROOT / "config.yaml").read_text())
-RAW["experiments"] = {
-    name: asked if name in ("comparison", "curves", "data_efficiency") else None
-    for name, asked in RAW["experiments"].items()
-}
+RAW["experiments"] |= NO_OTHERS
 # Means of a made-up study: the ViT behind on CIFAR, ahead on ImageNet-200, catching up at 25,000.
 FINAL = {
     ("cifar10", "vit"): 62.0,

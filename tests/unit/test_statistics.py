@@ -166,7 +166,7 @@ def test_scores_as_torch_and_pandas_have_them():
 
 
 def test_a_confidence_of_one_is_in_the_last_bin():
-    assert expected_calibration_error(np.array([1.0, 0.95]), np.array([True, False])) == pytest.approx(47.5)
+    assert expected_calibration_error(np.array([1.0, 0.95]), np.array([False, True])) == pytest.approx(47.5)
     assert expected_calibration_error(np.array([1.0]), np.array([False])) == 100
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import ROOT, WARM, environment, made_once, merge, read, reword
+from conftest import NO_OTHERS, ROOT, WARM, environment, made_once, merge, read, reword
 
 from vitcnn.data import embedded
 
@@ -39,6 +39,7 @@ MODELS = {f"{run.split('/')[0]}/{run.split('/')[1]}" for run in EVERY_RUN}
 def shown(*experiments):
     """What shows the runs of these experiments: the collected numbers, tables, figures and findings."""
     names = {f"{what} {name}" for name in experiments for what in ("collected", "table")} | {"findings"}
+    names |= {f"table {name}_differences" for name in experiments}
     return names | {name for name, needed in FIGURES.items() if set(needed) & set(experiments)}
 
 
@@ -179,6 +180,7 @@ def finish(base):
             "comparison": {"datasets": ["cifar10", "imagenet200"]},
             "curves": {"datasets": ["cifar10"]},
             "data_efficiency": {"train_sizes": [20]},
+            **NO_OTHERS,
         },
         "report": {"plots": {"dpi": 40}},
         "representations": None,
@@ -426,9 +428,12 @@ def test_one_models_key(study):
     [
         (
             {"report": {"titles": {"comparison": "Another title"}}},
-            {"table comparison", "comparison_curves", "findings"},
+            {"table comparison", "table comparison_differences", "comparison_curves", "findings"},
         ),
-        ({"experiments": {"curves": {"pairs": [["simple_cnn", "simple_vit"]]}}}, {"findings"}),
+        (
+            {"experiments": {"curves": {"pairs": [["simple_cnn", "simple_vit"]]}}},
+            {"table curves_differences", "findings"},
+        ),
         ({"report": {"titles": {"summary": "Another title"}}}, {"summary"}),
         ({"report": {"plots": {"dpi": 50}}}, set(FIGURES)),
         (
@@ -465,9 +470,8 @@ def test_an_experiment_that_shares_runs(study):
         }
     )
     new = {f"cifar10/{model}/adam10/n10/seed0" for model in ("vit", "cnn")}
-    study.rebuilds(
-        new | {"collected sizes", "table sizes", "sizes_curves", "sizes_data_efficiency", "findings"}
-    )
+    tables = {"table sizes", "table sizes_differences"}
+    study.rebuilds(new | tables | {"collected sizes", "sizes_curves", "sizes_data_efficiency", "findings"})
 
 
 # Data --------------------------------------------------------------------------------------------

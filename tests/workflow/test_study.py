@@ -121,13 +121,28 @@ def test_a_figure_schedules_its_ancestors_alone(tmp_path):
 def test_an_experiment_of_any_name_makes_its_results_alone(tmp_path):
     mine = {"datasets": ["cifar10"], "models": ["cnn", "simple_cnn"], "recipe": "adam10", "seeds": [0]}
     change = {"experiments": {"zoo": mine | {"train_sizes": [100, 200]}}}
-    shown = {"collect_runs": 1, "tabulate_experiment": 1, "draw_figure": 2}
+    shown = {"collect_runs": 1, "tabulate_experiment": 1, "analyse_answers": 1, "draw_figure": 2}
     assert jobs(snakemake(tmp_path, "--dry-run", "zoo", config=change)) == CHAIN | shown | {
         "train": 4,
         "zoo": 1,
     }
     counts = jobs(snakemake(tmp_path, "--dry-run", "curves"))
     assert counts == CHAIN | shown | {"train": 4, "curves": 1}  # without the summary, which needs more
+
+
+def test_an_optional_experiment_is_made_by_its_name_alone(tmp_path):
+    """Here in its own table; no run of it is asked for by anything else."""
+    mine = {
+        "datasets": ["cifar10"],
+        "models": ["cnn", "vit"],
+        "recipe": "adamw10",
+        "seeds": [0],
+        "optional": True,
+    }
+    change = {"experiments": {"mine": mine, "curves": None, "data_efficiency": None}}
+    shown = {"collect_runs": 1, "tabulate_experiment": 1, "analyse_answers": 1, "draw_figure": 1, "mine": 1}
+    assert jobs(snakemake(tmp_path, "--dry-run", "mine", config=change)) == CHAIN | shown | {"train": 2}
+    assert jobs(snakemake(tmp_path, "--dry-run", config=change))["train"] == 4  # of the comparison
 
 
 def test_what_the_models_learned_is_one_job_a_run(tmp_path):
@@ -255,7 +270,8 @@ def test_every_entry_of_the_report_opens(name, study, tmp_path):
                     ), path
                 opened.add(path)
     figures = [f"figures/{figure}.svg" for figure in FIGURES]
-    tables = [f"tables/{experiment}.html" for experiment in EXPERIMENTS]
+    of_answers = ("", "_differences", "_selection", "_calibration")
+    tables = [f"tables/{experiment}{table}.html" for experiment in EXPERIMENTS for table in of_answers]
     models = [f"models/cifar10/{model}.html" for model in ("vit", "cnn", "simple_vit", "simple_cnn")]
     assert opened == {f"results/{p}" for p in ("findings.html", *tables, *figures, *models)}
 
@@ -266,7 +282,7 @@ def test_a_report_over_stale_results_says_so(study, tmp_path):
     assert done.returncode == 0, done.stderr
     first_page = html.unescape(re.search(r"workflow_desc = (.*)", report.read_text())[1])
     assert (
-        "<strong>Out of date:</strong> 8 outputs" in first_page
+        "<strong>Out of date:</strong> 9 outputs" in first_page
     )  # 4 runs, their numbers, and what shows them
     assert f"{RUN}/metrics.json" in first_page
     assert r"recipe.lr: 0.001 \u2192 0.5" in first_page
@@ -375,7 +391,7 @@ def test_audit(copied):
     stale = audit()
     assert stale.returncode == 1
     assert (
-        "8 stale (would come out differently now)" in stale.stdout
+        "9 stale (would come out differently now)" in stale.stdout
     )  # 4 runs, their numbers, and what shows them
     assert f"  {RUN}/metrics.json\n" in stale.stdout
     assert "      recipe.lr: 0.001 → 0.5\n" in stale.stdout
