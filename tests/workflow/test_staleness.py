@@ -18,6 +18,7 @@ import yaml
 from conftest import NO_OTHERS, ROOT, WARM, environment, made_once, merge, read, reword
 
 from vitcnn.data import embedded
+from vitcnn.files import write_text
 
 FIGURES = {
     "training_curves": ["curves"],
@@ -98,7 +99,7 @@ class Study:
 
     def snakemake(self, *arguments, profile="none"):
         configfile = self.folder / "config.yaml"
-        configfile.write_text(yaml.safe_dump(self.config, sort_keys=False))
+        write_text(configfile, yaml.safe_dump(self.config, sort_keys=False))  # whole, for who reads it now
         command = ["snakemake", "--snakefile", str(self.repository / "Snakefile")]
         command += ["--workflow-profile", profile, "--cores", "2", "--directory", str(self.folder)]
         return WARM.run([*command, *arguments, "--configfile", str(configfile)], self.folder, environment())
