@@ -16,9 +16,8 @@ sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from vitcnn_hooks import study_jobs
 
-from vitcnn import audit
+from vitcnn import audit, plan
 from vitcnn.cli import argument_parser, run
-from vitcnn import plan
 from vitcnn.config import load_config
 from vitcnn.errors import StudyError
 
