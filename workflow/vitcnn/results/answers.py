@@ -22,6 +22,8 @@ from vitcnn.results.statistics import (
     p_in_words,
 )
 
+_Key = tuple[str, str, str, int]  # dataset, train_size as text, model, seed
+
 EPOCHS = ("final", "best", "selected")  # whose accuracy is compared
 VERDICTS = {1: "above", -1: "below", 0: "undecided"}
 NOTES = {
@@ -92,11 +94,7 @@ def analyse(
         _check(found, row, run)
         of_run[row.dataset, str(row.train_size), row.model, row.seed] = found
     chosen = _chosen_epochs(epochs)
-    differences = [
-        row
-        for pair in pairs(measured(runs), asked)
-        for row in _differences(pair, lambda side, pair=pair: _of_side(pair, side, of_run), chosen)
-    ]
+    differences = [row for pair in pairs(measured(runs), asked) for row in _differences(pair, of_run, chosen)]
     selection, calibration = [], []
     for (dataset, model, size), group in runs.groupby(["dataset", "model", "train_size"], sort=False):
         several = [of_run[dataset, str(size), model, seed] for seed in group["seed"]]
@@ -144,29 +142,34 @@ def _check(found: Answers, row: Any, run: Run) -> None:
         )
 
 
-def _chosen_epochs(epochs: pd.DataFrame) -> dict[tuple[str, str, str, int], int]:
+def _chosen_epochs(epochs: pd.DataFrame) -> dict[_Key, int]:
     """Return, of each run that held images out, the place of the epoch that was best on them."""
     held = epochs.dropna(subset=["val_accuracy"])
     keys = [held["dataset"], held["train_size"].astype(str), held["model"], held["seed"]]
     return {key: int(group["val_accuracy"].to_numpy().argmax()) for key, group in held.groupby(keys)}
 
 
-def _of_side(pair: Pair, side: int, of_run: Mapping[Any, Answers]) -> Iterator[tuple[Any, Answers]]:
-    for row in pair[side].itertuples():
+def _right(
+    rows: pd.DataFrame, epoch: str, of_run: Mapping[_Key, Answers], chosen: Mapping[_Key, int]
+) -> np.ndarray:
+    """Return which test images each run of a model classifies correctly after that epoch, `(seeds, N) bool`."""
+    right = []
+    for row in rows.itertuples():
         key = (row.dataset, str(row.train_size), row.model, row.seed)
-        yield key, of_run[key]
+        correct = of_run[key].correct
+        place = {"final": -1, "best": int(correct.sum(1).argmax()), "selected": chosen.get(key)}[epoch]
+        right.append(correct[place])
+    return np.array(right)
 
 
-def _differences(pair: Pair, of_side: Any, chosen: Mapping[Any, int]) -> Iterator[dict[str, Any]]:
+def _differences(
+    pair: Pair, of_run: Mapping[_Key, Answers], chosen: Mapping[_Key, int]
+) -> Iterator[dict[str, Any]]:
     """Yield a row for each kind of epoch whose accuracy the pair has."""
     for epoch in EPOCHS:
         if pair.first[epoch].isna().any() or pair.second[epoch].isna().any():
             continue
-
-        def right(side: int, epoch: str = epoch) -> np.ndarray:  # (seeds, N) bool
-            return np.array([one.correct[_place(one, epoch, chosen.get(key))] for key, one in of_side(side)])
-
-        ours, theirs = right(0), right(1)
+        ours, theirs = (_right(rows, epoch, of_run, chosen) for rows in pair[:2])
         images = over_images(ours.mean(0), theirs.mean(0))
         found = pair._replace(over_images={epoch: images}).difference(epoch)
         accuracies = (side[epoch].tolist() for side in (pair.first, pair.second))
@@ -187,12 +190,6 @@ def _differences(pair: Pair, of_side: Any, chosen: Mapping[Any, int]) -> Iterato
             "mcnemar_p": mcnemar(ours[0], theirs[0]) if len(ours) == len(theirs) == 1 else None,
             "verdict": "one seed" if found.low is None else VERDICTS[found.sign],
         }
-
-
-def _place(answers: Answers, epoch: str, selected: int | None) -> int:
-    if epoch == "best":
-        return int(answers.correct.sum(1).argmax())
-    return -1 if epoch == "final" or selected is None else selected
 
 
 def _calibrations(found: Sequence[Calibration]) -> dict[str, list[float]]:
