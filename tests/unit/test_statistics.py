@@ -138,8 +138,8 @@ def test_a_primary_claim_needs_an_adjusted_p():
     ]
     found = adjusted(held)
     assert [claim.verdict for claim in found] == [UNDECIDED, NOT_BORNE_OUT, BORNE_OUT, UNTOLD]
-    assert found[1].shown == "; primary, adjusted p 0.003"
-    assert p_in_words(0.0004) == "< 0.001"
+    assert found[1].shown == "; primary, adjusted p = 0.003"
+    assert p_in_words(0.0004) == "p < 0.001"
 
 
 def noisy(images=4000, classes=10, sharpness=1.0, seed=5):

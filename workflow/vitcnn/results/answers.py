@@ -233,7 +233,7 @@ def for_people(name: str, table: pd.DataFrame, accuracy: str) -> pd.DataFrame:
             }
         )
         if rows["mcnemar_p"].notna().any():
-            shown["McNemar's p"] = [
+            shown["McNemar"] = [
                 "–" if pd.isna(value) else p_in_words(value) for value in rows["mcnemar_p"]
             ]
         return shown
@@ -270,4 +270,4 @@ def _ends(low: float, high: float) -> str:
 
 
 def _equivalent(p: float) -> str:
-    return "–" if pd.isna(p) else f"{'yes' if p < 0.05 else 'not shown'}, p {p_in_words(p)}"
+    return "–" if pd.isna(p) else f"{'yes' if p < 0.05 else 'not shown'}, {p_in_words(p)}"

@@ -55,7 +55,7 @@ def adjusted(held: Sequence[Claim]) -> list[Claim]:
 
 def _adjusted(claim: Claim, p: float) -> Claim:
     verdict = claim.verdict if p < 1 - CONFIDENCE or claim.verdict == UNTOLD else UNDECIDED
-    return Claim(claim.claim, f"{claim.shown}; primary, adjusted p {p_in_words(p)}", verdict, p)
+    return Claim(claim.claim, f"{claim.shown}; primary, adjusted {p_in_words(p)}", verdict, p)
 
 
 def _in_scope(stated: Mapping[str, Any], found: Sequence[Pair]) -> list[Pair]:

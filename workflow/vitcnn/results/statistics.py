@@ -128,8 +128,8 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def p_in_words(p: float) -> str:
-    """Return a p value as text: "0.013", or "< 0.001"."""
-    return f"{p:.3f}" if p >= 0.001 else "< 0.001"
+    """Return a p value as text: "p = 0.013", or "p < 0.001"."""
+    return f"p = {p:.3f}" if p >= 0.001 else "p < 0.001"
 
 
 def half_width(values: Sequence[float], band: str) -> float:
