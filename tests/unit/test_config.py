@@ -187,7 +187,8 @@ def mappings(node, path=()):
     free = {("datasets",), ("models",), ("recipes",), ("experiments",)}
     free |= {("claims",), ("report", "figures"), ("report", "titles")}
     by_dataset = "default" in node or any(key in CONFIG["datasets"] for key in node)
-    if path not in free and not (by_dataset and path[:1] != ("datasets",)):
+    is_recipe_by_model = path[:1] == ("experiments",) and path[-1] == "recipe"
+    if path not in free and not is_recipe_by_model and not (by_dataset and path[:1] != ("datasets",)):
         yield path
     for key, value in node.items():
         if isinstance(value, dict):

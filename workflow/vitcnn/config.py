@@ -366,19 +366,21 @@ def _claim_contradictions(group: Mapping[str, Any], config: Mapping[str, Any]) -
     known = {section: config[section] for section in ("experiments", "models", "datasets")}
     known["families or models"] = ["ViT", "CNN", "other", *config["models"]]
     asked = {"experiments": group.get("experiments", [])}
+    # A study without these experiments keeps their claims, of which nothing comes then.
+    is_asked = any(config["experiments"].get(name) for name in asked["experiments"])
     for claim in group.get("claims", []):
         if claim["primary"] and ("larger" not in claim or claim["together"]):
             yield f'"{claim["text"]}": primary is for one metric that is larger, pair by pair'
         scopes = (claim["scope"], claim.get("closer", {}))
-        asked |= {
-            "families or models": [claim["larger"]] if "larger" in claim else [],
-            "models": chain.from_iterable(claim.get("pairs", [])),
-            "datasets": chain.from_iterable(scope.get("datasets", []) for scope in scopes),
-        }
+        if is_asked:
+            asked |= {
+                "families or models": [claim["larger"]] if "larger" in claim else [],
+                "models": chain.from_iterable(claim.get("pairs", [])),
+                "datasets": chain.from_iterable(scope.get("datasets", []) for scope in scopes),
+            }
         for section, names in asked.items():
             for name in names:
                 near = suggest(name, known[section])
-                # A study without the notebooks' experiments keeps their claims, of which nothing comes then.
                 if name not in known[section] and (near or section != "experiments"):
                     yield f"{name} is not one of the {section}{near}"
         asked = {}
