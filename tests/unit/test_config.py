@@ -284,3 +284,19 @@ def test_the_schema_and_config_yaml_name_the_same_keys():
     text = (ROOT / "config.yaml").read_text()
     for key in {*recipe, *recipe["augmentation"]["properties"]}:
         assert re.search(rf"\b{key}\b", text), key
+
+
+@pytest.mark.parametrize(
+    "claim",
+    [
+        {"metric": "train_seconds", "within": 60},
+        {"metric": ["final", "best"], "larger": "CNN"},
+        {"metric": "final", "larger": "CNN", "together": True},
+        {"untold": "nobody measured it"},
+    ],
+)
+def test_a_primary_claim_is_one_test(claim):
+    stated = {"text": "So it is", "primary": True} | claim
+    group = {"title": "Mine", "experiments": ["comparison"], "claims": [stated]}
+    with pytest.raises(StudyError, match=r'claims\.mine: "So it is": primary is for one metric'):
+        check_config(merge(CONFIG, {"claims": {"mine": group}}))

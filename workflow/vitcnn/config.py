@@ -369,7 +369,8 @@ def _claim_contradictions(group: Mapping[str, Any], config: Mapping[str, Any]) -
     # A study without these experiments keeps their claims, of which nothing comes then.
     is_asked = any(config["experiments"].get(name) for name in asked["experiments"])
     for claim in group.get("claims", []):
-        if claim["primary"] and ("larger" not in claim or claim["together"]):
+        is_one_test = "larger" in claim and isinstance(claim["metric"], str) and not claim["together"]
+        if claim["primary"] and not is_one_test:
             yield f'"{claim["text"]}": primary is for one metric that is larger, pair by pair'
         scopes = (claim["scope"], claim.get("closer", {}))
         if is_asked:
