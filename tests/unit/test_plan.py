@@ -7,7 +7,7 @@ import random
 import pytest
 import yaml
 from conftest import ROOT, merge
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vitcnn import plan
@@ -109,6 +109,7 @@ def shuffled(node, rng):
     return dict(items)
 
 
+@settings(max_examples=10, deadline=None)
 @given(st.integers(0, 2**32))
 def test_the_order_of_keys_changes_nothing(seed):
     config = check_config(shuffled(CONFIG, random.Random(seed)))

@@ -332,17 +332,20 @@ def _contradictions(config: dict[str, Any]) -> Iterator[str]:
         if isinstance(recipe, Mapping) and recipe.keys() != set(experiment["models"]):
             yield f"{place}.recipe: names {', '.join(recipe)}, not each of {', '.join(experiment['models'])}"
             continue
-        asked["recipes"] = [recipe] if isinstance(recipe, str) else recipe.values()
-        unknown = [(s, key) for s, keys in asked.items() for key in keys if key not in config[s]]
+        by_model = recipe if isinstance(recipe, Mapping) else dict.fromkeys(experiment["models"], recipe)
+        used = {m: [names] if isinstance(names, str) else names for m, names in by_model.items()}
+        asked["recipes"] = list(chain.from_iterable(used.values()))
+        unknown = [
+            (s, key) for s, keys in asked.items() for key in dict.fromkeys(keys) if key not in config[s]
+        ]
         for section, key in unknown:
             yield f"{place}: {key} is not one of the {section}{suggest(key, config[section])}"
         if unknown:
             continue
         for dataset in experiment["datasets"]:
             for model in experiment["models"]:
-                used = recipe if isinstance(recipe, str) else recipe[model]
-                for line in misfits(config, dataset, model, used):
-                    yield f"{place}: {line}"
+                for name in used[model]:
+                    yield from (f"{place}: {line}" for line in misfits(config, dataset, model, name))
         for model in dict.fromkeys(chain.from_iterable(experiment.get("pairs", []))):
             if model not in experiment["models"]:
                 yield f"{place}.pairs: {model} is not one of its models{suggest(model, experiment['models'])}"

@@ -54,9 +54,10 @@ def experiment_runs(config: Mapping[str, Any], experiment: str) -> list[Run]:
     if asked is None:
         return []
     return [
-        Run(dataset, model, recipe_of(asked, model), size, seed)
+        Run(dataset, model, recipe, size, seed)
         for dataset in asked["datasets"]
         for model in asked["models"]
+        for recipe in recipes_of(asked, model)
         for size in asked["train_sizes"]
         for seed in (asked["seeds"] if "seeds" in asked else config["seeds"])
     ]
@@ -87,10 +88,12 @@ def probed_figures(config: Mapping[str, Any]) -> list[str]:
     return ["similarity", "robustness", "reach", "attention", *config["representations"]["also"]]
 
 
-def recipe_of(experiment: Mapping[str, Any], model: str) -> str:
-    """Return the name of the recipe that an experiment trains a model by."""
+def recipes_of(experiment: Mapping[str, Any], model: str) -> list[str]:
+    """Return the names of the recipes that an experiment trains a model by: one, unless it lists several."""
     recipe = experiment["recipe"]
-    return recipe if isinstance(recipe, str) else recipe[model]
+    if isinstance(recipe, list):
+        return recipe
+    return [recipe if isinstance(recipe, str) else recipe[model]]
 
 
 class Figure(NamedTuple):
@@ -207,7 +210,7 @@ def part_of_study(config: Mapping[str, Any], experiment: str) -> dict[str, Any]:
     shown_only = ("accuracy", "pairs", "optional")
     asked = {k: v for k, v in config["experiments"][experiment].items() if k not in shown_only}
     datasets = {name: config["datasets"][name] for name in asked["datasets"]}
-    recipes = {name: config["recipes"][name] for name in (recipe_of(asked, m) for m in asked["models"])}
+    recipes = {name: config["recipes"][name] for m in asked["models"] for name in recipes_of(asked, m)}
     return {
         "precision": config["precision"],
         "datasets": {n: {k: v for k, v in d.items() if k != "source"} for n, d in datasets.items()},

@@ -9,6 +9,7 @@ import pandas as pd
 
 from vitcnn.errors import StudyError
 from vitcnn.plan import Run
+from vitcnn.results.collect import places
 from vitcnn.results.calibration import Calibration, calibrate
 from vitcnn.results.pairs import MEASURES, ImageIntervals, Pair, measured, pairs
 from vitcnn.results.selection import looking
@@ -22,7 +23,7 @@ from vitcnn.results.statistics import (
     p_in_words,
 )
 
-_Key = tuple[str, str, str, int]  # dataset, train_size as text, model, seed
+_Key = tuple[str, str, str, str, int]  # dataset, train_size as text, model, recipe, seed
 
 EPOCHS = ("final", "best", "selected")  # whose accuracy is compared
 VERDICTS = {1: "above", -1: "below", 0: "undecided"}
@@ -92,14 +93,14 @@ def analyse(
         run = Run(row.dataset, row.model, row.recipe, row.train_size, row.seed)
         found = answers[run.folder]
         _check(found, row, run)
-        of_run[row.dataset, str(row.train_size), row.model, row.seed] = found
+        of_run[_key(row)] = found
     chosen = _chosen_epochs(epochs)
     differences = [row for pair in pairs(measured(runs), asked) for row in _differences(pair, of_run, chosen)]
     selection, calibration = [], []
-    for (dataset, model, size), group in runs.groupby(["dataset", "model", "train_size"], sort=False):
-        several = [of_run[dataset, str(size), model, seed] for seed in group["seed"]]
+    for where, group in runs.groupby(["model", *places(runs)], sort=False):
+        several = [of_run[_key(row)] for row in group.itertuples()]
         place = {
-            "Model": group["model_title"].iloc[0],
+            "Model": ", ".join([group["model_title"].iloc[0], *where[3:]]),
             "Dataset": group["dataset_title"].iloc[0],
             "Images": int(group["train_images"].iloc[0]),
         }
@@ -108,7 +109,7 @@ def analyse(
         values |= {"Overstates": [o.overstates for o in looks], "Gains": [o.gains for o in looks]}
         selection.append(place | _over_seeds(values))
         calibration.append(place | _over_seeds(_calibrations([calibrate(*one[1:]) for one in several])))
-    columns = ["dataset", "train_size", "first", "second", "epoch", "place", "names", "paired"]
+    columns = ["dataset", "train_size", "recipe", "first", "second", "epoch", "place", "names", "paired"]
     columns += [
         *Difference._fields[:4],
         "p",
@@ -125,12 +126,17 @@ def analyse(
 
 def read_over_images(paths: Sequence[Path]) -> ImageIntervals:
     """Return the intervals over test images that tables of differences hold, as pairs() takes them."""
-    found: dict[tuple[str, str, str, str], dict[str, Interval]] = {}
+    found: dict[tuple[str, ...], dict[str, Interval]] = {}
     for path in paths:
-        for row in pd.read_csv(path).itertuples():
-            key = (row.dataset, str(row.train_size), row.first, row.second)
+        for row in pd.read_csv(path, keep_default_na=False).itertuples():
+            key = (row.dataset, str(row.train_size), row.recipe, row.first, row.second)
             found.setdefault(key, {})[row.epoch] = Interval(row.image_low, row.image_high)
     return found
+
+
+def _key(row: Any) -> _Key:
+    """Return what tells a run of the experiment from its others, of a row of a table."""
+    return row.dataset, str(row.train_size), row.model, row.recipe, row.seed
 
 
 def _check(found: Answers, row: Any, run: Run) -> None:
@@ -145,8 +151,8 @@ def _check(found: Answers, row: Any, run: Run) -> None:
 def _chosen_epochs(epochs: pd.DataFrame) -> dict[_Key, int]:
     """Return, of each run that held images out, the place of the epoch that was best on them."""
     held = epochs.dropna(subset=["val_accuracy"])
-    keys = [held["dataset"], held["train_size"].astype(str), held["model"], held["seed"]]
-    return {key: int(group["val_accuracy"].to_numpy().argmax()) for key, group in held.groupby(keys)}
+    runs = held.groupby(["dataset", "train_size", "model", "recipe", "seed"], as_index=False)
+    return {_key(group.iloc[0]): int(group["val_accuracy"].to_numpy().argmax()) for _, group in runs}
 
 
 def _right(
@@ -155,9 +161,8 @@ def _right(
     """Return which test images each run of a model classifies correctly after that epoch, `(seeds, N) bool`."""
     right = []
     for row in rows.itertuples():
-        key = (row.dataset, str(row.train_size), row.model, row.seed)
-        correct = of_run[key].correct
-        place = {"final": -1, "best": int(correct.sum(1).argmax()), "selected": chosen.get(key)}[epoch]
+        correct = of_run[_key(row)].correct
+        place = {"final": -1, "best": int(correct.sum(1).argmax()), "selected": chosen.get(_key(row))}[epoch]
         right.append(correct[place])
     return np.array(right)
 
@@ -176,6 +181,7 @@ def _differences(
         yield {
             "dataset": pair.of("dataset", 0),
             "train_size": pair.of("train_size", 0),
+            "recipe": pair.by,
             "first": pair.of("model", 0),
             "second": pair.of("model", 1),
             "epoch": epoch,
@@ -251,7 +257,7 @@ def note(name: str, runs: pd.DataFrame, accuracy: str) -> str:
     text = NOTES[name]
     if name == "differences":
         text += f" Shown is the {MEASURES[accuracy].words}."
-        if runs.groupby(["dataset", "model", "train_size"])["seed"].nunique().min() < 2:
+        if runs.groupby(["model", *places(runs)])["seed"].nunique().min() < 2:
             text += ONE_SEED
     generated = runs.loc[runs["generated"], "dataset_title"].unique()
     return (

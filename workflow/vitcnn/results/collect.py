@@ -107,6 +107,12 @@ def read_tables(paths: Sequence[Path]) -> pd.DataFrame:
     return pd.concat([t for t in tables if len(t)] or tables[:1], ignore_index=True)
 
 
+def places(rows: pd.DataFrame) -> list[str]:
+    """Return the columns that say where models are compared: `recipe` is one if a model was trained by several."""
+    several = len(rows) and rows.groupby("model")["recipe"].nunique().max() > 1
+    return ["dataset", "train_size", *(["recipe"] if several else [])]
+
+
 def marked(title: str, runs: pd.DataFrame) -> str:
     """Return a title that says which of the runs behind it are on generated images."""
     datasets = runs.loc[runs["generated"], "dataset_title"].unique()
@@ -222,6 +228,7 @@ _FIGURES = (
     "final",
     "best",
     "selected",
+    "held_out",
     "train_seconds",
     "inference_ms_per_image",
     "images_per_second",
@@ -238,6 +245,9 @@ def _figures(metrics: Mapping[str, Any], runtime: Mapping[str, Any]) -> dict[str
         **runtime,
         **metrics,
         **metrics["accuracy"],
+        "held_out": max(
+            (e["val_accuracy"] for e in metrics["history"] if e["val_accuracy"] is not None), default=None
+        ),
         "device": runtime["device"]["name"],
         "peak_memory_bytes": runtime["peak_gpu_memory_bytes"] or runtime["peak_memory_bytes"],
         "damaged_images": sum(metrics["damaged_images"].values()),

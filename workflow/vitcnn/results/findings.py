@@ -11,7 +11,7 @@ import pandas as pd
 
 from vitcnn.page import page
 from vitcnn.results.claims import Claim, adjusted, hold
-from vitcnn.results.collect import accepted_changes, marked, other_versions
+from vitcnn.results.collect import accepted_changes, marked, other_versions, places
 from vitcnn.results.pairs import MEASURES, ImageIntervals, Pair, measured, pairs, sweeps
 from vitcnn.results.statistics import CONFIDENCE, compare
 
@@ -130,7 +130,10 @@ def _basis(runs: pd.DataFrame, done: pd.DataFrame) -> Section:
             "hyper-parameters.",
         ]
         notices += [f"{words}." for words in (other_versions(distinct), accepted_changes(distinct)) if words]
-        if done.groupby(["experiment", "dataset", "model", "train_size"])["seed"].nunique().min() < 2:
+        if (
+            done.groupby(["experiment", "dataset", "model", "recipe", "train_size"])["seed"].nunique().min()
+            < 2
+        ):
             notices.append(
                 "Where there is one seed (n = 1), nothing can be concluded about chance: another might turn a "
                 "difference round. Add some to seeds in config.yaml."
@@ -164,11 +167,12 @@ def _experiment(done: pd.DataFrame, compared: Sequence[Pair], accuracy: str) -> 
 
 def _rankings(done: pd.DataFrame, accuracy: str) -> Iterator[str]:
     """Yield the order of three or more models on each dataset at each size, and what chance alone could swap."""
-    for _, group in done.groupby(["dataset", "train_size"], sort=False):
+    for where, group in done.groupby(places(done), sort=False):
         ranked = sorted(group.groupby("model_title"), key=lambda one: -one[1][accuracy].mean())
         if len(ranked) < 3:
             continue
-        place = f"{group['dataset_title'].iloc[0]}, {int(group['train_images'].iloc[0]):,} images"
+        images = f"{int(group['train_images'].iloc[0]):,} images"
+        place = ", ".join([group["dataset_title"].iloc[0], images, *where[2:]])
         order = ", ".join(f"{title} {rows[accuracy].mean():.2f}" for title, rows in ranked)
         unsure = [
             f"{first} and {second}"

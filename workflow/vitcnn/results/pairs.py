@@ -8,9 +8,10 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from vitcnn.plan import ALL
+from vitcnn.results.collect import places
 from vitcnn.results.statistics import Difference, Interval, compare
 
-ImageIntervals = Mapping[tuple[str, str, str, str], Mapping[str, Interval]]
+ImageIntervals = Mapping[tuple[str, ...], Mapping[str, Interval]]
 
 
 class Measure(NamedTuple):
@@ -46,12 +47,20 @@ def measured(runs: pd.DataFrame) -> pd.DataFrame:
 class Pair(NamedTuple):
     """The finished runs of two models, as measured() returns them, each sorted by seed.
 
-    `over_images` has, by measure, the interval over test images of their difference.
+    `over_images` has, by measure, the interval over test images of their difference. `by` is the recipe of both
+    where each model was trained by several, else "".
     """
 
     first: pd.DataFrame
     second: pd.DataFrame
     over_images: Mapping[str, Interval] = MappingProxyType({})
+    by: str = ""
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """What no other pair of the experiment has: dataset, train_size as text, recipe, first and second model."""
+        where = (self.of("dataset", 0), str(self.of("train_size", 0)), self.by)
+        return (*where, self.of("model", 0), self.of("model", 1))
 
     @property
     def names(self) -> tuple[str, str]:
@@ -70,8 +79,8 @@ class Pair(NamedTuple):
 
     @property
     def place(self) -> str:
-        """Where the two are compared: "CIFAR-10, 50,000 images"."""
-        return f"{self.dataset}, {self.images:,} images"
+        """Where the two are compared: "CIFAR-10, 50,000 images"; with the recipe, where models have several."""
+        return f"{self.dataset}, {self.images:,} images" + (f", {self.by}" if self.by else "")
 
     def of(self, column: str, side: int) -> Any:
         """Return what all runs of the first (0) or the second (1) model have in `column`."""
@@ -135,15 +144,14 @@ def pairs(
     """Yield the pairs of models among the finished runs of an experiment, on each dataset at each size.
 
     `asked` names them; by default they are every ViT with every CNN. `over_images` has intervals over test images by
-    dataset, train_size as text, first and second model, and measure.
+    the pair's key() and measure.
     """
-    for (dataset, size), group in rows.groupby(["dataset", "train_size"], sort=False):
+    for where, group in rows.groupby(places(rows), sort=False):
         models = {model: of.sort_values("seed") for model, of in group.groupby("model", sort=False)}
         for first, second in asked if asked is not None else _by_family(group):
             if first in models and second in models:
-                yield Pair(
-                    models[first], models[second], over_images.get((dataset, str(size), first, second), {})
-                )
+                pair = Pair(models[first], models[second], by=where[2] if len(where) > 2 else "")
+                yield pair._replace(over_images=over_images.get(pair.key, {}))
 
 
 def _by_family(rows: pd.DataFrame) -> list[tuple[str, str]]:
@@ -152,8 +160,8 @@ def _by_family(rows: pd.DataFrame) -> list[tuple[str, str]]:
 
 
 def sweeps(found: Iterable[Pair]) -> list[list[Pair]]:
-    """Return pairs, those of the same models and dataset together, by size."""
-    together: dict[tuple[str, tuple[str, str]], list[Pair]] = {}
+    """Return pairs, those of the same models, dataset and recipe together, by size."""
+    together: dict[tuple[str, str, tuple[str, str]], list[Pair]] = {}
     for pair in found:
-        together.setdefault((pair.dataset, pair.names), []).append(pair)
+        together.setdefault((pair.dataset, pair.by, pair.names), []).append(pair)
     return [sorted(sweep, key=lambda pair: pair.images) for sweep in together.values()]

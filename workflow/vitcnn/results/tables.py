@@ -10,19 +10,20 @@ from typing import NamedTuple
 import pandas as pd
 
 from vitcnn.page import page
-from vitcnn.results.collect import accepted_changes, other_versions
+from vitcnn.results.collect import accepted_changes, other_versions, places
 
 REPORTED = Path(__file__).with_name("reported.csv")
 
 
 class _Column(NamedTuple):
     title: str
-    reported: str  # column of reported.csv
+    reported: str  # column of reported.csv, "" for none
     decimals: int
 
 
 _COLUMNS = {
     "accuracy": _Column("Accuracy (%)", "accuracy", 2),
+    "held_out": _Column("Held-out Accuracy (%)", "", 2),
     "parameters_millions": _Column("Total Parameters (M)", "parameters_millions", 2),
     "train_seconds": _Column("Train Time (s)", "train_seconds", 1),
     "inference_ms_per_image": _Column("Inference Time (ms/img)", "inference_ms_per_image", 3),
@@ -38,30 +39,34 @@ _EPOCH = {
 
 
 def tabulate(runs: pd.DataFrame, accuracy: str = "final") -> pd.DataFrame:
-    """Return the table in full precision, a row per dataset, model and train_size in the order of `runs`.
+    """Return the table in full precision, a row per dataset, model, train_size and recipe in the order of `runs`.
 
     `runs` are those of one experiment, and `accuracy` is the one shown: `final`, `best` or `selected`. Each
     measure has two columns, the mean and ` sd` (over seeds, n − 1), and a third, ` reported`, if the first
     notebook reported any of these rows. `Seeds` is the number of runs behind a
-    row, `Asked` how many there should be: fewer only in a partial table.
+    row, `Asked` how many there should be: fewer only in a partial table. Accuracy on held-out images is there
+    where models have several recipes, of which it chooses one.
     """
+    columns = _columns(runs)
     runs = runs.assign(accuracy=runs[accuracy], parameters_millions=runs["num_parameters"] / 1e6)
     reported = _reported(runs)
     rows = []
     several = runs["train_size"].nunique() > 1
-    for (dataset, model, size), group in runs.groupby(["dataset", "model", "train_size"], sort=False):
+    for where, group in runs.groupby(["model", *places(runs)], sort=False):
+        model, dataset, size, *recipe = where
         repeated = (model, dataset, group["recipe"].iloc[0], size)
         done = group[group["gap"].isna()]
+        size_in_words = [f"{size} images"] if several else []
         row: dict[str, object] = {
-            "Model": group["model_title"].iloc[0] + (f", {size} images" if several else ""),
+            "Model": ", ".join([group["model_title"].iloc[0], *size_in_words, *recipe]),
             "Dataset": group["dataset_title"].iloc[0],
             "Seeds": len(done),
             "Asked": len(group),
         }
-        for name, column in _COLUMNS.items():
+        for name, column in columns.items():
             row[column.title] = done[name].mean()
             row[f"{column.title} sd"] = done[name].std(ddof=1)
-            if len(reported):
+            if len(reported) and column.reported:
                 row[f"{column.title} reported"] = reported[column.reported].get(repeated)
         rows.append(row)
     return pd.DataFrame(rows)
@@ -70,7 +75,7 @@ def tabulate(runs: pd.DataFrame, accuracy: str = "final") -> pd.DataFrame:
 def for_people(table: pd.DataFrame) -> pd.DataFrame:
     """Return the table as text: `62.92 ± 0.31`, a dash where there is nothing."""
     shown = table[["Model", "Dataset"]].copy()
-    for column in _COLUMNS.values():
+    for column in (column for column in _COLUMNS.values() if column.title in table):
         exact = column.title == _COLUMNS["parameters_millions"].title  # every seed has as many
         shown[column.title] = [
             _cell(mean, None if exact else sd, column.decimals)
@@ -85,6 +90,28 @@ def for_people(table: pd.DataFrame) -> pd.DataFrame:
         for seeds, asked in zip(table["Seeds"], table["Asked"], strict=True)
     ]
     return shown
+
+
+def _columns(runs: pd.DataFrame) -> dict[str, _Column]:
+    left_out = () if "recipe" in places(runs) and runs["held_out"].notna().any() else ("held_out",)
+    return {name: column for name, column in _COLUMNS.items() if name not in left_out}
+
+
+def chosen_recipes(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return for each dataset, train_size and model the recipe with the best mean accuracy on held-out images.
+
+    None where an experiment has one recipe for each model. `is_edge` says whether it is the first or the last of the
+    recipes, in their order, so that one beyond might be better.
+    """
+    if "held_out" not in _columns(runs):
+        return pd.DataFrame(columns=["dataset_title", "model_title", "recipe", "held_out", "is_edge"])
+    keys = ["dataset", "train_size", "model"]
+    means = runs.groupby([*keys, "dataset_title", "model_title", "recipe"], sort=False)["held_out"].mean()
+    best = (
+        means.dropna().reset_index().sort_values("held_out", kind="stable").groupby(keys, sort=False).tail(1)
+    )
+    order = runs["recipe"].unique()
+    return best.assign(is_edge=best["recipe"].isin([order[0], order[-1]])).sort_index()
 
 
 def note(runs: pd.DataFrame, accuracy: str = "final") -> str:
@@ -108,12 +135,18 @@ def note(runs: pd.DataFrame, accuracy: str = "final") -> str:
         if group["test_images_in_train"].max()
     )
     leaked = "".join(f" {words}." for words in leaks)
+    chosen = "; ".join(
+        f"{one.model_title} on {one.dataset_title}: {one.recipe}"
+        + (", at an edge of what was tried, so that one beyond may be better" if one.is_edge else "")
+        for one in chosen_recipes(runs).itertuples()
+    )
+    chosen = f" The recipe that is best on held-out images: {chosen}." if chosen else ""
     changed = "".join(f" {words}." for words in (other_versions(runs), accepted_changes(runs)) if words)
     return (
         f"{origin}Accuracy is that on the test images {_EPOCH[accuracy]}; values are mean ± standard deviation "
         "over seeds. Train time is that of all epochs without evaluation; inference time is one pass over "
         f"the test images, divided by their number. Measured on {'; '.join(devices) or 'nothing yet'}. "
-        f"{images}.{left_out}{leaked}{changed}{reported}"
+        f"{images}.{chosen}{left_out}{leaked}{changed}{reported}"
     )
 
 

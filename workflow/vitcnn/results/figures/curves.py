@@ -17,9 +17,10 @@ def draw(runs: pd.DataFrame, epochs: pd.DataFrame, settings: Mapping[str, Any]) 
     datasets = panels.by_dataset(asked)
     figure, axes = style.new_figure(len(datasets), 3, (15, 4.6 * len(datasets)), settings["title"], asked)
     shown = panels.largest_size(epochs[epochs["experiment"] == experiment])
+    trained_on = panels.by_dataset(shown)
     for (loss, accuracy, speed), (dataset, rows) in zip(axes, datasets.items(), strict=True):
-        trained = shown[shown["dataset"] == dataset]
-        where = f", {rows['dataset_title'].iloc[0]}" if len(datasets) > 1 else ""
+        trained = trained_on.get(dataset, shown[:0])
+        where = f", {panels.title(dataset, rows)}" if len(datasets) > 1 else ""
         for panel, column, title, label in (
             (loss, "train_loss", "Training loss", "Training loss (nats)"),
             (accuracy, "test_accuracy", "Test accuracy", "Test accuracy (%)"),

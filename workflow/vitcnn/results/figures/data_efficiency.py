@@ -15,9 +15,9 @@ def draw(runs: pd.DataFrame, epochs: pd.DataFrame, settings: Mapping[str, Any]) 
     asked = runs[runs["experiment"] == experiment]
     datasets = panels.by_dataset(asked)
     figure, axes = style.new_figure(1, len(datasets), (8 * len(datasets), 5.4), settings["title"], asked)
-    for panel, rows in zip(axes[0], datasets.values(), strict=True):
+    for panel, (dataset, rows) in zip(axes[0], datasets.items(), strict=True):
         panels.data_efficiency(panel, rows, settings["accuracy"][experiment], settings)
         if len(datasets) > 1:
-            panel.set_title(rows["dataset_title"].iloc[0])
+            panel.set_title(panels.title(dataset, rows))
     style.caption(figure, asked, settings)
     return figure

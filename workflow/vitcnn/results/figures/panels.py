@@ -7,13 +7,20 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import NullLocator
 
+from vitcnn.results.collect import places
 from vitcnn.results.figures import style
 from vitcnn.results.statistics import half_width
 
 
-def by_dataset(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """Return the rows of each dataset, by its name, in the order of `rows`."""
-    return dict(iter(rows.groupby("dataset", sort=False)))
+def by_dataset(rows: pd.DataFrame) -> dict[tuple[str, ...], pd.DataFrame]:
+    """Return the rows of each dataset, by its name, in the order of `rows`; of each recipe, where models have several."""
+    keys = [column for column in places(rows) if column != "train_size"]
+    return dict(iter(rows.groupby(keys, sort=False)))
+
+
+def title(where: tuple[str, ...], rows: pd.DataFrame) -> str:
+    """Return what a panel of such rows is called: the dataset's title, and the recipe where models have several."""
+    return ", ".join([rows["dataset_title"].iloc[0], *where[1:]])
 
 
 def largest_size(rows: pd.DataFrame) -> pd.DataFrame:

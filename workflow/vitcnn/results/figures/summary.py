@@ -18,11 +18,12 @@ def draw(runs: pd.DataFrame, epochs: pd.DataFrame, settings: Mapping[str, Any]) 
     asked = runs[runs["experiment"].isin([whole, sizes])].assign(millions=runs["num_parameters"] / 1e6)
     largest = panels.largest_size(asked[asked["experiment"] == whole])
     trained = panels.largest_size(epochs[epochs["experiment"] == whole])
-    datasets = panels.by_dataset(largest)
+    datasets, trained_on = panels.by_dataset(largest), panels.by_dataset(trained)
+    by_size = panels.by_dataset(asked[asked["experiment"] == sizes])
     figure, axes = style.new_figure(2 * len(datasets), 2, (12, 9 * len(datasets)), settings["title"], asked)
     for row, (dataset, rows) in enumerate(datasets.items()):
         (size, best), (speed, efficiency) = axes[2 * row : 2 * row + 2]
-        where = f", {rows['dataset_title'].iloc[0]}" if len(datasets) > 1 else ""
+        where = f", {panels.title(dataset, rows)}" if len(datasets) > 1 else ""
         panels.bars(size, rows, "millions", settings, "{:.2f} M")
         size.set_title("Model size" + where)
         size.set_ylabel("Parameters (millions)")
@@ -30,10 +31,11 @@ def draw(runs: pd.DataFrame, epochs: pd.DataFrame, settings: Mapping[str, Any]) 
         panels.bars(best, rows, accuracy, settings, "{:.1f} %")
         best.set_title("Accuracy" + where)
         best.set_ylabel(panels.accuracy_label(accuracy))
-        panels.epoch_seconds(speed, trained[trained["dataset"] == dataset], settings)
+        panels.epoch_seconds(speed, trained_on.get(dataset, trained[:0]), settings)
         speed.set_title("Training speed" + where)
-        by_size = asked[(asked["experiment"] == sizes) & (asked["dataset"] == dataset)]
-        panels.data_efficiency(efficiency, by_size, settings["accuracy"][sizes], settings)
+        panels.data_efficiency(
+            efficiency, by_size.get(dataset, asked[:0]), settings["accuracy"][sizes], settings
+        )
         efficiency.set_title("Data efficiency" + where)
     style.caption(figure, asked, settings)
     return figure
