@@ -95,7 +95,7 @@ def test_one_recipe_for_each_model_is_as_it_was():
 
 
 def test_models_are_compared_recipe_by_recipe():
-    runs, epochs, answers = trials()
+    runs, *_ = trials()
     found = list(pairs(measured(runs)))
     assert [pair.by for pair in found] == RECIPES and len(sweeps(found)) == 3
     assert found[1].place == "CIFAR-10, 900 images, lr2"

@@ -9,8 +9,8 @@ import pandas as pd
 
 from vitcnn.errors import StudyError
 from vitcnn.plan import Run
-from vitcnn.results.collect import places
 from vitcnn.results.calibration import Calibration, calibrate
+from vitcnn.results.collect import places
 from vitcnn.results.pairs import MEASURES, ImageIntervals, Pair, measured, pairs
 from vitcnn.results.selection import looking
 from vitcnn.results.statistics import (
