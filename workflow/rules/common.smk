@@ -46,6 +46,8 @@ ALL_EXPERIMENTS = plan.active_experiments(STUDY)
 FIGURES = plan.figures(STUDY)
 PROBED = plan.probed_runs(STUDY)
 PROBED_FIGURES = plan.probed_figures(STUDY)
+FLAWS = plan.flaws(STUDY)
+FLAW_EXPERIMENTS = [name for name in FLAWS if name in EXPERIMENTS]
 PAIRS = list(dict.fromkeys((run.dataset, run.model) for run in RUNS))
 
 RESOLVED_CONFIG = "logs/config.json"  # of the last invocation that made something
@@ -185,6 +187,31 @@ def finding(wildcards):
     return found if wildcards.part or not PROBED else found | {"probed": entries_of_probed()}
 
 
+def tabulating_flaws(wildcards):
+    """Return the settings of tabulate_flaws.
+
+    Of optional experiments those count that are there already; they are no inputs, which would be made.
+    """
+    records = {
+        name: Path(f"results/tables/{name}_differences.provenance.json")
+        for name in ALL_EXPERIMENTS
+        if name in FLAWS and name not in EXPERIMENTS
+    }
+    there = {name: file_digest(record) for name, record in records.items() if record.exists()}
+    measured = [*FLAW_EXPERIMENTS, *there]
+    return {
+        "flaws": STUDY["flaws"] or {},
+        "pairs": {name: STUDY["experiments"][name].get("pairs") for name in measured},
+        "optional": there,
+        "absent": {
+            name: f"`snakemake {name}` does it" if name in records else f"experiments.{name} is off"
+            for name in FLAWS
+            if name not in measured
+        },
+        "probed": entries_of_probed(),
+    }
+
+
 def of_probed(pattern):
     """Return an input function: a file of each probed run; none for partial results."""
     return lambda wildcards: (
@@ -270,6 +297,7 @@ def all_results(part=""):
         *results_of(EXPERIMENTS, part),
         *(f"results/figures/{f}.{kind}" for f in learned for kind in ("svg", "png", "pdf")),
         *(f"results/{part}findings.{kind}" for kind in ("md", "html") if EXPERIMENTS),
+        *(f"results/tables/flaws.{kind}" for kind in ("csv", "md", "html") if FLAWS and not part),
     ]
 
 

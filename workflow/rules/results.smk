@@ -172,6 +172,42 @@ rule write_findings:
         " --predictions {input.predictions:q} --md {output.md:q} --html {output.html:q}"
 
 
+rule tabulate_flaws:
+    input:
+        tables=collect(
+            [
+                "results/collected/{experiment}/runs.csv",
+                "results/tables/{experiment}_selection.csv",
+                "results/tables/{experiment}_differences.csv",
+            ],
+            experiment=FLAW_EXPERIMENTS,
+        ),
+        representations=of_probed("results/runs/{run}/representations.npz"),
+        predictions=of_probed("results/runs/{run}/predictions.npz"),
+    output:
+        csv=update("results/tables/flaws.csv"),
+        md=update("results/tables/flaws.md"),
+        html=report(
+            update("results/tables/flaws.html"),
+            caption="../report/flaws.rst",
+            category="Results",
+            labels={"result": "flaws", "kind": "table"},
+        ),
+        provenance=update("results/tables/flaws.provenance.json"),
+    log:
+        "logs/tables/flaws.log",
+    localrule: True
+    conda:
+        "../../envs/results.yaml"
+    params:
+        command=command("tabulate_flaws"),
+        settings=settings(tabulating_flaws),
+    shell:
+        "{params.command} --log {log:q} --provenance {output.provenance:q} --settings {params.settings:q}"
+        " --inputs {input.tables:q} --representations {input.representations:q}"
+        " --predictions {input.predictions:q} --csv {output.csv:q} --md {output.md:q} --html {output.html:q}"
+
+
 # Beside a study that may be running here. The configuration goes with the command: its file belongs to
 # the invocation that trains.
 

@@ -354,6 +354,11 @@ def _contradictions(config: dict[str, Any]) -> Iterator[str]:
                 yield f"{place}.accuracy: selected needs hold_out: true in recipes.{name}"
     for name, group in config["claims"].items():
         yield from (f"claims.{name}: {line}" for line in _claim_contradictions(group or {}, config))
+    for name, asked in (config["flaws"] or {}).items():
+        for experiment in [asked] if isinstance(asked, str) else asked:
+            if experiment not in config["experiments"]:
+                near = suggest(experiment, config["experiments"])
+                yield f"flaws.{name}: {experiment} is no experiment{near}"
     yield from _figure_contradictions(config["report"], config["experiments"])
     if config["representations"] is not None:
         asked = {key: config["representations"][key] for key in ("dataset", "experiments")}

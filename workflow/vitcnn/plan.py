@@ -155,6 +155,12 @@ def all_runs(config: Mapping[str, Any], more: Collection[str] = ()) -> list[Run]
     return list(dict.fromkeys(runs))
 
 
+def flaws(config: Mapping[str, Any]) -> list[str]:
+    """Return the names of the experiments that `flaws` asks for, in one order; none where it is switched off."""
+    asked = (config["flaws"] or {}).values()
+    return sorted({name for names in asked for name in ([names] if isinstance(names, str) else names)})
+
+
 def begun_experiments(config: Mapping[str, Any]) -> list[str]:
     """Return the optional experiments of which a run has files here, other than those of the whole study."""
     whole = set(all_runs(config))

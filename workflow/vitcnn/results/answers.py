@@ -103,6 +103,7 @@ def analyse(
             "Model": ", ".join([group["model_title"].iloc[0], *where[3:]]),
             "Dataset": group["dataset_title"].iloc[0],
             "Images": int(group["train_images"].iloc[0]),
+            "Seeds": len(several),
         }
         looks = [looking(one.correct) for one in several]
         values = {name.capitalize(): group[name].tolist() for name in EPOCHS}
@@ -243,7 +244,8 @@ def for_people(name: str, table: pd.DataFrame, accuracy: str) -> pd.DataFrame:
         return shown
     shown = table[["Model", "Dataset"]].copy()
     shown["Images"] = [f"{images:,}" for images in table["Images"]]
-    for column in table.columns[3::2]:
+    shown["Seeds"] = table["Seeds"].astype(str)
+    for column in table.columns[4::2]:
         digits = 3 if column.startswith(("NLL", "Brier")) else 2
         shown[column] = [
             "–" if pd.isna(mean) else f"{mean:.{digits}f}" + ("" if pd.isna(sd) else f" ± {sd:.{digits}f}")

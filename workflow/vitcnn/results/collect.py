@@ -229,6 +229,7 @@ _FIGURES = (
     "best",
     "selected",
     "held_out",
+    "lr",
     "train_seconds",
     "inference_ms_per_image",
     "images_per_second",
@@ -248,6 +249,7 @@ def _figures(metrics: Mapping[str, Any], runtime: Mapping[str, Any]) -> dict[str
         "held_out": max(
             (e["val_accuracy"] for e in metrics["history"] if e["val_accuracy"] is not None), default=None
         ),
+        "lr": metrics["spec"]["recipe"]["lr"],
         "device": runtime["device"]["name"],
         "peak_memory_bytes": runtime["peak_gpu_memory_bytes"] or runtime["peak_memory_bytes"],
         "damaged_images": sum(metrics["damaged_images"].values()),

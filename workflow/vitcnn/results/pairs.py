@@ -112,14 +112,14 @@ class Pair(NamedTuple):
         """Return, say, "final accuracy, ViT − CNN: −17.10 points [−18.01, −16.19], n = 5"."""
         words, unit, digits, _ = MEASURES[column]
         difference = self.difference(column)
-        shown = _with_interval(difference, f"+.{digits}f", f" {unit}")
+        shown = with_interval(difference, f"+.{digits}f", f" {unit}")
         return f"{words}, {' − '.join(self.names)}: {shown}{_doubt(difference)}"
 
     def says_ratio(self, column: str) -> str:
         """Return, say, "training time, ViT ÷ CNN: 4.0 [3.9, 4.1], n = 5"."""
         logs = self.log_ratio(column)
         ratio = Difference(*(None if end is None else math.exp(end) for end in logs[:3]), logs.seeds)
-        shown = _with_interval(ratio, ".1f")
+        shown = with_interval(ratio, ".1f")
         return f"{MEASURES[column].words}, {' ÷ '.join(self.names)}: {shown}{_doubt(logs)}"
 
 
@@ -127,7 +127,8 @@ def _doubt(difference: Difference) -> str:
     return "" if difference.sign else " (chance alone could do that)"
 
 
-def _with_interval(difference: Difference, form: str, unit: str = "") -> str:
+def with_interval(difference: Difference, form: str, unit: str = "") -> str:
+    """Return, say, "−17.10 points [−18.01, −16.19], over images [−18.20, −16.01], n = 5"."""
     mean, low, high = (f"{value:{form}}".replace("-", "−") for value in (difference.mean, *difference.ends))
     interval = "" if low == high else f" [{low}, {high}]"
     if difference.images and interval:

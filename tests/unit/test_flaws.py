@@ -1,0 +1,136 @@
+"""The ledger of flaws: each measurement computed again, from made-up runs."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+from test_answers import study as answered
+from test_tuning import trials
+
+from vitcnn.config import check_config
+from vitcnn.errors import StudyError
+from vitcnn.results.answers import analyse
+from vitcnn.results.flaws import FLAWS, Results, for_people, ledger
+from vitcnn.results.pairs import measured, pairs
+from vitcnn.results.statistics import Interval
+
+
+def results_of(runs, epochs=None, answers=None):
+    selection = analyse(runs, epochs, answers, None).selection if answers else pd.DataFrame()
+    over_images = {pair.key: {"final": Interval(-3, 9)} for pair in pairs(measured(runs))}
+    return Results(runs, selection, list(pairs(measured(runs), None, over_images)))
+
+
+def measure(flaw, *results, absent=()):
+    """The rows of one flaw, measured by these results."""
+    names = [f"experiment_{n}" for n in range(len(results) or 1)]
+    found = dict(zip(names, results, strict=False))
+    table = ledger({flaw: names}, found, {name: f"`snakemake {name}` does it" for name in absent})
+    return table[table["flaw"] == FLAWS[flaw].flaw].reset_index(drop=True)
+
+
+def of(runs, model, column="final"):
+    return runs.loc[runs["model"] == model, column].to_numpy()
+
+
+def test_the_best_epoch_overstates_by_the_t_interval_over_seeds():
+    runs, epochs, answers = answered()
+    table = measure("best_epoch", results_of(runs, epochs, answers))
+    selection = analyse(runs, epochs, answers, None).selection
+    for row, expected in zip(table.itertuples(), selection.to_dict("records"), strict=True):
+        ends = stats.t.interval(0.95, 2, expected["Overstates"], expected["Overstates sd"] / 3**0.5)
+        assert (row.mean, row.low, row.high) == pytest.approx((expected["Overstates"], *ends))
+        assert row.runs == 3 and f"truly gains {expected['Gains']:.2f}" in row.measured
+
+
+def test_the_selected_epoch_less_the_best():
+    runs, _, _ = answered()
+    table = measure("no_validation", results_of(runs))
+    for row, model in zip(table.itertuples(), ("vit_p", "cnn"), strict=True):
+        losses = of(runs, model, "selected") - of(runs, model, "best")
+        expected = stats.ttest_1samp(losses, 0).confidence_interval()
+        assert (row.low, row.high) == pytest.approx(tuple(expected)) and row.mean == pytest.approx(
+            losses.mean()
+        )
+
+
+def test_one_seed_counts_pairs_of_seeds_in_the_other_order():
+    runs, _, _ = answered()
+    runs.loc[runs["model"] == "vit_p", "final"] = [50.0, 60.0, 71.0]
+    runs.loc[runs["model"] == "cnn", "final"] = [58.0, 70.0, 71.0]
+    (row,) = measure("one_seed", results_of(runs)).itertuples()
+    # 60 over 58, 71 over 58 and 70, 71 level with 71.
+    assert "; 4 of 9 pairs of seeds do not have this order" in row.measured
+    assert (row.image_low, row.image_high) == (-3, 9) and row.runs == 6
+    assert row.mean == pytest.approx(181 / 3 - 199 / 3)
+
+
+def test_p_values_of_one_flaw_are_adjusted_for_each_other():
+    runs, _, _ = answered(size=900)
+    two = pd.concat(
+        [runs, runs.assign(dataset="cifar100", final=runs["final"] + runs["seed"] * (runs["model"] == "cnn"))]
+    )
+    table = measure("size", results_of(two))
+    plain = [
+        stats.ttest_rel(of(rows, "vit_p", "selected"), of(rows, "cnn", "selected")).pvalue
+        for _, rows in two.groupby("dataset", sort=False)
+    ]
+    assert table["p"].tolist() == pytest.approx([min(1, 2 * p) for p in plain])
+
+
+def test_the_rate_is_a_difference_of_differences():
+    runs, *_ = trials(seeds=(0, 1, 2))
+    runs["lr"] = runs["recipe"].map({"lr1": 0.0001, "lr2": 0.001, "lr3": 0.01})
+    runs["selected"] = np.random.default_rng(0).normal(60, 5, len(runs))
+    (row,) = measure("rate", results_of(runs)).itertuples()
+
+    def gap(ours, theirs):
+        sides = (
+            runs[(runs["model"] == m) & (runs["recipe"] == r)] for m, r in (("vit_p", ours), ("cnn", theirs))
+        )
+        return np.subtract(*(side.sort_values("seed")["selected"].to_numpy() for side in sides))
+
+    change = gap("lr2", "lr3") - gap("lr2", "lr2")  # as HELD_OUT of test_tuning chooses
+    assert row.mean == pytest.approx(change.mean())
+    assert (row.low, row.high) == pytest.approx(tuple(stats.ttest_1samp(change, 0).confidence_interval()))
+    assert "each by its best rate (0.001, 0.01) less both by 0.001" in row.measured
+
+
+def test_steps_are_compared_on_the_same_subsets():
+    runs, _, _ = answered(size=900)
+    other = runs.assign(best=np.random.default_rng(1).normal(50, 3, len(runs)))
+    (row,) = measure("steps", results_of(runs), results_of(other[::-1])).itertuples()
+    change = (
+        of(runs, "vit_p", "best")
+        - of(runs, "cnn", "best")
+        - of(other, "vit_p", "best")
+        + of(other, "cnn", "best")
+    )
+    assert row.mean == pytest.approx(change.mean()) and row.runs == 12
+    assert (row.low, row.high) == pytest.approx(tuple(stats.ttest_1samp(change, 0).confidence_interval()))
+    whole, _, _ = answered()
+    (row,) = measure("steps", results_of(whole), results_of(whole)).itertuples()
+    assert "nothing to compare" in row.measured
+
+
+def test_damage_is_counted_and_every_flaw_has_a_row():
+    runs, epochs, answers = answered(seeds=[0])
+    runs = runs.assign(damaged_images=[0, 7])
+    (row,) = measure("damage", results_of(runs)).itertuples()
+    assert "900 training and 400 test images were used, 7 were damaged" in row.measured and pd.isna(row.mean)
+    table = ledger({"best_epoch": "one"}, {"one": results_of(runs, epochs, answers)}, {})
+    assert table["flaw"].unique().tolist() == [flaw.flaw for flaw in FLAWS.values()]
+    assert pd.isna(table.loc[0, "low"])
+    assert table["measured"].str.startswith("Not measured: ").sum() == len(FLAWS) - 1
+    shown = for_people(table)
+    assert shown["Flaw"].tolist().count("") == 1 and shown.loc[0, "Size"].endswith("points, n = 1")
+
+
+def test_an_absent_experiment_is_named():
+    (row,) = measure("rate", absent=["experiment_0"]).itertuples()
+    assert row.measured == "Not measured: `snakemake experiment_0` does it" and row.runs == 0
+
+
+def test_a_flaw_of_an_unknown_experiment(default_config):
+    with pytest.raises(StudyError, match=r"flaws\.rate: tunes is no experiment; did you mean tune\?"):
+        check_config({**default_config, "flaws": {**default_config["flaws"], "rate": "tunes"}})

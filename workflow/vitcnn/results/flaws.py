@@ -1,0 +1,311 @@
+"""The flaws of the notebooks, each with its size as this study measures it."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from vitcnn.results.answers import read_over_images
+from vitcnn.results.claims import BORNE_OUT, NOT_BORNE_OUT, UNDECIDED
+from vitcnn.results.collect import places, read_tables
+from vitcnn.results.learned import against, judge
+from vitcnn.results.pairs import Pair, measured, pairs, with_interval
+from vitcnn.results.probed import Model
+from vitcnn.results.statistics import CONFIDENCE, Difference, Interval, compare, holm, p_in_words
+from vitcnn.results.tables import chosen_recipes
+
+NOTEBOOK_RATE = 0.001
+COLUMNS = ["flaw", "notebook", "experiment", "measured", "mean", "low", "high", "seeds"]
+COLUMNS += ["image_low", "image_high", "p", "unit", "runs"]
+NOTE = (
+    "Brackets hold 95 % confidence intervals over seeds and, where named, over test images. Points are of accuracy on the "
+    "test images. p values of several comparisons for one flaw are adjusted for each other (Holm). Without an interval "
+    "there is one seed, and chance is unknown."
+)
+
+
+class Results(NamedTuple):
+    """What is known of one experiment: its collected runs, its table of selection, and its pairs of models."""
+
+    runs: pd.DataFrame
+    selection: pd.DataFrame
+    pairs: Sequence[Pair]
+
+
+def read_results(experiment: str, asked: Sequence[Sequence[str]] | None) -> Results:
+    """Return the results of an experiment, from where its rules leave them in the working directory.
+
+    `asked` are its pairs, or None for every ViT with every CNN.
+    """
+    tables, runs = Path("results/tables"), read_tables([Path("results/collected", experiment, "runs.csv")])
+    over_images = read_over_images([tables / f"{experiment}_differences.csv"])
+    found = pairs(measured(runs), asked, over_images)
+    return Results(runs, pd.read_csv(tables / f"{experiment}_selection.csv"), list(found))
+
+
+class Measured(NamedTuple):
+    """What was measured of a flaw, in words; the number with its intervals, None for a count; its unit; the runs."""
+
+    words: str
+    difference: Difference | None
+    unit: str
+    runs: int
+
+
+class Flaw(NamedTuple):
+    """A flaw, and what the notebooks did or said. Its measurement is the function below of the key in FLAWS."""
+
+    flaw: str
+    notebook: str
+
+
+FLAWS = {
+    "best_epoch": Flaw(
+        "The best epoch is chosen on the test images",
+        "The second notebook reports the highest test accuracy of all epochs.",
+    ),
+    "no_validation": Flaw(
+        "No images are held out for choices", "What the notebooks call validation images are the test images."
+    ),
+    "one_seed": Flaw("One seed", "Each model was trained once on each dataset."),
+    "size": Flaw(
+        "Models of unequal size",
+        "The first notebook's ViT has 6.9 times the parameters of its CNN, and 3.1 times its work.",
+    ),
+    "rate": Flaw("One learning rate for both", "Both models of the first notebook were trained at 0.001."),
+    "model": Flaw(
+        "A ViT that is not what the text says",
+        "ReLU, no final norm, layers that begin as copies of one, and a position embedding that begins at zero.",
+    ),
+    "damage": Flaw(
+        "Damaged files are hidden",
+        "Truncated images are decoded as far as they go. The text counts 42,905 training images of ImageNet-200, its "
+        "output 100,000.",
+    ),
+    "steps": Flaw(
+        "Fewer images also mean fewer updates",
+        "The second notebook trains on 1,000 images for as many epochs as on 50,000: with a fiftieth of the updates.",
+    ),
+    "pictures": Flaw(
+        "Nothing that was learned is shown",
+        "Locality, translation, global attention and hierarchy explain the results, and none was measured.",
+    ),
+}
+
+
+def ledger(
+    asked: Mapping[str, Any],
+    results: Mapping[str, Results],
+    absent: Mapping[str, str],
+    models: Sequence[Model] = (),
+) -> pd.DataFrame:
+    """Return a row for each measurement of each flaw, with COLUMNS.
+
+    `asked` names for each flaw the experiment or experiments that measure it, as `flaws` in the configuration does;
+    `results` are of those whose runs exist, and `absent` says of the others, in words, what turns them on. `models`
+    are the probed ones.
+    """
+    rows = []
+    for key, (flaw, notebook) in FLAWS.items():
+        wanted = asked.get(key, [])
+        names = [wanted] if isinstance(wanted, str) else wanted
+        missing = [absent[name] for name in names if name in absent]
+        if key == "pictures":
+            found = list(_pictures(models)) or [
+                _nothing("no model was probed; see representations in config.yaml")
+            ]
+        elif missing or not names:
+            found = [_nothing("; ".join(missing) or f"flaws.{key} in config.yaml names no experiment")]
+        else:
+            found = list(_MEASURES[key](*(results[name] for name in names)))
+            found = _adjusted(found) or [_nothing("these runs have nothing to compare")]
+        rows += [
+            [flaw, notebook, ", ".join(names), one.words, *_numbers(one.difference), one.unit, one.runs]
+            for one in found
+        ]
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def for_people(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the ledger as text, each flaw named once."""
+    again = table["flaw"].duplicated()
+    return pd.DataFrame(
+        {
+            "Flaw": table["flaw"].where(~again, ""),
+            "The notebooks": table["notebook"].where(~again, ""),
+            "Measured": table["measured"],
+            "Size": [_in_words(row) for row in table.itertuples()],
+            "Runs": [str(runs) if runs else "–" for runs in table["runs"]],
+        }
+    )
+
+
+def _nothing(why: str) -> Measured:
+    return Measured(f"Not measured: {why}", None, "", 0)
+
+
+def _numbers(found: Difference | None) -> list[float | None]:
+    if found is None:
+        return [None] * 7
+    return [*found[:4], *(found.images or (None, None)), found.p]
+
+
+def _in_words(row: Any) -> str:
+    if pd.isna(row.mean):
+        return "–"
+    ends = (None if pd.isna(end) else end for end in (row.low, row.high))
+    images = None if pd.isna(row.image_low) else Interval(row.image_low, row.image_high)
+    text = with_interval(Difference(row.mean, *ends, int(row.seeds), images), "+.2f", f" {row.unit}")
+    return text if pd.isna(row.p) else f"{text}, {p_in_words(row.p)}"
+
+
+def _adjusted(found: Sequence[Measured]) -> list[Measured]:
+    """Return the measurements of one flaw with their p values adjusted for each other."""
+    adjusted = iter(
+        holm([one.difference.p for one in found if one.difference and one.difference.p is not None])
+    )
+    return [
+        one._replace(difference=one.difference._replace(p=next(adjusted)))
+        if one.difference and one.difference.p is not None
+        else one
+        for one in found
+    ]
+
+
+def _best_epoch(one: Results) -> Iterator[Measured]:
+    for row in one.selection.to_dict("records"):
+        mean, seeds = row["Overstates"], row["Seeds"]
+        error = row["Overstates sd"] / seeds**0.5
+        ends = stats.t.interval(CONFIDENCE, seeds - 1, mean, error) if seeds > 1 and error else (None, None)
+        words = (
+            f"{row['Model']}, {row['Dataset']}, {row['Images']:,} images: how far the best epoch on half of the test "
+            f"images overstates; it truly gains {row['Gains']:.2f} over the last"
+        )
+        yield Measured(words, Difference(mean, *ends, seeds), "points", seeds)
+
+
+def _no_validation(one: Results) -> Iterator[Measured]:
+    for _, group in one.runs.groupby([*places(one.runs), "model"], sort=False):
+        if group["selected"].notna().all():
+            first = group.iloc[0]
+            words = (
+                f"{first['model_title']}, {first['dataset_title']}, {int(first['train_images']):,} images: the epoch "
+                "chosen on held-out images, less the best on the test images"
+            )
+            yield Measured(words, against(group["selected"] - group["best"], 0), "points", len(group))
+
+
+def _one_seed(one: Results) -> Iterator[Measured]:
+    for pair in one.pairs:
+        ours, theirs = (side["final"].to_numpy() for side in pair[:2])
+        apart = np.subtract.outer(ours, theirs)
+        others = int((np.sign(apart) != np.sign(apart.mean())).sum())
+        words = f"{_where(pair)}; {others} of {apart.size} pairs of seeds do not have this order"
+        yield _compared(words, pair, "final")
+
+
+def _size(one: Results) -> Iterator[Measured]:
+    for pair in one.pairs:
+        sizes = " and ".join(f"{pair.of('parameters_millions', side):.2f}" for side in (0, 1))
+        epoch = "selected" if pd.concat(pair[:2])["selected"].notna().all() else "final"
+        yield _compared(f"{_where(pair)}; {sizes} million parameters", pair, epoch)
+
+
+def _rate(tried: Results) -> Iterator[Measured]:
+    chosen = chosen_recipes(tried.runs).set_index(["dataset", "train_size", "model"])["recipe"]
+    for pair in tried.pairs:
+        if pair.of("lr", 0) != NOTEBOOK_RATE or pair.of("lr", 1) != NOTEBOOK_RATE:
+            continue
+        gaps, best = [_gaps(pair, "selected")], []
+        for model in (pair.of("model", side) for side in (0, 1)):
+            where = (pair.of("dataset", 0), pair.of("train_size", 0), model)
+            best.append(tried.runs[_is(tried.runs, where, chosen[where])])
+        gaps.append(_gaps(Pair(*best), "selected"))
+        rates = ", ".join(f"{rows['lr'].iloc[0]:g}" for rows in best)
+        words = f"{_where(pair)}; each by its best rate ({rates}) less both by {NOTEBOOK_RATE:g}"
+        yield from _change(words, gaps[1], gaps[0])
+
+
+def _is(runs: pd.DataFrame, where: tuple[str, str, str], recipe: str) -> pd.Series:
+    of_model = (runs[["dataset", "train_size", "model"]] == list(where)).all(axis=1)
+    return of_model & (runs["recipe"] == recipe)
+
+
+def _model(one: Results) -> Iterator[Measured]:
+    for pair in one.pairs:
+        yield _compared(_where(pair), pair, "final")
+
+
+def _damage(one: Results) -> Iterator[Measured]:
+    for title, group in one.runs.groupby("dataset_title", sort=False):
+        largest = group.loc[group["train_images"].idxmax()]
+        words = (
+            f"{title}: every file is decoded whole; {int(largest['train_images']):,} training and "
+            f"{int(largest['test_images']):,} test images were used, {int(group['damaged_images'].max()):,} were damaged"
+        )
+        yield Measured(words, None, "", 0)
+
+
+def _steps(updates: Results, epochs: Results) -> Iterator[Measured]:
+    equal_epochs = {pair.key: pair for pair in epochs.pairs}
+    for pair in updates.pairs:
+        if pair.key in equal_epochs and pair.is_paired:
+            yield from _change(
+                f"{_where(pair)}; at equal updates less at equal epochs",
+                _gaps(pair, "best"),
+                _gaps(equal_epochs[pair.key], "best"),
+            )
+
+
+def _gaps(pair: Pair, epoch: str) -> pd.Series:
+    """Return by seed how far the accuracy of the first model is above the second's."""
+    ours, theirs = (side.set_index("seed")[epoch] for side in pair[:2])
+    return (ours - theirs).dropna()
+
+
+def _change(words: str, after: pd.Series, before: pd.Series) -> Iterator[Measured]:
+    """Yield how far two gaps differ, seed by seed."""
+    seeds = after.index.intersection(before.index)
+    if seeds.empty:
+        return
+    found = compare(after[seeds], before[seeds], paired=True)
+    both = f"{after[seeds].mean():+.2f} less {before[seeds].mean():+.2f}".replace("-", "−")
+    yield Measured(f"{words}: {both}", found, "points", 4 * len(seeds))
+
+
+def _pictures(models: Sequence[Model]) -> Iterator[Measured]:
+    judged = pd.DataFrame(judge(models))
+    runs = sum(len(model.probes) for model in models)
+    for claim, group in judged.groupby("claim", sort=False) if len(judged) else ():
+        counts = group["verdict"].value_counts()
+        said = [
+            f"{counts[verdict]} {verdict}"
+            for verdict in (BORNE_OUT, NOT_BORNE_OUT, UNDECIDED)
+            if verdict in counts
+        ]
+        rest = len(group) - sum(counts.get(verdict, 0) for verdict in (BORNE_OUT, NOT_BORNE_OUT, UNDECIDED))
+        said += [f"{rest} in one seed, chance unknown"] if rest else []
+        yield Measured(f"{claim}: {', '.join(said)}", None, "", runs)
+
+
+def _where(pair: Pair) -> str:
+    return f"{' − '.join(pair.names)}, {pair.place}"
+
+
+def _compared(words: str, pair: Pair, epoch: str) -> Measured:
+    return Measured(words, pair.difference(epoch), "points", len(pair.first) + len(pair.second))
+
+
+_MEASURES: Mapping[str, Callable[..., Iterator[Measured]]] = {
+    "best_epoch": _best_epoch,
+    "no_validation": _no_validation,
+    "one_seed": _one_seed,
+    "size": _size,
+    "rate": _rate,
+    "model": _model,
+    "damage": _damage,
+    "steps": _steps,
+}
