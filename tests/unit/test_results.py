@@ -23,6 +23,7 @@ from vitcnn.results.claims import Claim, judge
 from vitcnn.results.collect import collect_runs, marked
 from vitcnn.results.figures import style
 from vitcnn.results.pairs import MEASURES
+from vitcnn.results.questions import questions
 from vitcnn.results.statistics import Difference, compare, half_width
 
 RAW = yaml.safe_load((ROOT / "config.yaml").read_text())
@@ -702,3 +703,46 @@ def test_statistics_against_textbook_values():
     assert half_width([1.0, 2.0, 3.0], "sd") == 1
     assert half_width([1.0, 2.0, 3.0], "ci95") == pytest.approx(4.3026527 / 3**0.5)
     assert half_width([1.0], "ci95") == 0
+
+
+def answers_to_questions(runs, study, steps=None):
+    experiments = asked_of(study)
+    if steps is not None:
+        runs = pd.concat([runs, steps.assign(experiment="data_steps")])
+        experiments["data_steps"] = experiments["data_efficiency"]
+    return list(questions(runs, experiments, {}, [], "data_efficiency", "data_steps"))
+
+
+def test_the_second_notebooks_questions_are_answered(tmp_path):
+    study = finished(tmp_path)
+    runs, _ = collected(tmp_path, study)
+    few = runs.query("experiment == 'data_efficiency' and train_size == '1000'")
+    steps = few.assign(best=few["best"] + 12.0 * (few["model"] == "simple_vit"))
+    (section,) = answers_to_questions(runs, study, steps)
+    assert section.title == "The second notebook's questions: SimpleViT and SimpleCNN, CIFAR-10"
+    won, won_small, caught_up, why, takeaway = section.items
+    assert (
+        "all the data? The SimpleViT (CIFAR-10, " not in won
+        and "all the data? The SimpleViT (best accuracy" in won
+    )
+    assert (
+        "with 1,000 images? The SimpleCNN (best accuracy, SimpleViT − SimpleCNN: −20.00 points" in won_small
+    )
+    assert "level or ahead for the first time at 25,000 images" in caught_up
+    assert "at equal updates less at equal epochs: −8.00 less −20.00: +12.00 points" in why
+    assert (
+        "Of 5 training-set sizes, the SimpleViT is more accurate at 2, the SimpleCNN is more accurate at 3"
+        in takeaway
+    )
+    assert "training time, SimpleViT ÷ SimpleCNN: 4.0" in takeaway
+
+
+def test_questions_without_what_would_answer_them(tmp_path):
+    study = finished(tmp_path, seeds=(0,))
+    runs, _ = collected(tmp_path, study)
+    (section,) = answers_to_questions(runs, study)
+    assert "with 1,000 images? In one seed the SimpleCNN; chance is unknown" in section.items[1]
+    assert section.items[3].endswith("nothing that bears on it was measured.")
+    assert "(one seed: chance is unknown)" in section.items[4]
+    assert not answers_to_questions(runs.assign(generated=True), study)
+    assert not list(questions(runs, asked_of(study), {}, [], None, None))

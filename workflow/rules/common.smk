@@ -183,6 +183,10 @@ def finding(wildcards):
             for name, experiment in asked.items()
         },
         "claims": {name: group for name, group in STUDY["claims"].items() if group},
+        "questions": {
+            "sizes": (STUDY["predictions"] or {}).get("sizes"),
+            "steps": (STUDY["flaws"] or {}).get("steps", [None])[0],
+        },
     }
     return found if wildcards.part or not PROBED else found | {"probed": entries_of_probed()}
 

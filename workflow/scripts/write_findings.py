@@ -13,6 +13,7 @@ from vitcnn.results.collect import read_tables
 from vitcnn.results.findings import findings, to_html, to_markdown
 from vitcnn.results.learned import what_the_models_learned
 from vitcnn.results.probed import read_probed
+from vitcnn.results.questions import questions
 
 parser = argument_parser(__doc__)
 parser.add_argument("--runs", required=True, nargs="+", type=Path, help="tables of collect_runs")
@@ -36,6 +37,7 @@ def main(args):
     found = [
         *findings(runs, experiments, args.settings["claims"], over_images),
         *what_the_models_learned(models, bool(runs["generated"].any())),
+        *questions(runs, experiments, over_images, models, **args.settings["questions"]),
     ]
     write_text(args.html, to_html(found))
     write_text(args.md, to_markdown(found))  # where it is, both are

@@ -151,7 +151,7 @@ def _experiment(done: pd.DataFrame, compared: Sequence[Pair], accuracy: str) -> 
     by_size = sweeps(compared)
     several = [sweep for sweep in by_size if len(sweep) > 1]
     for sweep in several:
-        yield from _catching_up(sweep, accuracy)
+        yield from catching_up(sweep, accuracy)
     if several:
         yield (
             "Where a recipe counts epochs, fewer images also mean fewer updates: this is data and training "
@@ -183,7 +183,7 @@ def _rankings(done: pd.DataFrame, accuracy: str) -> Iterator[str]:
         yield f"{place}, by {MEASURES[accuracy].words}: {order}{doubt}"
 
 
-def _catching_up(sweep: list[Pair], accuracy: str) -> Iterator[str]:
+def catching_up(sweep: list[Pair], accuracy: str) -> Iterator[str]:
     """Yield how the difference of two models changes with the number of images."""
     first, second = sweep[0].names
     where = sweep[0].dataset

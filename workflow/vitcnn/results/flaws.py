@@ -250,8 +250,13 @@ def _damage(one: Results) -> Iterator[Measured]:
 
 
 def _steps(updates: Results, epochs: Results) -> Iterator[Measured]:
-    equal_epochs = {pair.key: pair for pair in epochs.pairs}
-    for pair in updates.pairs:
+    yield from compare_steps(updates.pairs, epochs.pairs)
+
+
+def compare_steps(updates: Sequence[Pair], epochs: Sequence[Pair]) -> Iterator[Measured]:
+    """Yield how far two models are apart after equal updates, less after equal epochs, on the same subsets."""
+    equal_epochs = {pair.key: pair for pair in epochs}
+    for pair in updates:
         if pair.key in equal_epochs and pair.is_paired:
             yield from _change(
                 f"{_where(pair)}; at equal updates less at equal epochs",
