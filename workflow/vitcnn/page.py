@@ -7,8 +7,8 @@ _STYLE = (
     "h1{font-size:22px}h2{font-size:17px}pre{font-size:12px;line-height:1.35;white-space:pre-wrap}"
     "table{border-collapse:collapse;font-size:13px}"
     "th,td{padding:.3em .4em;border-bottom:1px solid #ccc;text-align:left}thead{vertical-align:bottom}"
-    ".numbers td{white-space:nowrap}.numbers :is(th,td):nth-child(n+3),th[colspan]{text-align:right}"
-    "@media(max-width:1000px){.numbers{font-size:12px}.numbers td{white-space:normal}}"
+    "td{vertical-align:top}th[colspan]{text-align:right}.results th{white-space:normal!important}"
+    "@media(max-width:1000px){.results{font-size:12px}.results td{white-space:normal!important}}"
 )
 
 

@@ -152,7 +152,7 @@ def note(runs: pd.DataFrame, accuracy: str = "final") -> str:
 
 def to_markdown(table: pd.DataFrame, title: str, text: str) -> str:
     """Return the table as GitHub's Markdown."""
-    align = ("left", "left", *["right"] * (table.shape[1] - 2))
+    align = ["right" if numbers else "left" for numbers in _are_numbers(table)]
     return (
         f"**{title}**\n\n{table.to_markdown(index=False, disable_numparse=True, colalign=align)}\n\n{text}\n"
     )
@@ -163,13 +163,18 @@ def to_html(table: pd.DataFrame, title: str, text: str) -> str:
     heads = [(name.removesuffix(_REPORTED), name.endswith(_REPORTED) * "reported") for name in table.columns]
     if any(reported for _, reported in heads):  # one head for both, so that the columns are narrow
         table = table.set_axis(pd.MultiIndex.from_tuples(heads), axis=1)
-    body = table.to_html(index=False, border=0, classes="numbers")
-    return page(title, f"{body}\n<p>{escape(text)}</p>")
+    body = table.to_html(index=False, border=0, classes="results")
+    numbers = [
+        f".results :is(th,td):nth-child({n})" for n, is_so in enumerate(_are_numbers(table), 1) if is_so
+    ]
+    style = f"<style>{','.join(numbers)}{{text-align:right;white-space:nowrap}}</style>" if numbers else ""
+    return page(title, f"{style}{body}\n<p>{escape(text)}</p>")
 
 
 def to_latex(table: pd.DataFrame, title: str, text: str) -> str:
     """Return the table as a LaTeX table environment; it needs the packages booktabs and graphicx."""
-    body = table.to_latex(index=False, escape=True, column_format="ll" + "r" * (table.shape[1] - 2))
+    columns = "".join("r" if numbers else "l" for numbers in _are_numbers(table))
+    body = table.to_latex(index=False, escape=True, column_format=columns)
 
     def tex(words: str) -> str:
         for special in "%&_#":
@@ -181,6 +186,11 @@ def to_latex(table: pd.DataFrame, title: str, text: str) -> str:
         f"\\begin{{table}}\n\\caption{{{tex(title)}. {tex(text)}}}\n\\resizebox{{\\textwidth}}{{!}}{{%\n"
         f"{body}\n}}\n\\end{{table}}\n"
     )
+
+
+def _are_numbers(table: pd.DataFrame) -> list[bool]:
+    """Return for each column of a table of text whether its cells are numbers, intervals or dashes."""
+    return [table.iloc[:, n].str.fullmatch(r"[\d+−–\[](?:[^a-z]| of )*").all() for n in range(table.shape[1])]
 
 
 def _reported(runs: pd.DataFrame) -> pd.DataFrame:
