@@ -1,4 +1,4 @@
-"""A model's architecture as a text: each layer with its output's shape and its parameters."""
+"""A model's architecture as a text: each layer with its output's shape and its parameters, and the whole's size."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,8 +7,8 @@ import torch
 from tabulate import tabulate
 from torch import Tensor, nn
 
-from vitcnn.models import count_parameters
 from vitcnn.models.check import check_model, create_on_meta
+from vitcnn.models.sizes import measure_size
 
 
 def describe_model(spec: Mapping[str, Any]) -> str:
@@ -28,9 +28,11 @@ def describe_model(spec: Mapping[str, Any]) -> str:
     table = tabulate(
         rows, headers=["layer", "type", "output", "parameters"], colalign=("left", "left", "left", "right")
     )
+    whole = measure_size(spec)
     return (
-        f"{size} x {size} pixels, {num_classes} classes, "
-        f"{count_parameters(model):,} trainable parameters\n\n{table}\n\n{model}\n"
+        f"{size} x {size} pixels, {num_classes} classes, {whole.parameters:,} trainable parameters, "
+        f"{whole.flops:,} FLOPs forward and {whole.backward_flops:,} backward for one image, "
+        f"2 for each multiply-add\n\n{table}\n\n{model}\n"
     )
 
 
