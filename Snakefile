@@ -59,6 +59,7 @@ rule data:
 
 rule runs:
     input:
+        collect("results/models/{pair}.txt", pair=["/".join(pair) for pair in PAIRS]),
         collect("results/runs/{run}/metrics.json", run=[run.name for run in RUNS]),
 
 

@@ -11,10 +11,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from vitcnn import plan
 from vitcnn.config import check_config
+from vitcnn.errors import StudyError
 from vitcnn.models import count_parameters, create_model
 from vitcnn.models.describe import describe_model
 from vitcnn.models.dropout import Masks, use_masks
-from vitcnn.models.sizes import measure_size
+from vitcnn.models.sizes import measure_size, refuse_unequal
 from vitcnn.training.loop import safe_memory_format
 
 CONFIG = check_config(yaml.safe_load((ROOT / "config.yaml").read_text()))
@@ -183,6 +184,51 @@ def test_flops_are_those_of_the_model_as_executed(model, megaflops):
         create_model(spec_of(model)).eval()(torch.zeros(1, 3, 32, 32))
     assert size.flops == counter.get_total_flops() == pytest.approx(megaflops * 1e6, abs=5e4)
     assert 1.9 < size.backward_flops / size.flops < 2
+
+
+DECLARED = [
+    (dataset, model, entry)
+    for experiment in plan.active_experiments(CONFIG)
+    for dataset in CONFIG["experiments"][experiment]["datasets"]
+    for model in CONFIG["experiments"][experiment]["models"]
+    for entry in plan.equals(CONFIG, dataset, model)
+    if entry["experiment"] == experiment
+]
+
+
+@pytest.mark.parametrize(
+    ("dataset", "model", "entry"), DECLARED, ids=[f"{e['experiment']}: {m}" for _, m, e in DECLARED]
+)
+def test_arms_are_equal_in_what_they_are_declared_to_be(dataset, model, entry):
+    assert len(DECLARED) == 8
+    spec = plan.model_spec(CONFIG, dataset, model)
+    refuse_unequal(spec, [entry])
+    ours, theirs = measure_size(spec), measure_size(entry["spec"])
+    tolerance = {"parameters": 0.01, "flops": 0.03}[entry["in"]]
+    assert getattr(ours, entry["in"]) == pytest.approx(getattr(theirs, entry["in"]), rel=tolerance)
+
+
+@pytest.mark.parametrize(
+    ("equal", "numbers"),
+    [
+        (
+            "parameters",
+            "cifar10/cnn/modern30/nall/seed0 has 175,258, cifar10/vit_p/modern30/nall/seed0 has 175,738 (+0.3 %)",
+        ),
+        (
+            "flops",
+            "cifar10/cnn/modern30/nall/seed0 has 53,314,816, cifar10/vit_p/modern30/nall/seed0 has 23,275,584 (-56.3 %)",
+        ),
+    ],
+)
+def test_arms_that_are_not_as_declared_are_refused_with_both_numbers(equal, numbers):
+    (entry,) = plan.equals(CONFIG, "cifar10", "vit_p")
+    with pytest.raises(StudyError) as error:
+        describe_model(entry["spec"] | spec_of("vit_p"), [entry | {"in": equal, "within": 0.001}])
+    assert str(error.value) == (
+        f"experiments.fair.equal: cnn and vit_p are declared equal in {equal} within 0.1 %, and {numbers}; "
+        "change one of the models, or the declaration"
+    )
 
 
 def test_layers_of_their_own():

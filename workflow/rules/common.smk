@@ -115,6 +115,28 @@ def of_figure(pattern):
     )
 
 
+def of_equals(pattern):
+    """Return an input function: a file of each model, on each dataset, that the experiment declares equal to another."""
+
+    def files(wildcards):
+        asked = STUDY["experiments"][wildcards.experiment]
+        models = dict.fromkeys(entry["models"][1] for entry in asked["equal"])
+        return [] if wildcards.part else collect(pattern, dataset=asked["datasets"], model=models)
+
+    return files
+
+
+def describing(wildcards):
+    """Return the settings of describe_model."""
+    dataset, model = wildcards.dataset, wildcards.model
+    found = {
+        "spec": plan.model_spec(STUDY, dataset, model),
+        "title": f"{MODELS[model]['title']} for {DATASETS[dataset]['title']}",
+    }
+    equal = plan.equals(STUDY, dataset, model)
+    return found | {"equal": equal} if equal else found
+
+
 def collecting(wildcards):
     """Return the settings of collect_runs: the experiment, and what would train its runs now."""
     first = {run.model: run for run in plan.experiment_runs(STUDY, wildcards.experiment)}

@@ -346,6 +346,7 @@ def _contradictions(config: dict[str, Any]) -> Iterator[str]:
         for model in dict.fromkeys(chain.from_iterable(experiment.get("pairs", []))):
             if model not in experiment["models"]:
                 yield f"{place}.pairs: {model} is not one of its models{suggest(model, experiment['models'])}"
+        yield from (f"{place}.equal: {line}" for line in _unequal_recipes(config, experiment))
         for name in dict.fromkeys(asked["recipes"]) if experiment["accuracy"] == "selected" else ():
             if not config["recipes"][name]["hold_out"]:
                 yield f"{place}.accuracy: selected needs hold_out: true in recipes.{name}"
@@ -359,6 +360,34 @@ def _contradictions(config: dict[str, Any]) -> Iterator[str]:
                 yield f"representations.experiments: {name} is no experiment{suggest(name, config['experiments'])}"
         if asked["dataset"] not in datasets:
             yield f"representations.dataset: {asked['dataset']} is no dataset{suggest(asked['dataset'], datasets)}"
+
+
+# What models that are declared equal must share, beside what they are equal in.
+_SHARED = ("epochs", "updates", "evaluations", "batch_size", "hold_out", "augmentation")
+
+
+def _unequal_recipes(config: Mapping[str, Any], experiment: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the models declared equal that an experiment has not, or trains by recipes that differ in more than
+    what is tuned for each model."""
+    recipe = experiment["recipe"]
+    for model in dict.fromkeys(chain.from_iterable(entry["models"] for entry in experiment["equal"])):
+        if model not in experiment["models"]:
+            yield f"{model} is not one of its models{suggest(model, experiment['models'])}"
+            return
+    for models in dict.fromkeys(tuple(entry["models"]) for entry in experiment["equal"]):
+        names = [recipe if isinstance(recipe, str) else recipe[model] for model in models]
+        for dataset in experiment["datasets"] if len(set(names)) > 1 else ():
+            settings = []
+            for name in names:
+                found = resolve(config["recipes"][name], dataset)
+                settings.append({key: found.get(key, "absent") for key in _SHARED})
+                settings[-1] |= {f"augmentation.{k}": v for k, v in settings[-1].pop("augmentation").items()}
+            for key, ours in settings[0].items():
+                if ours != settings[1][key]:
+                    yield (
+                        f"{models[0]} and {models[1]} are trained by recipes.{names[0]} and recipes.{names[1]}, "
+                        f"whose {key} for {dataset} is {ours} and {settings[1][key]}; make them the same"
+                    )
 
 
 def _claim_contradictions(group: Mapping[str, Any], config: Mapping[str, Any]) -> Iterator[str]:

@@ -1,6 +1,6 @@
 """A model's architecture as a text: each layer with its output's shape and its parameters, and the whole's size."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -8,16 +8,17 @@ from tabulate import tabulate
 from torch import Tensor, nn
 
 from vitcnn.models.check import check_model, create_on_meta
-from vitcnn.models.sizes import measure_size
+from vitcnn.models.sizes import measure_size, refuse_unequal
 
 
-def describe_model(spec: Mapping[str, Any]) -> str:
+def describe_model(spec: Mapping[str, Any], equal: Iterable[Mapping[str, Any]] = ()) -> str:
     """Return the layers of a spec's model in the order they run, with shapes for one image.
 
     The model is built on torch's meta device: shapes are computed, numbers are not. Raises StudyError for
-    one that cannot be built or trained as configured.
+    one that cannot be built or trained as configured, or that is not what `equal`, of plan.equals(), says of it.
     """
     check_model(spec)
+    refuse_unequal(spec, equal)
     size, num_classes = spec["dataset"]["image_size"], spec["dataset"]["num_classes"]
     model = create_on_meta(spec).eval()
     rows = _trace(model, torch.empty(1, 3, size, size, device="meta"))

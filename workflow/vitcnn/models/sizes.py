@@ -1,11 +1,12 @@
 """How large a model is: its parameters, and the floating-point operations (FLOPs) that it takes for an image."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from vitcnn.errors import StudyError
 from vitcnn.models import count_parameters
 from vitcnn.models.check import create_on_meta
 
@@ -33,3 +34,17 @@ def measure_size(spec: Mapping[str, Any]) -> Size:
     with FlopCounterMode(display=False) as backward:
         loss.backward()
     return Size(count_parameters(model), forward.get_total_flops(), backward.get_total_flops() // 2)
+
+
+def refuse_unequal(spec: Mapping[str, Any], equal: Iterable[Mapping[str, Any]]) -> None:
+    """Raise StudyError if a spec's model is not equal to another as an experiment declares; `equal` is plan.equals()."""
+    for entry in equal:
+        first, second = (getattr(measure_size(one), entry["in"]) for one in (entry["spec"], spec))
+        if abs(second - first) > entry["within"] * first:
+            names = [one["model"]["name"] for one in (entry["spec"], spec)]
+            numbers = [f"{run} has {n:,}" for run, n in zip(entry["runs"], (first, second), strict=True)]
+            raise StudyError(
+                f"experiments.{entry['experiment']}.equal: {' and '.join(names)} are declared equal in {entry['in']} "
+                f"within {100 * entry['within']:g} %, and {', '.join(numbers)} ({100 * (second / first - 1):+.1f} %); "
+                "change one of the models, or the declaration"
+            )
