@@ -34,6 +34,7 @@ include: "workflow/rules/invocation.smk"
 include: "workflow/rules/data.smk"
 include: "workflow/rules/train.smk"
 include: "workflow/rules/represent.smk"
+include: "workflow/rules/cost.smk"
 include: "workflow/rules/results.smk"
 
 
@@ -67,7 +68,7 @@ rule figures:
     input:
         collect(
             "results/figures/{figure}.{kind}",
-            figure=[*FIGURES, *PROBED_FIGURES],
+            figure=[*FIGURES, *PROBED_FIGURES, *(["cost"] if COST_EXPERIMENTS else [])],
             kind=["svg", "png", "pdf"],
         ),
 

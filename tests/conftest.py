@@ -92,6 +92,7 @@ SMALL = {
         **NO_OTHERS,
     },
     "representations": None,
+    "cost": None,
 }
 
 

@@ -360,6 +360,11 @@ def _contradictions(config: dict[str, Any]) -> Iterator[str]:
                 yield f"representations.experiments: {name} is no experiment{suggest(name, config['experiments'])}"
         if asked["dataset"] not in datasets:
             yield f"representations.dataset: {asked['dataset']} is no dataset{suggest(asked['dataset'], datasets)}"
+    for name in (config["cost"] or {}).get("experiments", []):
+        if name not in config["experiments"]:
+            yield f"cost.experiments: {name} is no experiment{suggest(name, config['experiments'])}"
+        elif (config["experiments"][name] or {}).get("optional"):
+            yield f"cost.experiments: {name} is optional, and cost is part of the whole study; leave it out"
 
 
 # What models that are declared equal must share, beside what they are equal in.
@@ -417,10 +422,13 @@ def _claim_contradictions(group: Mapping[str, Any], config: Mapping[str, Any]) -
 
 
 def _figure_contradictions(report: Mapping[str, Any], experiments: Mapping[str, Any]) -> Iterator[str]:
-    """Yield what is wrong with the names of figures and titles."""
+    """Yield what is wrong with the names of figures, titles and experiments."""
     own = {f"{name}_{kind}" for name in experiments for kind in ("curves", "data_efficiency")}
     titles = _read_schema("config.schema.yaml")["properties"]["report"]["properties"]["titles"]
-    fixed = titles["properties"]  # what the models learned
+    fixed = titles["properties"]  # what the models learned, and what they cost
+    for name in experiments:
+        if name in fixed:
+            yield f"experiments.{name}: a figure has this name; give the experiment another"
     for name, figure in report["figures"].items():
         place = f"report.figures.{name}"
         if name in own or name in fixed:

@@ -87,6 +87,12 @@ def probed_figures(config: Mapping[str, Any]) -> list[str]:
     return ["similarity", "robustness", "reach", "attention", *config["representations"]["also"]]
 
 
+def cost_experiments(config: Mapping[str, Any]) -> list[str]:
+    """Return the experiments whose models' cost is measured: those of `cost` that are switched on."""
+    asked = (config["cost"] or {}).get("experiments", [])
+    return [name for name in asked if config["experiments"][name] is not None]
+
+
 def recipe_of(experiment: Mapping[str, Any], model: str) -> str:
     """Return the name of the recipe that an experiment trains a model by."""
     recipe = experiment["recipe"]
