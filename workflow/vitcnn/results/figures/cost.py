@@ -32,6 +32,9 @@ def draw(costs: pd.DataFrame, runs: pd.DataFrame, settings: Mapping[str, Any]) -
     rows = pd.concat(shown).merge(costs[["dataset", "model", "parameters", "flops"]], on=["dataset", "model"])
     datasets = panels.by_dataset(rows)
     figure, axes = style.new_figure(len(datasets), 3, (15, 4.4 * len(datasets)), settings["title"], rows)
+    for row in axes[1:]:
+        for panel, first in zip(row, axes[0], strict=True):
+            panel.sharex(first)  # a cost is a cost, on whichever images
     for row, of_dataset in zip(axes, datasets.values(), strict=True):
         for panel, (cost, label) in zip(row, _COSTS.items(), strict=True):
             _points(panel, of_dataset, cost, settings)
@@ -60,7 +63,7 @@ def _points(panel: Any, rows: pd.DataFrame, cost: str, settings: Mapping[str, An
             )
     panel.set_xscale("log")
     panel.margins(0.1)
-    panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
     panel.xaxis.set_major_formatter(EngFormatter(sep=""))
     panel.xaxis.set_minor_formatter(NullFormatter())
 
