@@ -34,6 +34,7 @@ include: "workflow/rules/invocation.smk"
 include: "workflow/rules/data.smk"
 include: "workflow/rules/train.smk"
 include: "workflow/rules/represent.smk"
+include: "workflow/rules/cost.smk"
 include: "workflow/rules/results.smk"
 
 
@@ -59,6 +60,7 @@ rule data:
 
 rule runs:
     input:
+        collect("results/models/{pair}.txt", pair=["/".join(pair) for pair in PAIRS]),
         collect("results/runs/{run}/metrics.json", run=[run.name for run in RUNS]),
 
 
@@ -66,7 +68,7 @@ rule figures:
     input:
         collect(
             "results/figures/{figure}.{kind}",
-            figure=[*FIGURES, *PROBED_FIGURES],
+            figure=[*FIGURES, *PROBED_FIGURES, *(["cost"] if COST_EXPERIMENTS else [])],
             kind=["svg", "png", "pdf"],
         ),
 

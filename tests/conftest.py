@@ -93,6 +93,7 @@ SMALL = {
     },
     "representations": None,
     "flaws": None,
+    "cost": None,
 }
 
 

@@ -54,6 +54,7 @@ def study(runs):
             "fair": None,
         },
         "representations": None,
+        "cost": None,
     }
 
 
@@ -120,7 +121,7 @@ def main():
             merged["datasets"]["cifar10"] |= study(runs)["datasets"]["cifar10"]
             merged["experiments"]["comparison"] |= study(runs)["experiments"]["comparison"]
             merged["experiments"] |= {n: e for n, e in study(runs)["experiments"].items() if e is None}
-            merged["representations"] = None
+            merged["representations"] = merged["cost"] = None
             finish(folders["finished", runs], check_config(merged))
         cases = [(state, runs) for runs in args.runs for state in ("bare", "unfinished", "finished", "stale")]
         seconds, jobs = {case: [] for case in cases}, {}

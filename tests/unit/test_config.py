@@ -135,6 +135,33 @@ CONFIG = yaml.safe_load((ROOT / "config.yaml").read_text())
             "experiments.curves.accuracy: selected needs hold_out: true in recipes.adamw20",
         ),
         (
+            {"experiments": {"fair": {"equal": [{"models": ["cnn", "vit_q"], "in": "flops", "within": 0}]}}},
+            "experiments.fair.equal: vit_q is not one of its models; did you mean vit_",
+        ),
+        (
+            {"experiments": {"fair": {"equal": [{"models": ["cnn", "vit_p"], "in": "flop", "within": 0}]}}},
+            "experiments.fair.equal.0.in: 'flop' is not one of parameters, flops; did you mean flops?",
+        ),
+        (
+            {
+                "experiments": {
+                    "fair": {"recipe": {"cnn": "modern30", "vit_p": "modern30", "vit_f": "modern10"}}
+                }
+            },
+            "experiments.fair.equal: cnn and vit_f are trained by recipes.modern30 and recipes.modern10, whose epochs "
+            "for cifar10 is 30 and 10; make them the same",
+        ),
+        (
+            {
+                "experiments": {
+                    "fair": {"recipe": {"cnn": "mine", "vit_p": "modern30", "vit_f": "modern30"}}
+                },
+                "recipes": {"mine": CONFIG["recipes"]["modern30"] | {"augmentation": {"rotation": 5}}},
+            },
+            "cnn and vit_p are trained by recipes.mine and recipes.modern30, whose augmentation.crop_padding for "
+            "cifar10 is 0 and 4",
+        ),
+        (
             {"report": {"titles": {"sumary": "All"}}},
             "report.titles.sumary: is no experiment and no figure; did you mean summary?",
         ),
@@ -156,6 +183,14 @@ def test_mistakes_are_named(change, expected):
     with pytest.raises(StudyError) as error:
         check_config(merge(CONFIG, change))
     assert expected in str(error.value)
+
+
+def test_equal_models_may_have_a_learning_rate_each():
+    change = {
+        "experiments": {"fair": {"recipe": {"cnn": "mine", "vit_p": "modern30", "vit_f": "modern30"}}},
+        "recipes": {"mine": CONFIG["recipes"]["modern30"] | {"lr": 0.003, "title": "Tuned"}},
+    }
+    assert check_config(merge(CONFIG, change))["experiments"]["fair"]["recipe"]["cnn"] == "mine"
 
 
 def test_updates_need_no_epochs():

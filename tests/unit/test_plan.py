@@ -66,10 +66,24 @@ def test_a_recipe_for_each_model():
 
 def test_what_only_shows_runs_does_not_collect_them_again():
     change = {"experiments": {"curves": {"accuracy": "final", "pairs": [["simple_cnn", "simple_vit"]]}}}
+    equal = {"models": ["simple_cnn", "simple_vit"], "in": "flops", "within": 1}
+    change["experiments"]["curves"]["equal"] = [equal]
     before, after = (
         plan.part_of_study(check_config(c), "curves") for c in (merge(CONFIG, {}), merge(CONFIG, change))
     )
     assert before == after
+
+
+def test_what_a_model_has_to_equal():
+    config = check_config(merge(CONFIG, {}))
+    (entry,) = plan.equals(config, "cifar10", "vit_f")
+    assert entry["spec"] == plan.model_spec(config, "cifar10", "cnn")
+    assert (entry["experiment"], entry["in"], entry["within"]) == ("fair", "flops", 0.03)
+    assert entry["runs"] == [f"cifar10/{model}/modern30/nall/seed0" for model in ("cnn", "vit_f")]
+    assert plan.equals(config, "cifar100", "vit_f")[0]["experiment"] == "fair_100"
+    assert plan.equals(config, "cifar10", "cnn") == plan.equals(config, "cifar10", "vit") == []
+    off = check_config(merge(CONFIG, {"experiments": {"fair": None}}))
+    assert plan.equals(off, "cifar10", "vit_f") == []
 
 
 def test_figures_need_their_experiments():

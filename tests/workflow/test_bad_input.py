@@ -69,6 +69,16 @@ def test_configuration(config, message, tmp_path):
     assert not (tmp_path / "resources").exists()
 
 
+def test_models_that_are_not_equal_as_declared(tmp_path):
+    """Whatever asks for their runs: the whole study, the experiment, a table of it."""
+    equal = {"models": ["vit", "cnn"], "in": "flops", "within": 0.1}
+    config = {"experiments": {"comparison": {"equal": [equal]}}}
+    for target in ([], ["comparison"], [TABLE]):
+        output = refused(tmp_path, config, *target)
+        assert "experiments.comparison.equal: vit and cnn are declared equal in flops within 10 %" in output
+        assert "Traceback" not in output
+
+
 def test_a_train_size_over_the_dataset(tmp_path):
     config = {
         "experiments": {"data_efficiency": {"train_sizes": [100, 1001]}, "curves": None, "comparison": None}

@@ -185,6 +185,7 @@ def finish(base):
         },
         "report": {"plots": {"dpi": 40}},
         "representations": None,
+        "cost": None,
     }
     study = Study(repository, base / "work", config)
     study.folder.mkdir()

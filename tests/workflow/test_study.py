@@ -155,6 +155,38 @@ def test_what_the_models_learned_is_one_job_a_run(tmp_path):
     assert jobs(snakemake(tmp_path, "--dry-run", target)) == CHAIN | {"train": 1, "probe_run": 1}
 
 
+def test_what_models_cost_beside_their_accuracy(with_data):
+    """Also that models which are as equal as declared leave nothing to do, and nothing that is unknown."""
+    equal = [{"models": ["simple_vit", "simple_cnn"], "in": "parameters", "within": 1}]
+    change = {
+        "cost": {"experiments": ["curves"]},
+        "experiments": {
+            "comparison": None,
+            "data_efficiency": None,
+            "curves": {"seeds": [0], "equal": equal},
+        },
+        "claims": dict.fromkeys(("first_notebook", "second_notebook", "fair")),
+    }
+    planned = jobs(snakemake(with_data, "--dry-run", "results/tables/cost.csv", config=change))
+    assert planned == {"measure_cost": 2, "tabulate_cost": 1}  # of models before they are trained
+    done = snakemake(with_data, config=change)
+    assert done.returncode == 0, done.stderr
+    assert "results/figures/cost.svg" in (done.stdout + done.stderr).split("Results are in:")[1]
+    with (with_data / "results/tables/cost.csv").open() as file:
+        rows = {row["model"]: row for row in csv.DictReader(file)}
+    for model in ("simple_vit", "simple_cnn"):
+        cost = read(with_data / f"results/cost/cifar10/{model}.json")
+        metrics = read(with_data / f"results/runs/cifar10/{model}/adamw20/nall/seed0/metrics.json")
+        assert cost["parameters"] == metrics["num_parameters"] == int(rows[model]["parameters"])
+        assert f"{cost['flops']:,} FLOPs" in (with_data / f"results/models/cifar10/{model}.txt").read_text()
+    again = snakemake(with_data, config=change)
+    assert "Nothing to be done" in again.stdout + again.stderr
+    done = run_script("audit", "--configfile", "config.yaml", cwd=with_data)
+    assert re.fullmatch(r"\d+ up to date \(would come out the same now\)\n", done.stdout), done.stdout
+    equal.clear()
+    assert jobs(snakemake(with_data, "--dry-run", config=change)) == {"describe_model": 1, "all": 1}
+
+
 def test_a_run_that_no_experiment_asks_for_can_be_named(tmp_path):
     target = "results/runs/cifar100/simple_cnn/adamw20/n300/seed42/metrics.json"
     assert jobs(snakemake(tmp_path, "--dry-run", target)) == CHAIN | {"train": 1}

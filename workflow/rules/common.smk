@@ -48,6 +48,7 @@ PROBED = plan.probed_runs(STUDY)
 PROBED_FIGURES = plan.probed_figures(STUDY)
 FLAWS = plan.flaws(STUDY)
 FLAW_EXPERIMENTS = [name for name in FLAWS if name in EXPERIMENTS]
+COST_EXPERIMENTS = plan.cost_experiments(STUDY)
 PAIRS = list(dict.fromkeys((run.dataset, run.model) for run in RUNS))
 
 RESOLVED_CONFIG = "logs/config.json"  # of the last invocation that made something
@@ -115,6 +116,28 @@ def of_figure(pattern):
     return lambda wildcards: collect(
         pattern, part=wildcards.part, experiment=FIGURES[wildcards.figure].experiments
     )
+
+
+def of_equals(pattern):
+    """Return an input function: a file of each model, on each dataset, that the experiment declares equal to another."""
+
+    def files(wildcards):
+        asked = STUDY["experiments"][wildcards.experiment]
+        models = dict.fromkeys(entry["models"][1] for entry in asked["equal"])
+        return [] if wildcards.part else collect(pattern, dataset=asked["datasets"], model=models)
+
+    return files
+
+
+def describing(wildcards):
+    """Return the settings of describe_model."""
+    dataset, model = wildcards.dataset, wildcards.model
+    found = {
+        "spec": plan.model_spec(STUDY, dataset, model),
+        "title": f"{MODELS[model]['title']} for {DATASETS[dataset]['title']}",
+    }
+    equal = plan.equals(STUDY, dataset, model)
+    return found | {"equal": equal} if equal else found
 
 
 def collecting(wildcards):
@@ -273,6 +296,40 @@ def drawing_representation(wildcards):
     }
 
 
+def costs():
+    """Return the cost of each model, on each dataset, of the experiments whose cost is measured."""
+    runs = (run for name in COST_EXPERIMENTS for run in plan.experiment_runs(STUDY, name))
+    return list(dict.fromkeys(f"results/cost/{run.dataset}/{run.model}.json" for run in runs))
+
+
+def costing(wildcards):
+    """Return the settings of measure_cost."""
+    spec = plan.model_spec(STUDY, wildcards.dataset, wildcards.model)
+    return {"spec": spec | {"precision": STUDY["precision"]}}
+
+
+def tabulating_cost(wildcards):
+    """Return the settings of tabulate_cost."""
+    asked = [STUDY["experiments"][name] for name in COST_EXPERIMENTS]
+    return {
+        "title": STUDY["report"]["titles"]["cost"],
+        "datasets": {name: DATASETS[name]["title"] for e in asked for name in e["datasets"]},
+        "models": {name: MODELS[name]["title"] for e in asked for name in e["models"]},
+    }
+
+
+def drawing_cost(wildcards):
+    """Return the settings of draw_cost."""
+    looks = plan.looks(STUDY)
+    asked = {name: STUDY["experiments"][name] for name in COST_EXPERIMENTS}
+    return STUDY["report"]["plots"] | {
+        "title": STUDY["report"]["titles"]["cost"],
+        "experiments": {name: plan.title_of(STUDY, name) for name in asked},
+        "accuracy": {name: experiment["accuracy"] for name, experiment in asked.items()},
+        "looks": {model: looks[model] for e in asked.values() for model in e["models"]},
+    }
+
+
 def results_of(experiments, part=""):
     """Return the results that show these experiments and no other: collected numbers, tables, figures."""
     figures = [name for name, f in FIGURES.items() if set(f.experiments) <= set(experiments)]
@@ -295,13 +352,19 @@ def results_of(experiments, part=""):
 
 
 def all_results(part=""):
-    """Return every result that this configuration has; what the models learned needs every run."""
+    """Return every result that this configuration has; what the models learned needs every run, and so does cost."""
     learned = [] if part else PROBED_FIGURES
     return [
         *results_of(EXPERIMENTS, part),
         *(f"results/figures/{f}.{kind}" for f in learned for kind in ("svg", "png", "pdf")),
         *(f"results/{part}findings.{kind}" for kind in ("md", "html") if EXPERIMENTS),
         *(f"results/tables/flaws.{kind}" for kind in ("csv", "md", "html") if FLAWS and not part),
+        *(
+            f"results/{file}"
+            for file in collect("tables/cost.{kind}", kind=["csv", "md", "html"])
+            + collect("figures/cost.{kind}", kind=["svg", "png", "pdf"])
+            if COST_EXPERIMENTS and not part
+        ),
     ]
 
 

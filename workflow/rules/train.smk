@@ -13,7 +13,8 @@ rule describe_model:
         provenance=update("results/models/{dataset}/{model}.provenance.json"),
     log:
         "logs/models/{dataset}/{model}.log",
-    priority: 10  # a model that cannot be built is an error before any training
+    # A model that cannot be built, or is not equal to another as declared, is an error before any training.
+    priority: 10
     localrule: True
     conda:
         "../../envs/train.yaml"
@@ -21,12 +22,7 @@ rule describe_model:
         training_slots=ALL_TRAINING_SLOTS,
     params:
         command=command("describe_model"),
-        settings=settings(
-            lambda w: {
-                "spec": plan.model_spec(STUDY, w.dataset, w.model),
-                "title": f"{MODELS[w.model]['title']} for {DATASETS[w.dataset]['title']}",
-            }
-        ),
+        settings=settings(describing),
     shell:
         "{params.command} --log {log:q} --provenance {output.provenance:q} --settings {params.settings:q}"
         " --txt {output.txt:q} --html {output.html:q}"

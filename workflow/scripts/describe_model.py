@@ -19,7 +19,7 @@ parser.add_argument("--html", required=True, type=Path, help="file to write")
 
 def main(args):
     title = args.settings["title"]
-    text = describe_model(args.settings["spec"])
+    text = describe_model(args.settings["spec"], args.settings.get("equal", ()))
     write_text(args.html, page(title, f"<pre>{escape(text)}</pre>"))
     write_text(args.txt, f"{title}\n{text}")  # where it is, both are
     return JobFiles(read=[], wrote=[args.txt, args.html])

@@ -349,6 +349,7 @@ def _contradictions(config: dict[str, Any]) -> Iterator[str]:
         for model in dict.fromkeys(chain.from_iterable(experiment.get("pairs", []))):
             if model not in experiment["models"]:
                 yield f"{place}.pairs: {model} is not one of its models{suggest(model, experiment['models'])}"
+        yield from (f"{place}.equal: {line}" for line in _unequal_recipes(config, experiment))
         for name in dict.fromkeys(asked["recipes"]) if experiment["accuracy"] == "selected" else ():
             if not config["recipes"][name]["hold_out"]:
                 yield f"{place}.accuracy: selected needs hold_out: true in recipes.{name}"
@@ -367,6 +368,39 @@ def _contradictions(config: dict[str, Any]) -> Iterator[str]:
                 yield f"representations.experiments: {name} is no experiment{suggest(name, config['experiments'])}"
         if asked["dataset"] not in datasets:
             yield f"representations.dataset: {asked['dataset']} is no dataset{suggest(asked['dataset'], datasets)}"
+    for name in (config["cost"] or {}).get("experiments", []):
+        if name not in config["experiments"]:
+            yield f"cost.experiments: {name} is no experiment{suggest(name, config['experiments'])}"
+        elif (config["experiments"][name] or {}).get("optional"):
+            yield f"cost.experiments: {name} is optional, and cost is part of the whole study; leave it out"
+
+
+# What models that are declared equal must share, beside what they are equal in.
+_SHARED = ("epochs", "updates", "evaluations", "batch_size", "hold_out", "augmentation")
+
+
+def _unequal_recipes(config: Mapping[str, Any], experiment: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the models declared equal that an experiment has not, or trains by recipes that differ in more than
+    what is tuned for each model."""
+    recipe = experiment["recipe"]
+    for model in dict.fromkeys(chain.from_iterable(entry["models"] for entry in experiment["equal"])):
+        if model not in experiment["models"]:
+            yield f"{model} is not one of its models{suggest(model, experiment['models'])}"
+            return
+    for models in dict.fromkeys(tuple(entry["models"]) for entry in experiment["equal"]):
+        names = [recipe[model] if isinstance(recipe, Mapping) else recipe for model in models]
+        for dataset in experiment["datasets"] if names[0] != names[1] else ():
+            settings = []
+            for name in names:
+                found = resolve(config["recipes"][name], dataset)
+                settings.append({key: found.get(key, "absent") for key in _SHARED})
+                settings[-1] |= {f"augmentation.{k}": v for k, v in settings[-1].pop("augmentation").items()}
+            for key, ours in settings[0].items():
+                if ours != settings[1][key]:
+                    yield (
+                        f"{models[0]} and {models[1]} are trained by recipes.{names[0]} and recipes.{names[1]}, "
+                        f"whose {key} for {dataset} is {ours} and {settings[1][key]}; make them the same"
+                    )
 
 
 def _claim_contradictions(group: Mapping[str, Any], config: Mapping[str, Any]) -> Iterator[str]:
@@ -396,10 +430,13 @@ def _claim_contradictions(group: Mapping[str, Any], config: Mapping[str, Any]) -
 
 
 def _figure_contradictions(report: Mapping[str, Any], experiments: Mapping[str, Any]) -> Iterator[str]:
-    """Yield what is wrong with the names of figures and titles."""
+    """Yield what is wrong with the names of figures, titles and experiments."""
     own = {f"{name}_{kind}" for name in experiments for kind in ("curves", "data_efficiency")}
     titles = _read_schema("config.schema.yaml")["properties"]["report"]["properties"]["titles"]
-    fixed = titles["properties"]  # what the models learned
+    fixed = titles["properties"]  # what the models learned, and what they cost
+    for name in experiments:
+        if name in fixed:
+            yield f"experiments.{name}: a figure has this name; give the experiment another"
     for name, figure in report["figures"].items():
         place = f"report.figures.{name}"
         if name in own or name in fixed:

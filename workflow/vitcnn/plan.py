@@ -88,6 +88,12 @@ def probed_figures(config: Mapping[str, Any]) -> list[str]:
     return ["similarity", "robustness", "reach", "attention", *config["representations"]["also"]]
 
 
+def cost_experiments(config: Mapping[str, Any]) -> list[str]:
+    """Return the experiments whose models' cost is measured: those of `cost` that are switched on."""
+    asked = (config["cost"] or {}).get("experiments", [])
+    return [name for name in asked if config["experiments"][name] is not None]
+
+
 def recipes_of(experiment: Mapping[str, Any], model: str) -> list[str]:
     """Return the names of the recipes that an experiment trains a model by: one, unless it lists several."""
     recipe = experiment["recipe"]
@@ -206,6 +212,23 @@ def model_spec(config: Mapping[str, Any], dataset: str, model: str) -> dict[str,
     }
 
 
+def equals(config: Mapping[str, Any], dataset: str, model: str) -> list[dict[str, Any]]:
+    """Return what a model has to equal on a dataset: an entry for each time an experiment names it second in `equal`.
+
+    An entry has the model spec of the first, what the two are equal `in` and `within` which share, the name of the
+    experiment, and a run of each.
+    """
+    found = []
+    for name in active_experiments(config):
+        runs = {run.model: run.name for run in experiment_runs(config, name)[::-1] if run.dataset == dataset}
+        for entry in config["experiments"][name]["equal"] if runs else ():
+            first, second = entry["models"]
+            if second == model:
+                spec = model_spec(config, dataset, first)
+                found.append(entry | {"spec": spec, "experiment": name, "runs": [runs[first], runs[second]]})
+    return found
+
+
 def part_of_study(config: Mapping[str, Any], experiment: str) -> dict[str, Any]:
     """Return the part of a configuration that says which runs one experiment has.
 
@@ -213,7 +236,7 @@ def part_of_study(config: Mapping[str, Any], experiment: str) -> dict[str, Any]:
     source, a picture or another experiment; a rule's command can carry it where the list of its runs
     would be too long.
     """
-    shown_only = ("accuracy", "pairs", "optional")
+    shown_only = ("accuracy", "pairs", "equal", "optional")
     asked = {k: v for k, v in config["experiments"][experiment].items() if k not in shown_only}
     datasets = {name: config["datasets"][name] for name in asked["datasets"]}
     recipes = {name: config["recipes"][name] for m in asked["models"] for name in recipes_of(asked, m)}

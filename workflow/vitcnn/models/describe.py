@@ -1,23 +1,24 @@
-"""A model's architecture as a text: each layer with its output's shape and its parameters."""
+"""A model's architecture as a text: each layer with its output's shape and its parameters, and the whole's size."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
 from tabulate import tabulate
 from torch import Tensor, nn
 
-from vitcnn.models import count_parameters
 from vitcnn.models.check import check_model, create_on_meta
+from vitcnn.models.sizes import measure_size, refuse_unequal
 
 
-def describe_model(spec: Mapping[str, Any]) -> str:
+def describe_model(spec: Mapping[str, Any], equal: Iterable[Mapping[str, Any]] = ()) -> str:
     """Return the layers of a spec's model in the order they run, with shapes for one image.
 
     The model is built on torch's meta device: shapes are computed, numbers are not. Raises StudyError for
-    one that cannot be built or trained as configured.
+    one that cannot be built or trained as configured, or that is not what `equal`, of plan.equals(), says of it.
     """
     check_model(spec)
+    refuse_unequal(spec, equal)
     size, num_classes = spec["dataset"]["image_size"], spec["dataset"]["num_classes"]
     model = create_on_meta(spec).eval()
     rows = _trace(model, torch.empty(1, 3, size, size, device="meta"))
@@ -28,9 +29,11 @@ def describe_model(spec: Mapping[str, Any]) -> str:
     table = tabulate(
         rows, headers=["layer", "type", "output", "parameters"], colalign=("left", "left", "left", "right")
     )
+    whole = measure_size(spec)
     return (
-        f"{size} x {size} pixels, {num_classes} classes, "
-        f"{count_parameters(model):,} trainable parameters\n\n{table}\n\n{model}\n"
+        f"{size} x {size} pixels, {num_classes} classes, {whole.parameters:,} trainable parameters, "
+        f"{whole.flops:,} FLOPs forward and {whole.backward_flops:,} backward for one image, "
+        f"2 for each multiply-add\n\n{table}\n\n{model}\n"
     )
 
 

@@ -45,9 +45,10 @@ class JobFiles(NamedTuple):
 
 def chosen(script: str, settings: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
     """Return what a job loads by names in its settings: modules, and a function of each."""
-    if script in ("train", "describe_model"):
+    if script in ("train", "describe_model", "measure_cost"):
         spec = settings["spec"]
-        used = ((resolve_builder(spec["model"]["builder"]).module, "build"),)
+        built = [spec, *(entry["spec"] for entry in settings.get("equal", ()))]
+        used = tuple((resolve_builder(one["model"]["builder"]).module, "build") for one in built)
         if spec.get("recipe", {}).get("augmentation", {}).get("auto_augment", "none") != "none":
             used += (("vitcnn.data.policies", "apply_policy"),)
         return used
