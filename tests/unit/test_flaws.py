@@ -126,6 +126,25 @@ def test_damage_is_counted_and_every_flaw_has_a_row():
     assert shown["Flaw"].tolist().count("") == 1 and shown.loc[0, "Size"].endswith("points, n = 1")
 
 
+def test_times_of_the_model_alone_beside_the_notebooks():
+    cost = {
+        "dataset": "cifar10",
+        "model": "vit",
+        "dataset_title": "CIFAR-10",
+        "model_title": "ViT",
+        "device": "Card",
+    }
+    cost |= {"seconds_1": 0.002, "seconds_128": 0.0128, "seconds_128_q1": 0.01152, "seconds_128_q3": 0.0256}
+    costs = pd.DataFrame([cost, cost | {"model": "mine"}])
+    table = ledger({}, {}, {}, costs=costs)
+    (row,) = table[table["flaw"] == FLAWS["timing"].flaw].itertuples()
+    assert "the notebook says 0.347 ms for an image" in row.measured
+    assert (
+        "takes 0.100 ms (quartiles 0.090 to 0.200) in batches of 128, 2.000 ms by itself, on Card"
+        in row.measured
+    )
+
+
 def test_an_absent_experiment_is_named():
     (row,) = measure("rate", absent=["experiment_0"]).itertuples()
     assert row.measured == "Not measured: `snakemake experiment_0` does it" and row.runs == 0

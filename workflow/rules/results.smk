@@ -184,6 +184,7 @@ rule tabulate_flaws:
             ],
             experiment=FLAW_EXPERIMENTS,
         ),
+        costs="results/tables/cost.csv" if COST_EXPERIMENTS else [],
         representations=of_probed("results/runs/{run}/representations.npz"),
         predictions=of_probed("results/runs/{run}/predictions.npz"),
     output:
@@ -207,7 +208,8 @@ rule tabulate_flaws:
     shell:
         "{params.command} --log {log:q} --provenance {output.provenance:q} --settings {params.settings:q}"
         " --inputs {input.tables:q} --representations {input.representations:q}"
-        " --predictions {input.predictions:q} --csv {output.csv:q} --md {output.md:q} --html {output.html:q}"
+        " --predictions {input.predictions:q} --costs {input.costs:q}"
+        " --csv {output.csv:q} --md {output.md:q} --html {output.html:q}"
 
 
 # Beside a study that may be running here. The configuration goes with the command: its file belongs to

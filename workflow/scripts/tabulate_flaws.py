@@ -23,6 +23,7 @@ parser.add_argument("--representations", nargs="*", default=[], type=Path, help=
 parser.add_argument(
     "--predictions", nargs="*", default=[], type=Path, help="files of train, of the same runs"
 )
+parser.add_argument("--costs", nargs="*", default=[], type=Path, help="table of tabulate_cost, if any")
 parser.add_argument("--csv", required=True, type=Path, help="file to write")
 parser.add_argument("--md", required=True, type=Path, help="file to write")
 parser.add_argument("--html", required=True, type=Path, help="file to write")
@@ -31,8 +32,9 @@ parser.add_argument("--html", required=True, type=Path, help="file to write")
 def main(args):
     asked = args.settings
     results = {name: read_results(name, pairs) for name, pairs in asked["pairs"].items()}
+    costs = pd.read_csv(args.costs[0]) if args.costs else None
     models = read_probed(asked["probed"], args.representations, args.predictions)
-    table = ledger(asked["flaws"], results, asked["absent"], models)
+    table = ledger(asked["flaws"], results, asked["absent"], models, costs)
     runs = pd.concat(
         [one.runs for one in results.values()] or [pd.DataFrame(columns=["generated", "dataset_title"])]
     )
@@ -40,7 +42,7 @@ def main(args):
     write_text(args.html, to_html(shown, title, NOTE))
     write_text(args.md, to_markdown(shown, title, NOTE))
     write_text(args.csv, table.to_csv(index=False))
-    read = [*args.inputs, *args.representations, *args.predictions]
+    read = [*args.inputs, *args.representations, *args.predictions, *args.costs]
     return JobFiles(read=read, wrote=[args.csv, args.md, args.html])
 
 

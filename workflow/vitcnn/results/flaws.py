@@ -15,7 +15,7 @@ from vitcnn.results.learned import against, judge
 from vitcnn.results.pairs import Pair, measured, pairs, with_interval
 from vitcnn.results.probed import Model
 from vitcnn.results.statistics import CONFIDENCE, Difference, Interval, compare, holm, p_in_words
-from vitcnn.results.tables import chosen_recipes
+from vitcnn.results.tables import REPORTED, chosen_recipes
 
 NOTEBOOK_RATE = 0.001
 COLUMNS = ["flaw", "notebook", "experiment", "measured", "mean", "low", "high", "seeds"]
@@ -71,6 +71,10 @@ FLAWS = {
         "No images are held out for choices", "What the notebooks call validation images are the test images."
     ),
     "one_seed": Flaw("One seed", "Each model was trained once on each dataset."),
+    "timing": Flaw(
+        "Times hold the data pipeline",
+        "Inference is one pass through a DataLoader: decoding included, one batch size, no warm-up, no synchronisation.",
+    ),
     "size": Flaw(
         "Models of unequal size",
         "The first notebook's ViT has 6.9 times the parameters of its CNN, and 3.1 times its work.",
@@ -101,12 +105,13 @@ def ledger(
     results: Mapping[str, Results],
     absent: Mapping[str, str],
     models: Sequence[Model] = (),
+    costs: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
     """Return a row for each measurement of each flaw, with COLUMNS.
 
     `asked` names for each flaw the experiment or experiments that measure it, as `flaws` in the configuration does;
     `results` are of those whose runs exist, and `absent` says of the others, in words, what turns them on. `models`
-    are the probed ones.
+    are the probed ones, `costs` the table of read_costs().
     """
     rows = []
     for key, (flaw, notebook) in FLAWS.items():
@@ -117,6 +122,8 @@ def ledger(
             found = list(_pictures(models)) or [
                 _nothing("no model was probed; see representations in config.yaml")
             ]
+        elif key == "timing":
+            found = list(_timing(costs)) or [_nothing("no cost was measured; see cost in config.yaml")]
         elif missing or not names:
             found = [_nothing("; ".join(missing) or f"flaws.{key} in config.yaml names no experiment")]
         else:
@@ -279,6 +286,21 @@ def _change(words: str, after: pd.Series, before: pd.Series) -> Iterator[Measure
     found = compare(after[seeds], before[seeds], paired=True)
     both = f"{after[seeds].mean():+.2f} less {before[seeds].mean():+.2f}".replace("-", "−")
     yield Measured(f"{words}: {both}", found, "points", 4 * len(seeds))
+
+
+def _timing(costs: pd.DataFrame | None) -> Iterator[Measured]:
+    reported = pd.read_csv(REPORTED).set_index(["model", "dataset"])["inference_ms_per_image"]
+    for row in costs.to_dict("records") if costs is not None else ():
+        columns = [f"seconds_128{end}" for end in ("", "_q1", "_q3")]
+        if (row["model"], row["dataset"]) in reported.index and row.keys() >= set(columns):
+            median, first, third = (1000 * row[column] / 128 for column in columns)
+            words = (
+                f"{row['model_title']}, {row['dataset_title']}: the notebook says "
+                f"{reported[row['model'], row['dataset']]} ms for an image, on a T4; the model alone takes {median:.3f} "
+                f"ms (quartiles {first:.3f} to {third:.3f}) in batches of 128, {1000 * row['seconds_1']:.3f} ms by "
+                f"itself, on {row['device']}"
+            )
+            yield Measured(words, None, "", 0)
 
 
 def _pictures(models: Sequence[Model]) -> Iterator[Measured]:
