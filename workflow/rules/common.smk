@@ -13,7 +13,7 @@ WORKFLOW = Path(workflow.current_basedir).parent
 sys.path.insert(0, str(WORKFLOW))
 
 import vitcnn_hooks
-from vitcnn import plan
+from vitcnn import plan, predictions
 from vitcnn.config import check_config
 from vitcnn.data.sources import is_generated, reading_settings
 from vitcnn.errors import StudyError
@@ -47,6 +47,13 @@ FIGURES = plan.figures(STUDY)
 PROBED = plan.probed_runs(STUDY)
 PROBED_FIGURES = plan.probed_figures(STUDY)
 PAIRS = list(dict.fromkeys((run.dataset, run.model) for run in RUNS))
+
+# What readers predict is scored once one of them has sealed it, and is an input of nothing else. What is wrong
+# with it is said where scores are asked for, so that it stops no other invocation.
+PREDICTED = (
+    predictions.prediction_files() if STUDY["predictions"] and predictions.SEALS.exists() else []
+)
+PREDICTED_EXPERIMENTS, UNSCORABLE = predictions.predicted_experiments(PREDICTED, STUDY)
 
 RESOLVED_CONFIG = "logs/config.json"  # of the last invocation that made something
 ASKED_SIZES = "logs/asked_sizes.json"  # by dataset, what its runs in the last invocation need
@@ -242,6 +249,25 @@ def drawing_representation(wildcards):
     }
 
 
+def scoring(wildcards):
+    """Return the settings of score_predictions."""
+    asked = predictions.askable(STUDY)
+    at_equal_updates = (
+        name
+        for name in EXPERIMENTS
+        if len(STUDY["experiments"][name]["train_sizes"]) > 1
+        and all(
+            "updates" in STUDY["recipes"][run.recipe] for run in plan.experiment_runs(STUDY, name)
+        )
+    )
+    shown = [
+        (f, f"results/figures/{f}.svg") for f in ("robustness", "reach") if f in PROBED_FIGURES
+    ]
+    tables = [("updates", f"results/tables/{name}.html") for name in at_equal_updates]
+    experiments = {name: asked["experiments"][name] for name in PREDICTED_EXPERIMENTS}
+    return asked | {"experiments": experiments, "bears_on": [*shown, *tables]}
+
+
 def results_of(experiments, part=""):
     """Return the results that show these experiments and no other: collected numbers, tables, figures."""
     figures = [name for name, f in FIGURES.items() if set(f.experiments) <= set(experiments)]
@@ -270,6 +296,7 @@ def all_results(part=""):
         *results_of(EXPERIMENTS, part),
         *(f"results/figures/{f}.{kind}" for f in learned for kind in ("svg", "png", "pdf")),
         *(f"results/{part}findings.{kind}" for kind in ("md", "html") if EXPERIMENTS),
+        *(f"results/predictions.{kind}" for kind in ("md", "html") if PREDICTED and not part),
     ]
 
 

@@ -71,7 +71,7 @@ def check_config(config: Mapping[str, Any]) -> dict[str, Any]:
     Raises StudyError with one line for each thing that is wrong.
     """
     config = copy.deepcopy(dict(config))
-    schema = copy.deepcopy(_read_schema("config.schema.yaml"))
+    schema = copy.deepcopy(read_schema("config.schema.yaml"))
     _spell_out(schema, config)
     validator = _defaults_validator()(schema)
     problems = [line for error in _leaves(validator.iter_errors(config)) for line in _explain(error)]
@@ -103,7 +103,8 @@ def _plain_numbers(value: Any) -> Any:
 
 
 @cache
-def _read_schema(name: str) -> dict[str, Any]:
+def read_schema(name: str) -> dict[str, Any]:
+    """Return a YAML file of `workflow/schemas`; not to be changed."""
     import yaml
 
     return yaml.safe_load((SCHEMAS / name).read_text(encoding="utf-8"))
@@ -359,6 +360,9 @@ def _contradictions(config: dict[str, Any]) -> Iterator[str]:
                 yield f"representations.experiments: {name} is no experiment{suggest(name, config['experiments'])}"
         if asked["dataset"] not in datasets:
             yield f"representations.dataset: {asked['dataset']} is no dataset{suggest(asked['dataset'], datasets)}"
+    for key, name in (config["predictions"] or {}).items():
+        if name not in config["experiments"]:
+            yield f"predictions.{key}: {name} is no experiment{suggest(name, config['experiments'])}"
 
 
 def _claim_contradictions(group: Mapping[str, Any], config: Mapping[str, Any]) -> Iterator[str]:
@@ -390,7 +394,7 @@ def _claim_contradictions(group: Mapping[str, Any], config: Mapping[str, Any]) -
 def _figure_contradictions(report: Mapping[str, Any], experiments: Mapping[str, Any]) -> Iterator[str]:
     """Yield what is wrong with the names of figures and titles."""
     own = {f"{name}_{kind}" for name in experiments for kind in ("curves", "data_efficiency")}
-    titles = _read_schema("config.schema.yaml")["properties"]["report"]["properties"]["titles"]
+    titles = read_schema("config.schema.yaml")["properties"]["report"]["properties"]["titles"]
     fixed = titles["properties"]  # what the models learned
     for name, figure in report["figures"].items():
         place = f"report.figures.{name}"

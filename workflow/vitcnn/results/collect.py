@@ -230,6 +230,7 @@ _FIGURES = (
     "device",
     "threads",
     "host",
+    "started_at",
 )
 
 
