@@ -331,17 +331,18 @@ def _answers(of_pair: Sequence[Scored]) -> pd.DataFrame:
     """Return how many gave each answer, a row per answer, and which of them the runs show."""
     rows = []
 
-    def count(question: str, answers: Sequence[str], given: Iterable[str], shown: str | None) -> None:
+    def count(question: str, answers: Sequence[str], given: Iterable[str], shown: str) -> None:
         counts = Counter(given)
         for answer in answers:
-            here = "undecided" if shown is None else "measured" * (shown == answer)
+            here = "measured" * (shown == answer) if shown in answers else shown
             rows.append((question, answer, str(counts[answer]), "█" * counts[answer], here))
 
     predictions = [one.prediction for one in of_pair]
     truth = of_pair[0].truth
     families = ["CNN", "ViT"]
-    count("More accurate", families, (p.winner for p in predictions), truth.winner)
-    times = truth.faster if truth.pair.compares("train_seconds") else None
+    count("More accurate", families, (p.winner for p in predictions), truth.winner or _RIGHT[0.5])
+    times = truth.faster or _RIGHT[0.5]
+    times = times if truth.pair.compares("train_seconds") else _RIGHT[None]
     count("Trains faster", families, (p.faster for p in predictions), times)
     middles = [int(sum(p.gap) / 2 // _BIN) for p in predictions]
     gap = int(abs(truth.pair.difference(truth.accuracy).mean) // _BIN)
