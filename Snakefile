@@ -7,6 +7,7 @@
 #   snakemake results/runs/cifar10/vit/adam10/nall/seed0/metrics.json    one run
 #   snakemake audit                                which results are up to date, stale, missing, unused or unknown
 #   snakemake status                               how far a running study is
+#   snakemake seal                                 predictions/*.yaml, by digest and time, to be scored later
 #   snakemake partial                              what the finished runs show, gaps marked
 #   snakemake --report report.html                 table, figures and findings in one page
 import os
@@ -36,6 +37,7 @@ include: "workflow/rules/train.smk"
 include: "workflow/rules/represent.smk"
 include: "workflow/rules/cost.smk"
 include: "workflow/rules/results.smk"
+include: "workflow/rules/predictions.smk"
 
 
 if not str(rules.train.output.metrics).startswith("results/"):

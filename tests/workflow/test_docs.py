@@ -8,6 +8,8 @@ import pytest
 import yaml
 from conftest import ROOT, WARM, environment, jobs
 
+from vitcnn.predictions import askable, read_predictions
+
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.M | re.S)
 # Shown by tests of their own: what needs finished results, another file or another folder.
@@ -37,6 +39,10 @@ def commands():
 @pytest.mark.parametrize("command", commands())
 def test_a_command_plans_what_it_names(command, tmp_path):
     arguments = [*shlex.split(command)[1:], "--directory", str(tmp_path), "--dry-run"]
+    if "results/predictions" in command:
+        (tmp_path / "predictions").mkdir()
+        (tmp_path / "predictions/ana.yaml").write_text(blocks("docs/lesson.md", "yaml")[0])
+        (tmp_path / "predictions/seals.json").write_text('{"version": 1, "seals": []}')
     if "--workflow-profile" not in command:
         arguments += ["--workflow-profile", "profiles/default"]
     snakefile = ["--snakefile", str(ROOT / "Snakefile")]
@@ -93,6 +99,16 @@ def test_an_example_of_a_configuration(page, number, targets, trained, repositor
     (repository / "workflow/vitcnn/models/mlp.py").write_text(blocks("docs/own-study.md", "python")[0])
     done = plan(tmp_path, repository / "Snakefile", "--configfile", "mine.yaml", "--", *targets)
     assert jobs(done)["train"] == trained
+
+
+def test_the_examples_of_a_prediction(default_config, tmp_path):
+    examples = blocks("docs/lesson.md", "yaml")
+    for number, text in enumerate(examples):
+        (tmp_path / f"{number}.yaml").write_text(text)
+    first, second = read_predictions(sorted(tmp_path.iterdir()), askable(default_config))
+    assert (first.experiment, second.models) == ("curves", ("vit_p", "cnn"))
+    sizes = default_config["experiments"]["data_efficiency"]["train_sizes"]
+    assert f"of `data_efficiency`: {', '.join(map(str, sizes))} (" in (ROOT / "docs/lesson.md").read_text()
 
 
 def test_the_example_of_a_host_workflow(repository, tmp_path):

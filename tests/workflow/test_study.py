@@ -446,6 +446,39 @@ def test_audit(copied):
     assert (copied / RUN).exists()
 
 
+def test_a_prediction_is_scored_and_trains_nothing(copied):
+    path = copied / "predictions/ana b.yaml"
+    path.parent.mkdir()
+    values = {
+        "which_has_higher_accuracy": "CNN",
+        "which_trains_faster": "CNN",
+        "accuracy_gap_percent": 5,
+        "vit_catches_up_at": "never",
+        "reasoning": "Few images.",
+    }
+    path.write_text(yaml.safe_dump(values))
+    assert jobs(snakemake(copied, "--dry-run")) == {}  # nothing is sealed
+    refused = snakemake(copied, "--dry-run", "results/predictions.md")
+    assert "no prediction is sealed here; write predictions/NAME.yaml" in refused.stdout + refused.stderr
+    done = snakemake(copied, "seal")
+    assert "predictions/ana b.yaml: sealed 20" in done.stdout, done.stderr
+    assert jobs(snakemake(copied, "--dry-run")) == {"all": 1, "score_predictions": 1}
+    done = snakemake(copied)
+    assert "/results/predictions.html" in done.stdout + done.stderr
+    page = (copied / "results/predictions.md").read_text()
+    assert page.startswith("# Predictions (generated images)")
+    assert "made after the first run had started: sealed 20" in page
+    assert jobs(snakemake(copied, "--dry-run")) == {}
+
+    path.write_text(yaml.safe_dump(values | {"confidence": 0.9}))
+    assert jobs(snakemake(copied, "--dry-run")) == {"all": 1, "score_predictions": 1}
+    path.write_text(yaml.safe_dump(values | {"confidence": "very"}))
+    refused = snakemake(copied, "--dry-run")
+    message = "predictions/ana b.yaml: confidence: 'very' is not a number from 0.5"
+    assert message in refused.stdout + refused.stderr
+    assert jobs(snakemake(copied, "--dry-run", "results/findings.md")) == {}
+
+
 @pytest.mark.parametrize(
     ("how", "message"),
     [

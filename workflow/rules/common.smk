@@ -13,7 +13,7 @@ WORKFLOW = Path(workflow.current_basedir).parent
 sys.path.insert(0, str(WORKFLOW))
 
 import vitcnn_hooks
-from vitcnn import plan
+from vitcnn import plan, predictions
 from vitcnn.config import check_config
 from vitcnn.data.sources import is_generated, reading_settings
 from vitcnn.errors import StudyError
@@ -50,6 +50,13 @@ FLAWS = plan.flaws(STUDY)
 FLAW_EXPERIMENTS = [name for name in FLAWS if name in EXPERIMENTS]
 COST_EXPERIMENTS = plan.cost_experiments(STUDY)
 PAIRS = list(dict.fromkeys((run.dataset, run.model) for run in RUNS))
+
+# What readers predict is scored once one of them has sealed it, and is an input of nothing else. What is wrong
+# with it is said where scores are asked for, so that it stops no other invocation.
+PREDICTED = (
+    predictions.prediction_files() if STUDY["predictions"] and predictions.SEALS.exists() else []
+)
+PREDICTED_EXPERIMENTS, UNSCORABLE = predictions.predicted_experiments(PREDICTED, STUDY)
 
 RESOLVED_CONFIG = "logs/config.json"  # of the last invocation that made something
 ASKED_SIZES = "logs/asked_sizes.json"  # by dataset, what its runs in the last invocation need
@@ -296,40 +303,6 @@ def drawing_representation(wildcards):
     }
 
 
-def costs():
-    """Return the cost of each model, on each dataset, of the experiments whose cost is measured."""
-    runs = (run for name in COST_EXPERIMENTS for run in plan.experiment_runs(STUDY, name))
-    return list(dict.fromkeys(f"results/cost/{run.dataset}/{run.model}.json" for run in runs))
-
-
-def costing(wildcards):
-    """Return the settings of measure_cost."""
-    spec = plan.model_spec(STUDY, wildcards.dataset, wildcards.model)
-    return {"spec": spec | {"precision": STUDY["precision"]}}
-
-
-def tabulating_cost(wildcards):
-    """Return the settings of tabulate_cost."""
-    asked = [STUDY["experiments"][name] for name in COST_EXPERIMENTS]
-    return {
-        "title": STUDY["report"]["titles"]["cost"],
-        "datasets": {name: DATASETS[name]["title"] for e in asked for name in e["datasets"]},
-        "models": {name: MODELS[name]["title"] for e in asked for name in e["models"]},
-    }
-
-
-def drawing_cost(wildcards):
-    """Return the settings of draw_cost."""
-    looks = plan.looks(STUDY)
-    asked = {name: STUDY["experiments"][name] for name in COST_EXPERIMENTS}
-    return STUDY["report"]["plots"] | {
-        "title": STUDY["report"]["titles"]["cost"],
-        "experiments": {name: plan.title_of(STUDY, name) for name in asked},
-        "accuracy": {name: experiment["accuracy"] for name, experiment in asked.items()},
-        "looks": {model: looks[model] for e in asked.values() for model in e["models"]},
-    }
-
-
 def results_of(experiments, part=""):
     """Return the results that show these experiments and no other: collected numbers, tables, figures."""
     figures = [name for name, f in FIGURES.items() if set(f.experiments) <= set(experiments)]
@@ -365,6 +338,7 @@ def all_results(part=""):
             + collect("figures/cost.{kind}", kind=["svg", "png", "pdf"])
             if COST_EXPERIMENTS and not part
         ),
+        *(f"results/predictions.{kind}" for kind in ("md", "html") if PREDICTED and not part),
     ]
 
 

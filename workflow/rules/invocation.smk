@@ -11,8 +11,10 @@ def on_graph(jobs, is_running, takes_lock):
         plan.refuse_oversized(STUDY, runs, Path("resources"))
     except StudyError as error:
         raise WorkflowError(str(error)) from None
+    if UNSCORABLE and any(job.rule.name == "score_predictions" for job in jobs):
+        raise WorkflowError(UNSCORABLE)
     writes = [job for job in jobs if "partial/" not in job.output.provenance]
-    if not is_running or not writes:  # partial, audit and status work beside a study that runs here
+    if not is_running or not writes:  # partial, audit, status, seal: beside a study that runs here
         return
     refuse_absent_device()
     if takes_lock:

@@ -71,7 +71,7 @@ def check_config(config: Mapping[str, Any]) -> dict[str, Any]:
     Raises StudyError with one line for each thing that is wrong.
     """
     config = copy.deepcopy(dict(config))
-    schema = copy.deepcopy(_read_schema("config.schema.yaml"))
+    schema = copy.deepcopy(read_schema("config.schema.yaml"))
     _spell_out(schema, config)
     validator = _defaults_validator()(schema)
     problems = [line for error in _leaves(validator.iter_errors(config)) for line in _explain(error)]
@@ -103,7 +103,8 @@ def _plain_numbers(value: Any) -> Any:
 
 
 @cache
-def _read_schema(name: str) -> dict[str, Any]:
+def read_schema(name: str) -> dict[str, Any]:
+    """Return a YAML file of `workflow/schemas`; not to be changed."""
     import yaml
 
     return yaml.safe_load((SCHEMAS / name).read_text(encoding="utf-8"))
@@ -355,24 +356,24 @@ def _contradictions(config: dict[str, Any]) -> Iterator[str]:
                 yield f"{place}.accuracy: selected needs hold_out: true in recipes.{name}"
     for name, group in config["claims"].items():
         yield from (f"claims.{name}: {line}" for line in _claim_contradictions(group or {}, config))
-    for name, asked in (config["flaws"] or {}).items():
-        for experiment in [asked] if isinstance(asked, str) else asked:
-            if experiment not in config["experiments"]:
-                near = suggest(experiment, config["experiments"])
-                yield f"flaws.{name}: {experiment} is no experiment{near}"
     yield from _figure_contradictions(config["report"], config["experiments"])
-    if config["representations"] is not None:
-        asked = {key: config["representations"][key] for key in ("dataset", "experiments")}
-        for name in asked["experiments"]:
-            if name not in config["experiments"]:
-                yield f"representations.experiments: {name} is no experiment{suggest(name, config['experiments'])}"
-        if asked["dataset"] not in datasets:
-            yield f"representations.dataset: {asked['dataset']} is no dataset{suggest(asked['dataset'], datasets)}"
+    yield from _unknown_experiments(config)
+    asked = config["representations"]
+    if asked is not None and asked["dataset"] not in datasets:
+        yield f"representations.dataset: {asked['dataset']} is no dataset{suggest(asked['dataset'], datasets)}"
     for name in (config["cost"] or {}).get("experiments", []):
-        if name not in config["experiments"]:
-            yield f"cost.experiments: {name} is no experiment{suggest(name, config['experiments'])}"
-        elif (config["experiments"][name] or {}).get("optional"):
+        if (config["experiments"].get(name) or {}).get("optional"):
             yield f"cost.experiments: {name} is optional, and cost is part of the whole study; leave it out"
+
+
+def _unknown_experiments(config: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the names of experiments in the other sections that lead nowhere."""
+    for section in ("flaws", "representations", "cost", "predictions"):
+        for key, asked in (config[section] or {}).items():
+            names = [asked] if isinstance(asked, str) else asked
+            for name in names if key not in ("dataset", "also") else ():
+                if name not in config["experiments"]:
+                    yield f"{section}.{key}: {name} is no experiment{suggest(name, config['experiments'])}"
 
 
 # What models that are declared equal must share, beside what they are equal in.
@@ -432,7 +433,7 @@ def _claim_contradictions(group: Mapping[str, Any], config: Mapping[str, Any]) -
 def _figure_contradictions(report: Mapping[str, Any], experiments: Mapping[str, Any]) -> Iterator[str]:
     """Yield what is wrong with the names of figures, titles and experiments."""
     own = {f"{name}_{kind}" for name in experiments for kind in ("curves", "data_efficiency")}
-    titles = _read_schema("config.schema.yaml")["properties"]["report"]["properties"]["titles"]
+    titles = read_schema("config.schema.yaml")["properties"]["report"]["properties"]["titles"]
     fixed = titles["properties"]  # what the models learned, and what they cost
     for name in experiments:
         if name in fixed:

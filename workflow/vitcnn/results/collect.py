@@ -238,6 +238,7 @@ _FIGURES = (
     "device",
     "threads",
     "host",
+    "started_at",
 )
 
 

@@ -12,7 +12,7 @@ import pandas as pd
 from vitcnn.page import page
 from vitcnn.results.claims import Claim, adjusted, hold
 from vitcnn.results.collect import accepted_changes, marked, other_versions, places
-from vitcnn.results.pairs import MEASURES, ImageIntervals, Pair, measured, pairs, sweeps
+from vitcnn.results.pairs import MEASURES, ImageIntervals, Pair, caught_up, measured, pairs, sweeps
 from vitcnn.results.statistics import CONFIDENCE, compare
 
 _NOTHING = "No two models to compare are finished: a ViT and a CNN, or those of pairs in config.yaml"
@@ -158,7 +158,7 @@ def _experiment(done: pd.DataFrame, compared: Sequence[Pair], accuracy: str) -> 
             "length together"
         )
     for *_, largest in by_size:
-        yield _faster(largest)
+        yield faster(largest)
     paired = {title for pair in compared for title in pair.names}
     if others := [title for title in done["model_title"].unique() if title not in paired]:
         yield f"In no pair, and so not compared: {', '.join(others)}"
@@ -192,12 +192,12 @@ def catching_up(sweep: list[Pair], accuracy: str) -> Iterator[str]:
     words = MEASURES[accuracy].words
     yield f"{where}: {words}, {first} − {second}, in points by training images: {shown.replace('-', '−')}"
     span = f"from {sweep[0].images:,} to {sweep[-1].images:,} images"
-    caught_up = next((pair for pair, gap in zip(sweep, gaps, strict=True) if gap >= 0), None)
-    if caught_up is sweep[0]:
+    caught = caught_up(sweep, accuracy)
+    if caught is sweep[0]:
         yield f"{where}: the {first} is level or ahead at the fewest images already (tried: {span})"
-    elif caught_up:
+    elif caught:
         yield (
-            f"{where}: the {first} is level or ahead for the first time at {caught_up.images:,} images "
+            f"{where}: the {first} is level or ahead for the first time at {caught.images:,} images "
             f"(tried: {span})"
         )
     else:
@@ -205,7 +205,8 @@ def catching_up(sweep: list[Pair], accuracy: str) -> Iterator[str]:
         yield f"{where}: the {first} does not catch up {span}; the gap {change} between the two ends"
 
 
-def _faster(pair: Pair) -> str:
+def faster(pair: Pair) -> str:
+    """Return which of two models trains faster, in words."""
     if pair.compares("train_seconds"):
         return f"{pair.place}: {pair.says_ratio('train_seconds')}"
     return f"{pair.place}: the {' and the '.join(pair.names)} ran on different hardware; times do not compare"

@@ -160,6 +160,11 @@ def _by_family(rows: pd.DataFrame) -> list[tuple[str, str]]:
     return [(vit, cnn) for vit in vits for cnn in cnns]
 
 
+def caught_up(sweep: Iterable[Pair], accuracy: str) -> Pair | None:
+    """Return the first pair of a sweep in which the first model is level or ahead, by its mean; None for none."""
+    return next((pair for pair in sweep if pair.difference(accuracy).mean >= 0), None)
+
+
 def sweeps(found: Iterable[Pair]) -> list[list[Pair]]:
     """Return pairs, those of the same models, dataset and recipe together, by size."""
     together: dict[tuple[str, str, tuple[str, str]], list[Pair]] = {}

@@ -1,0 +1,461 @@
+"""Readers' predictions, scored against the runs: each reader's, and what a class can learn from all of them."""
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
+from html import escape
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from vitcnn.page import page
+from vitcnn.predictions import CONFIDENCE, Prediction, last_seal
+from vitcnn.results.collect import accepted_changes, marked, other_versions
+from vitcnn.results.findings import catching_up, faster
+from vitcnn.results.pairs import ImageIntervals, Interval, Pair, caught_up, measured, pairs, sweeps
+
+LEVEL = 0.8  # of the ranges that readers give
+BEFORE, AFTER, UNSEALED = "before", "after", "not sealed"
+_RIGHT = {1.0: "right", 0.0: "wrong", 0.5: "undecided", None: "cannot be told"}
+_BIN = 5  # points of the gap in one row of the answers
+_BEARS_ON = {  # what a figure or a table says about readers' reasons
+    "robustness": "what is left of the accuracy on shuffled, covered and shifted images: does order matter, does place?",
+    "reach": "how far each layer looks",
+    "updates": "the same train sizes with equal numbers of updates: is it the data, or the length of training?",
+}
+_HOW = (
+    "None of these predictions is an input of a run. The accuracy and the speed have a Brier score, (confidence − "
+    "outcome)²: the outcome is 1 if the answer is right, 0 if it is wrong, and ½ where the intervals of the runs leave "
+    "it undecided. Knowing nothing scores 0.25; less is better. A confidence that is not stated counts as "
+    f"{CONFIDENCE}. The gap, in points, is that by which the predicted winner leads, negative where it is behind. Its "
+    f"interval score is that of an {LEVEL:.0%} interval: the width, and 10 points for each point by which the measured "
+    "mean is outside; a single number is an interval without width. Inside: it meets the measured 95% interval over "
+    "seeds. Where the ViT catches up is judged by the means."
+)
+_ONE_SEED = (
+    "Where there is one seed, right and wrong are those of two runs, and nothing can be concluded about chance: "
+    "another seed might turn an answer round."
+)
+
+
+class Truth(NamedTuple):
+    """What runs show of two models, the ViT first: of the pair, and of its sweep over training sizes, if asked."""
+
+    pair: Pair
+    accuracy: str
+    sweep: Sequence[Pair] = ()
+    sweep_accuracy: str = ""
+
+    @property
+    def winner(self) -> str | None:
+        """The family that is more accurate; None if that is undecided."""
+        return {1: "ViT", -1: "CNN"}.get(self.pair.difference(self.accuracy).sign)
+
+    @property
+    def faster(self) -> str | None:
+        """The family that trains in less time; None if that is undecided."""
+        return {1: "CNN", -1: "ViT"}.get(self.pair.difference("train_seconds").sign)
+
+    def lead(self, winner: str) -> tuple[float, float | None, float | None]:
+        """Return by how many points `winner` is ahead, with the ends over seeds, None for one seed."""
+        found = self.pair.difference(self.accuracy)
+        if winner == "ViT":
+            return found[:3]
+        return -found.mean, *(None if end is None else -end for end in (found.high, found.low))
+
+    @property
+    def catches_up(self) -> str:
+        """The train size at which the ViT is level or ahead first, by its mean, or "never"."""
+        found = caught_up(self.sweep, self.sweep_accuracy)
+        return str(found.of("train_size", 0)) if found else "never"
+
+    @property
+    def first_start(self) -> str:
+        """When the first of these runs was started."""
+        return min(side["started_at"].min() for pair in (self.pair, *self.sweep) for side in pair[:2])
+
+
+class Scored(NamedTuple):
+    """A prediction with its scores; None where the runs cannot tell. `made` is BEFORE, AFTER or UNSEALED."""
+
+    prediction: Prediction
+    truth: Truth
+    made: str
+    when: str
+    winner_right: float
+    faster_right: float | None
+    winner_brier: float
+    faster_brier: float | None
+    gap_score: float
+    gap_inside: bool | None
+    catches_up_right: bool | None
+
+
+class Part(NamedTuple):
+    """A part of the page under its title: notices, text, a list, a table of text, and quotations of readers."""
+
+    title: str
+    notices: Sequence[str] = ()
+    paragraphs: Sequence[str] = ()
+    items: Sequence[str] = ()
+    table: pd.DataFrame | None = None
+    quotes: Sequence[tuple[str, str]] = ()
+
+
+def brier_score(confidence: float, outcome: float) -> float:
+    """Return the Brier score of an answer that is right with probability `confidence`: 0 best, 1 worst.
+
+    Brier 1950, doi 10.1175/1520-0493(1950)078<0001:VOFEIT>2.0.CO;2, for one event.
+    """
+    return (confidence - outcome) ** 2
+
+
+def interval_score(low: float, high: float, value: float, level: float = LEVEL) -> float:
+    """Return the score of an interval that holds `value` with probability `level`: 0 best, in the value's unit.
+
+    Gneiting and Raftery 2007, doi 10.1198/016214506000001437, equation 43.
+    """
+    outside = max(low - value, 0, value - high)
+    return high - low + 2 / (1 - level) * outside
+
+
+def score_predictions(
+    runs: pd.DataFrame,
+    predictions: Sequence[Prediction],
+    seals: Sequence[Mapping[str, str]],
+    digests: Mapping[str, str],
+    asked: Mapping[str, Any],
+    over_images: Mapping[str, ImageIntervals] = MappingProxyType({}),
+) -> list[Scored]:
+    """Return the predictions with their scores, in their order, from the collected runs that they are about.
+
+    `digests` are those of the files now, by name, `asked` is what askable() returned, and `over_images` has for each
+    experiment the intervals that pairs() takes.
+    """
+    runs = measured(runs)
+
+    def compared(name: str) -> list[list[Pair]]:
+        rows = runs[runs["experiment"] == name]
+        found = pairs(rows, asked["experiments"][name]["pairs"], over_images.get(name, {}))
+        return sweeps(map(_vit_first, found))
+
+    scored = []
+    for prediction in predictions:
+        found = [s for s in compared(prediction.experiment) if _models_of(s[0]) == prediction.models]
+        truth = Truth(found[0][-1], asked["experiments"][prediction.experiment]["accuracy"])
+        if prediction.catches_up:
+            sweep = next(s for s in compared(asked["sizes"]) if _families_of(s[0]) == ("ViT", "CNN"))
+            truth = truth._replace(
+                sweep=sweep, sweep_accuracy=asked["experiments"][asked["sizes"]]["accuracy"]
+            )
+        seal = last_seal(seals, prediction.path)
+        made, when = _made(seal, digests[prediction.path.name], truth.first_start)
+        scored.append(_score(prediction, truth, made, when))
+    return scored
+
+
+def _models_of(pair: Pair) -> tuple[str, str]:
+    return pair.of("model", 0), pair.of("model", 1)
+
+
+def _families_of(pair: Pair) -> tuple[str, str]:
+    return pair.of("family", 0), pair.of("family", 1)
+
+
+def _vit_first(pair: Pair) -> Pair:
+    if pair.of("family", 1) != "ViT":
+        return pair
+    turned = {name: Interval(-high, -low) for name, (low, high) in pair.over_images.items()}
+    return Pair(pair.second, pair.first, turned)
+
+
+def _made(seal: Mapping[str, str] | None, digest: str, first_start: str) -> tuple[str, str]:
+    """Return when a prediction was made, one of BEFORE, AFTER and UNSEALED, and in words."""
+    if seal is None:
+        return UNSEALED, "not sealed"
+    sealed = seal["sealed_at"]
+    if seal["sha256"] != digest:
+        return UNSEALED, f"not sealed: changed since {_shown_time(sealed)}"
+    if datetime.fromisoformat(sealed) < datetime.fromisoformat(first_start):
+        return BEFORE, f"made before the first run: sealed {_shown_time(sealed)}"
+    sealed, first_start = map(_shown_time, (sealed, first_start))
+    return AFTER, f"made after the first run had started: sealed {sealed}, first run {first_start}"
+
+
+def _shown_time(time: str) -> str:
+    return f"{datetime.fromisoformat(time):%Y-%m-%d %H:%M:%S %Z}"
+
+
+def _score(prediction: Prediction, truth: Truth, made: str, when: str) -> Scored:
+    winner = _outcome(prediction.winner, truth.winner)
+    times = _outcome(prediction.faster, truth.faster) if truth.pair.compares("train_seconds") else None
+    mean, low, high = truth.lead(prediction.winner)
+    ours = prediction.gap
+    return Scored(
+        prediction,
+        truth,
+        made,
+        when,
+        winner,
+        times,
+        brier_score(prediction.confidence, winner),
+        None if times is None else brier_score(prediction.confidence, times),
+        interval_score(*ours, mean),
+        None if low is None or high is None else ours[0] <= high and low <= ours[1],
+        prediction.catches_up == truth.catches_up if prediction.catches_up else None,
+    )
+
+
+def _outcome(answer: str, shown: str | None) -> float:
+    return 0.5 if shown is None else float(answer == shown)
+
+
+# ---------------------------------------------------------------------------------------------
+# In words
+
+
+def report(scored: Sequence[Scored], runs: pd.DataFrame, bears_on: Sequence[tuple[str, str]]) -> list[Part]:
+    """Return the parts of the page on all predictions.
+
+    `bears_on` are paths of figures and tables that bear on the reasons, each with its kind, a key of _BEARS_ON.
+    """
+    together: dict[tuple[str, tuple[str, str]], list[Scored]] = {}
+    for one in scored:
+        together.setdefault((one.prediction.experiment, one.prediction.models), []).append(one)
+    parts = [_basis(scored, runs)]
+    for of_pair in together.values():
+        pair = of_pair[0].truth.pair
+        where = f"{' and '.join(pair.names)}, {pair.place}"
+        parts += [
+            Part(where, items=[*_shown(of_pair)], table=_table(of_pair)),
+            Part(f"All answers: {' and '.join(pair.names)}", table=_answers(of_pair)),
+        ]
+    return [*parts, _calibration(scored), _reasons(scored, bears_on)]
+
+
+def _basis(scored: Sequence[Scored], runs: pd.DataFrame) -> Part:
+    """Return the part on what the scores rest on, and the means by when predictions were made."""
+    notices = []
+    if runs["generated"].any():
+        made = ", ".join(runs.loc[runs["generated"], "dataset_title"].unique())
+        notices.append(
+            f"Generated images: {made}. They share a name and a layout with what is published, and nothing else: who is "
+            "right here need not be right about real images."
+        )
+    late = Counter(one.made for one in scored)
+    if late[AFTER]:
+        notices.append(f"Made after the first run had started, and scored as such: {late[AFTER]}.")
+    if late[UNSEALED]:
+        notices.append(f"Not sealed, or changed since, and scored as such: {late[UNSEALED]}.")
+    notices += [f"{words}." for words in (other_versions(runs), accepted_changes(runs)) if words]
+    if any(one.truth.pair.difference(one.truth.accuracy).low is None for one in scored):
+        notices.append(_ONE_SEED)
+    rows = [(made, [one for one in scored if one.made == made]) for made in (BEFORE, AFTER, UNSEALED)]
+    table = pd.DataFrame(
+        [
+            {
+                "Made": {BEFORE: "before the first run", AFTER: "after it had started"}.get(made, made),
+                "Predictions": str(len(of)),
+                "Brier score, accuracy": _mean(one.winner_brier for one in of),
+                "Brier score, speed": _mean(one.faster_brier for one in of),
+                "Interval score, gap": _mean((one.gap_score for one in of), 1),
+            }
+            for made, of in rows
+            if of
+        ]
+    )
+    return Part(marked("Predictions", runs), notices, [_HOW, "Means:"], table=table)
+
+
+def _mean(values: Iterable[float | None], digits: int = 2) -> str:
+    known = [value for value in values if value is not None]
+    return f"{sum(known) / len(known):.{digits}f}" if known else "–"
+
+
+def _shown(of_pair: Sequence[Scored]) -> Iterator[str]:
+    """Yield what the runs show of a pair, line by line."""
+    truth = of_pair[0].truth
+    yield f"{truth.pair.place}: {truth.pair.says(truth.accuracy)}"
+    yield faster(truth.pair)
+    swept = next((one.truth for one in of_pair if one.truth.sweep), None)
+    if swept:
+        yield from catching_up([*swept.sweep], swept.sweep_accuracy)
+        if not all(pair.difference(swept.sweep_accuracy).sign for pair in swept.sweep):
+            yield "At some of these sizes chance alone could turn the difference round"
+    yield f"The first of these runs was started {_shown_time(min(one.truth.first_start for one in of_pair))}"
+
+
+def _table(of_pair: Sequence[Scored]) -> pd.DataFrame:
+    return pd.DataFrame(
+        [
+            {
+                "Reader": one.prediction.path.stem,
+                "Made": one.when,
+                "Confidence": f"{one.prediction.confidence:g}"
+                + ("" if one.prediction.is_stated else ", assumed"),
+                "More accurate": f"{one.prediction.winner}: {_RIGHT[one.winner_right]}",
+                "Brier score, accuracy": f"{one.winner_brier:.2f}",
+                "Trains faster": f"{one.prediction.faster}: {_RIGHT[one.faster_right]}",
+                "Brier score, speed": "–" if one.faster_brier is None else f"{one.faster_brier:.2f}",
+                "Gap": f"{_range(one.prediction.gap)}: {_inside(one.gap_inside)}",
+                "Interval score": f"{one.gap_score:.1f}",
+                "ViT catches up at": _caught(one),
+            }
+            for one in of_pair
+        ]
+    )
+
+
+def _range(gap: tuple[float, float]) -> str:
+    low, high = (f"{end:g}".replace("-", "−") for end in gap)
+    return low if low == high else f"{low} to {high}"
+
+
+def _inside(is_inside: bool | None) -> str:
+    return "one seed" if is_inside is None else "inside" if is_inside else "outside"
+
+
+def _caught(one: Scored) -> str:
+    if one.prediction.catches_up is None:
+        return "–"
+    return f"{_size(one.prediction.catches_up)}: {_RIGHT[float(bool(one.catches_up_right))]}"
+
+
+def _size(size: str) -> str:
+    return f"{int(size):,}" if size.isdecimal() else size
+
+
+def _answers(of_pair: Sequence[Scored]) -> pd.DataFrame:
+    """Return how many gave each answer, a row per answer, and which of them the runs show."""
+    rows = []
+
+    def count(question: str, answers: Sequence[str], given: Iterable[str], shown: str) -> None:
+        counts = Counter(given)
+        for answer in answers:
+            here = "measured" * (shown == answer) if shown in answers else shown
+            rows.append((question, answer, str(counts[answer]), "█" * counts[answer], here))
+
+    predictions = [one.prediction for one in of_pair]
+    truth = of_pair[0].truth
+    families = ["CNN", "ViT"]
+    count("More accurate", families, (p.winner for p in predictions), truth.winner or _RIGHT[0.5])
+    times = truth.faster or _RIGHT[0.5]
+    times = times if truth.pair.compares("train_seconds") else _RIGHT[None]
+    count("Trains faster", families, (p.faster for p in predictions), times)
+    middles = [int(sum(p.gap) / 2 // _BIN) for p in predictions]
+    gap = int(abs(truth.pair.difference(truth.accuracy).mean) // _BIN)
+    bins = range(min(*middles, gap), max(*middles, gap) + 1)
+    labels = {n: f"{n * _BIN} to {(n + 1) * _BIN}".replace("-", "−") for n in bins}
+    count("Gap, middle", [*labels.values()], (labels[n] for n in middles), labels[gap])
+    if swept := [one for one in of_pair if one.truth.sweep]:
+        truth = swept[0].truth
+        sizes = [str(pair.of("train_size", 0)) for pair in truth.sweep]
+        given = (_size(one.prediction.catches_up or "") for one in swept)
+        count(
+            "ViT catches up at", [_size(size) for size in ("never", *sizes)], given, _size(truth.catches_up)
+        )
+    return pd.DataFrame(rows, columns=["Question", "Answer", "Readers", " ", "These runs"])
+
+
+def _calibration(scored: Sequence[Scored]) -> Part:
+    """Return the part on whether readers were as sure as they were right."""
+    stated = [one for one in scored if one.prediction.is_stated]
+    by_level: dict[int, list[Scored]] = {}
+    for one in sorted(stated, key=lambda one: one.prediction.confidence):
+        by_level.setdefault(min(int(round(10 * one.prediction.confidence, 6)), 9), []).append(one)
+    groups: list[tuple[str, list[Scored]]] = [
+        (f"{n / 10:.1f} to {(n + 1) / 10:.1f}", of) for n, of in by_level.items()
+    ]
+    table = pd.DataFrame(
+        [
+            {
+                "Confidence": words,
+                "Answers": str(len(of)),
+                "Mean confidence": _mean(one.prediction.confidence for one in of),
+                "Share right": _mean(one.winner_right for one in of),
+            }
+            for words, of in ([*groups, ("all", stated)] if stated else [])
+        ]
+    )
+    ranges = [one for one in scored if one.prediction.gap[0] < one.prediction.gap[1]]
+    held = sum(
+        one.prediction.gap[0] <= one.truth.lead(one.prediction.winner)[0] <= one.prediction.gap[1]
+        for one in ranges
+    )
+    items = [f"{held} of {len(ranges)} ranges hold the measured mean gap; {LEVEL:.0%} of them should"] * bool(
+        ranges
+    )
+    wrong = [one for one in stated if one.winner_right == 0]
+    if wrong:
+        most = max(one.prediction.confidence for one in wrong)
+        who = ", ".join(one.prediction.path.name for one in wrong if one.prediction.confidence == most)
+        items.append(f"The most confident wrong answer on the accuracy: {most:g}, in {who}")
+    elif stated:
+        items.append("No answer on the accuracy that states its confidence is wrong")
+    text = (
+        "Of the answers on the accuracy that state a confidence. Who is calibrated is right as often as sure; an undecided "
+        "answer counts as half right. Readers who answer one question are right or wrong together, so that one question "
+        "alone says little about calibration."
+    )
+    return Part(
+        "How sure, how right", paragraphs=[text], items=items, table=table if len(table.columns) else None
+    )
+
+
+def _reasons(scored: Sequence[Scored], bears_on: Sequence[tuple[str, str]]) -> Part:
+    quotes = [
+        (f"{one.prediction.path.stem}, on {' and '.join(one.truth.pair.names)}", one.prediction.reasoning)
+        for one in scored
+    ]
+    items = [f"{path}: {_BEARS_ON[kind]}" for kind, path in bears_on]
+    text = ["No score: compare each reason with what bears on it."] if items else []
+    return Part("Reasons", paragraphs=text, items=items, quotes=quotes)
+
+
+_SPECIAL = re.compile(r"[\\`*_\[\]<>|~#&]|^[-+=]", re.M)  # what Markdown would read as its own
+
+
+def _escaped(text: str) -> str:
+    return _SPECIAL.sub(r"\\\g<0>", text)
+
+
+def to_markdown(parts: Sequence[Part]) -> str:
+    """Return the page as GitHub's Markdown; what readers wrote shows as they wrote it."""
+    blocks = []
+    for number, part in enumerate(parts):
+        blocks.append(f"{'##' if number else '#'} {_escaped(part.title)}")
+        blocks += [f"**{_escaped(notice)}**" for notice in part.notices]
+        blocks += [_escaped(text) for text in part.paragraphs]
+        if part.items:
+            blocks.append("\n".join(f"- {_escaped(item)}" for item in part.items))
+        if part.table is not None:
+            shown = part.table.map(_in_cell(_escaped))
+            blocks.append(shown.to_markdown(index=False, disable_numparse=True))
+        for who, text in part.quotes:
+            lines = [_escaped(line.strip()) for line in text.splitlines()]
+            blocks += [f"{_escaped(who)}:", "\n".join(f"> {line}  " for line in lines)]
+    return "\n\n".join(blocks) + "\n"
+
+
+def to_html(parts: Sequence[Part]) -> str:
+    """Return the page as a page of its own."""
+    blocks = []
+    for number, part in enumerate(parts):
+        blocks += [f"<h2>{escape(part.title)}</h2>"] if number else []
+        blocks += [f"<p><strong>{escape(notice)}</strong></p>" for notice in part.notices]
+        blocks += [f"<p>{escape(text)}</p>" for text in part.paragraphs]
+        if part.items:
+            blocks.append(f"<ul>{''.join(f'<li>{escape(item)}</li>' for item in part.items)}</ul>")
+        if part.table is not None:
+            blocks.append(part.table.to_html(index=False, border=0))
+        for who, text in part.quotes:
+            lines = "<br>".join(escape(line.strip()) for line in text.splitlines())
+            blocks.append(f"<p>{escape(who)}:</p>\n<blockquote>{lines}</blockquote>")
+    return page(parts[0].title, "\n".join(blocks))
+
+
+def _in_cell(change: Callable[[str], str]) -> Callable[[str], str]:
+    """Return `change` for what has to stay on one line."""
+    return lambda text: change(" ".join(text.split()))
