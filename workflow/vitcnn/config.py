@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 SCHEMAS = Path(__file__).parents[1] / "schemas"
 
+CORRUPTED_SIZES = (32, 64)  # of data/corruptions.py, which imports more than is needed here
+
 # What a builder's annotations mean for a value in config.yaml.
 _ANNOTATIONS = {
     "int": {"type": "integer", "minimum": 1},
@@ -352,13 +354,20 @@ def _contradictions(config: dict[str, Any]) -> Iterator[str]:
     for name, group in config["claims"].items():
         yield from (f"claims.{name}: {line}" for line in _claim_contradictions(group or {}, config))
     yield from _figure_contradictions(config["report"], config["experiments"])
-    if config["representations"] is not None:
-        asked = {key: config["representations"][key] for key in ("dataset", "experiments")}
+    for section in ("representations", "corruptions"):
+        asked = config[section] or {"experiments": []}
         for name in asked["experiments"]:
             if name not in config["experiments"]:
-                yield f"representations.experiments: {name} is no experiment{suggest(name, config['experiments'])}"
-        if asked["dataset"] not in datasets:
-            yield f"representations.dataset: {asked['dataset']} is no dataset{suggest(asked['dataset'], datasets)}"
+                yield f"{section}.experiments: {name} is no experiment{suggest(name, config['experiments'])}"
+        if "dataset" in asked and asked["dataset"] not in datasets:
+            yield f"{section}.dataset: {asked['dataset']} is no dataset{suggest(asked['dataset'], datasets)}"
+        elif section == "corruptions" and asked["experiments"]:
+            size = datasets[asked["dataset"]]["image_size"]
+            if size not in CORRUPTED_SIZES:
+                yield (
+                    f"corruptions.dataset: {asked['dataset']} has images of {size} pixels; severities are published "
+                    f"for {' and '.join(map(str, CORRUPTED_SIZES))}; name another dataset, or set corruptions: null"
+                )
 
 
 def _claim_contradictions(group: Mapping[str, Any], config: Mapping[str, Any]) -> Iterator[str]:
