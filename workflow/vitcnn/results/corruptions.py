@@ -14,12 +14,12 @@ from vitcnn.results.pairs import pairs
 
 MEAN = "mean_of_11"
 NOTE = (
-    "Accuracy (%) on the test images as they are (clean) and corrupted by eleven methods, each the mean of five "
-    "severities; mean ± standard deviation over seeds. Relative: the mean of 11 in % of clean. Methods and constants are "
-    "those of CIFAR-10-C and Tiny ImageNet-C (arXiv 1903.12261). The draws are this study's own, the same for every "
-    "model. Motion blur, snow, frost and elastic transform are left out, so this is a mean of 11 of the 15, never mCE: "
+    "Accuracy (%) on the test images as they are (clean) and corrupted by eleven methods in five severities; mean ± "
+    "standard deviation over seeds. Relative: the mean of 11 in % of clean. Methods and constants are those of "
+    "CIFAR-10-C and Tiny ImageNet-C (arXiv 1903.12261). The draws are this study's own, the same for every model. Motion blur, snow, frost and elastic transform are left out, so this is a mean of 11 of the 15, never mCE: "
     "it cannot be compared digit by digit with published numbers."
 )
+EACH = "Mean over severities and seeds; the CSV file has the deviations too."
 APART = (
     "The first model's mean of 11 less that of the second, in points, with the 95 % interval over seeds by Welch's t, "
     "or, where both models of a seed saw the same subset, by the t of their differences. A less accurate model has "
@@ -84,38 +84,45 @@ def differences(runs: pd.DataFrame, asked: Mapping[str, Sequence[Any] | None]) -
 
 
 def to_markdown(table: pd.DataFrame, apart: pd.DataFrame, title: str, generated: bool) -> str:
-    """Return both tables as GitHub's Markdown."""
-    shown = tables.to_markdown(_for_people(table), title, _origin(generated) + NOTE)
-    if apart.empty:
-        return shown
-    return f"{shown}\n{tables.to_markdown(_differences_for_people(apart), 'Differences', APART)}"
+    """Return it all as GitHub's Markdown, in tables narrow enough to read."""
+    parts = _parts(table, apart, title, generated)
+    return "\n".join(tables.to_markdown(shown, heading, text) for heading, shown, text in parts)
 
 
 def to_html(table: pd.DataFrame, apart: pd.DataFrame, title: str, generated: bool) -> str:
-    """Return both tables as a page of its own."""
-    body = [_html(_for_people(table)), f"<p>{escape(_origin(generated) + NOTE)}</p>"]
-    if not apart.empty:
-        body += ["<h2>Differences</h2>", _html(_differences_for_people(apart)), f"<p>{escape(APART)}</p>"]
+    """Return it all as a page of its own."""
+    body = [
+        f"<h2>{escape(heading)}</h2>\n{shown.to_html(index=False, border=0, classes='numbers')}\n<p>{escape(text)}</p>"
+        for heading, shown, text in _parts(table, apart, "Over all", generated)
+    ]
     return page(title, "\n".join(body))
 
 
-def _html(table: pd.DataFrame) -> str:
-    return table.to_html(index=False, border=0, classes="numbers")
+def _parts(
+    table: pd.DataFrame, apart: pd.DataFrame, title: str, generated: bool
+) -> list[tuple[str, pd.DataFrame, str]]:
+    """Return the tables for people, each with its heading and what to know beside it."""
+    names = list(table.columns[2::2])
+    over_all = {_words(name): _cells(table[name], table[f"{name} sd"]) for name in names[:3]}
+    each = {_words(name): [f"{mean:.1f}" for mean in table[name]] for name in names[3:]}
+    seeds = table["seeds"].astype(str)
+    origin = "Generated images, not those published. " if generated else ""
+    parts = [
+        (title, pd.DataFrame({"Model": table["model"], "Seeds": seeds, **over_all}), origin + NOTE),
+        ("By corruption", pd.DataFrame({"Model": table["model"], "Seeds": seeds, **each}), EACH),
+    ]
+    return parts if apart.empty else [*parts, ("Differences", _differences_for_people(apart), APART)]
 
 
-def _origin(generated: bool) -> str:
-    return "Generated images, not those published. " if generated else ""
+def _words(name: str) -> str:
+    return name.replace("_", " ").capitalize().replace("Jpeg", "JPEG")
 
 
-def _for_people(table: pd.DataFrame) -> pd.DataFrame:
-    shown = pd.DataFrame({"Model": table["model"], "Seeds": table["seeds"].astype(str)})
-    for name in table.columns[2::2]:
-        words = name.replace("_", " ").capitalize().replace("Jpeg", "JPEG")
-        shown[words] = [
-            "–" if pd.isna(mean) else f"{mean:.1f}" + ("" if pd.isna(sd) else f" ± {sd:.1f}")
-            for mean, sd in zip(table[name], table[f"{name} sd"], strict=True)
-        ]
-    return shown
+def _cells(means: pd.Series, deviations: pd.Series) -> list[str]:
+    return [
+        "–" if pd.isna(mean) else f"{mean:.1f}" + ("" if pd.isna(sd) else f" ± {sd:.1f}")
+        for mean, sd in zip(means, deviations, strict=True)
+    ]
 
 
 def _differences_for_people(apart: pd.DataFrame) -> pd.DataFrame:
