@@ -2,6 +2,7 @@
 #
 #   snakemake                                      everything
 #   snakemake data | runs | figures                packed data | trained runs | figures
+#   snakemake corruptions                          accuracy on corrupted images
 #   snakemake comparison                           one experiment, by its name in config.yaml
 #   snakemake results/figures/summary.svg          one figure, and what it needs
 #   snakemake results/runs/cifar10/vit/adam10/nall/seed0/metrics.json    one run
@@ -36,6 +37,7 @@ include: "workflow/rules/data.smk"
 include: "workflow/rules/train.smk"
 include: "workflow/rules/represent.smk"
 include: "workflow/rules/cost.smk"
+include: "workflow/rules/corruptions.smk"
 include: "workflow/rules/results.smk"
 include: "workflow/rules/predictions.smk"
 
@@ -78,6 +80,11 @@ rule figures:
 rule partial:
     input:
         all_results("partial/"),
+
+
+rule corruptions:
+    input:
+        collect("results/tables/corruptions.{kind}", kind=["csv", "md", "html"]),
 
 
 for experiment in ALL_EXPERIMENTS:

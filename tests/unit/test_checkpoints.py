@@ -80,9 +80,10 @@ def stop_at(monkeypatch):
         ("cnn", "fp32", (5, 10)),
         ("simple_vit", "fp32", (8, 11)),
         ("simple_cnn", "bf16", (3, 15)),
+        ("cct_2_3x2", "fp32", (2, 9)),
         *(
             pytest.param(model, precision, range(1, 17), marks=pytest.mark.exhaustive)
-            for model in ("vit", "cnn", "simple_vit", "simple_cnn")
+            for model in ("vit", "cnn", "simple_vit", "simple_cnn", "cct_2_3x2")
             for precision in ("fp32", "bf16")
         ),
     ],

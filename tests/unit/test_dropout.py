@@ -9,6 +9,7 @@ from torch import nn
 
 from vitcnn.config import load_config
 from vitcnn.models import create_model
+from vitcnn.models.cct import DropPath
 from vitcnn.models.dropout import Dropout, Masks, use_masks
 from vitcnn.plan import Run, run_spec
 
@@ -79,6 +80,24 @@ def test_it_is_a_dropout():
     use_masks(silent := Dropout(1.0), Masks(7, CPU))
     assert not silent.train()(x).any()
     assert torch.equal(Dropout(0.0).train()(x), x)
+
+
+@SOURCES
+def test_drop_path_takes_whole_branches_of_some_images(words):
+    drop = DropPath(0.25).train()
+    x = torch.randn(4000, 3, 5)
+    use_masks(drop, make_masks(7, words))
+    out = drop(x)
+    kept = out.flatten(1).any(1)
+    assert torch.allclose(out, torch.where(kept[:, None, None], x / 0.75, torch.zeros(())), rtol=1e-4)
+    assert scipy.stats.binomtest(int(kept.sum()), 4000, 0.75).pvalue > 1e-6
+    assert not torch.equal(drop(x), out)
+    use_masks(drop, make_masks(7, words))
+    assert torch.equal(drop(x), out)
+    assert torch.equal(drop.eval()(x), x)
+    use_masks(drop, None)
+    kept = drop.train()(x).flatten(1).any(1)
+    assert scipy.stats.binomtest(int(kept.sum()), 4000, 0.75).pvalue > 1e-6
 
 
 def test_without_masks_it_is_torchs():

@@ -29,6 +29,7 @@ MODELS = {
     "cnn": {},
     "simple_vit": {},
     "simple_cnn": {},
+    "cct_2_3x2": {},
     "timm": {
         "builder": "timm:vit_tiny_patch16_224",
         "patch_size": 8,

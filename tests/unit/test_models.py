@@ -5,6 +5,7 @@ import copy
 import pytest
 import reference
 import torch
+import torch.nn.functional as F
 import yaml
 from conftest import ROOT
 from torch.utils.flop_counter import FlopCounterMode
@@ -40,6 +41,17 @@ def spec_of(model, dataset="cifar10", **changes):
         ("cnn", "imagenet200", 187_608),
         ("simple_cnn", "cifar10", 620_362),
         ("simple_vit", "cifar10", 809_354),
+        # The CNN and a block more in each stage; published without 1×1 shortcuts: 0.27 M.
+        ("resnet20", "cifar10", 175_258 + 2 * 9 * (16**2 + 32**2 + 64**2) + 4 * (16 + 32 + 64)),
+        # Convolutions, places, two layers (norms, attention without a bias of qkv, perceptron), norm, pool, head.
+        (
+            "cct_2_3x2",
+            "cifar10",
+            75_456 + 64 * 128 + 2 * (2 * 256 + 3 * 128**2 + 3 * (128**2 + 128)) + 256 + 129 + 1290,
+        ),
+        ("resnet20", "cifar10", 272_474),
+        ("cct_2_3x2", "cifar10", 283_723),
+        ("cct_2_3x2", "imagenet200", 283_723 + 192 * 128 + 190 * 129),
     ],
 )
 def test_number_of_parameters(model, dataset, expected):
@@ -174,6 +186,46 @@ def test_flops_counted_by_hand(builder, parameters, flops, backward, monkeypatch
     assert measure_size(spec) == (parameters, flops, backward)
 
 
+def test_a_compact_transformer_is_what_torchs_functions_compute():
+    """Of a state that is not the initial one: the second norm is in the residual path, tokens are weighed by softmax."""
+    torch.manual_seed(0)
+    model = create_model(spec_of("cct_2_3x2")).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.05)
+    w = dict(model.named_parameters())
+    x = images = torch.randn(4, 3, 32, 32)
+    for layer in (0, 3):
+        x = F.max_pool2d(
+            F.conv2d(x, w[f"tokenizer.{layer}.weight"], padding=1).relu(), 3, stride=2, padding=1
+        )
+    x = x.reshape(4, 128, 64).permute(0, 2, 1) + w["pos_embed"]
+
+    def norm(x, name):
+        return F.layer_norm(x, (128,), w[f"{name}.weight"], w[f"{name}.bias"])
+
+    def linear(x, name):
+        return F.linear(x, w[f"{name}.weight"], w[f"{name}.bias"])
+
+    for block in ("blocks.0", "blocks.1"):
+        attention = torch.nn.MultiheadAttention(128, 2, batch_first=True)  # whose initial bias is 0
+        attention.in_proj_weight.data = w[f"{block}.attn.qkv.weight"].data
+        attention.out_proj.weight.data = w[f"{block}.attn.proj.weight"].data
+        attention.out_proj.bias.data = w[f"{block}.attn.proj.bias"].data
+        z = norm(x, f"{block}.norm1")
+        x = norm(x + attention(z, z, z)[0], f"{block}.norm2")
+        x = x + linear(F.gelu(linear(x, f"{block}.mlp.fc1")), f"{block}.mlp.fc2")
+    x = norm(x, "norm")
+    pooled = (linear(x, "pool").softmax(1) * x).sum(1)
+    assert torch.allclose(model(images), linear(pooled, "head"), atol=1e-5)
+
+
+def test_a_compact_transformer_drops_as_published():
+    model = create_model(spec_of("cct_2_3x2"))
+    rates = [(block.attn.drop.p, block.mlp.drop.p, block.drop.p) for block in model.blocks]
+    assert rates == [(0.1, 0, 0), (0.1, 0, 0.1)]
+
+
 @pytest.mark.parametrize(
     ("model", "megaflops"), {"cnn": 53.3, "vit_fixed": 146.1, "vit_p": 23.3, "vit_f": 52.4}.items()
 )
@@ -286,7 +338,7 @@ def test_a_new_model_is_one_file_and_one_entry(tmp_path, monkeypatch):
     monkeypatch.setattr(models, "__path__", [*models.__path__, str(tmp_path)])
     registry.builders.cache_clear()
     raw = yaml.safe_load((ROOT / "config.yaml").read_text())
-    raw["representations"] = raw["cost"] = None
+    raw["representations"] = raw["cost"] = raw["corruptions"] = None
     raw["models"] = {"linear": {"title": "Linear", "builder": "linear"}}
     raw["experiments"] = {"mine": {"datasets": ["cifar10"], "models": ["linear"], "recipe": "adam10"}}
     raw["report"] = {}

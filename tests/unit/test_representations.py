@@ -42,6 +42,7 @@ SMALL = {
     "simple_vit": {"embed_dim": 32, "depth": 2},
     "cnn": {"channels": [8, 16], "blocks": [1, 2]},
     "simple_cnn": {"channels": [8, 16, 16], "hidden": 24},
+    "cct_2_3x2": {"channels": [8, 32]},
 }
 
 
@@ -71,6 +72,7 @@ def random_images(count=6, size=32):
         ("simple_vit", ["embedding", "block 1", "block 2"]),
         ("cnn", ["stem", "block 1.1", "block 2.1", "block 2.2"]),
         ("simple_cnn", ["pool 1", "pool 2", "pool 3", "hidden"]),
+        ("cct_2_3x2", ["tokens", "block 1", "block 2"]),
     ],
 )
 def test_layers_are_named_in_the_order_they_run_and_leave_the_output_alone(name, expected):
@@ -320,6 +322,19 @@ def test_grad_cam_of_a_vit_is_of_its_patches_and_cannot_be_taken_after_the_last_
     assert grad_cam(model, cam_layer_of(model, builder, []), images, classes).shape == (2, 8, 8)
     with pytest.raises(ValueError, match="no map"):
         grad_cam(model, model.blocks[-1], images, classes)
+
+
+def test_grad_cam_of_a_compact_transformer_weighs_the_tokens_that_its_head_reads():
+    """Of all the same weight, the class's score is linear in the mean of the tokens: Grad-CAM is CAM / tokens."""
+    model, builder = small_model("cct_2_3x2")
+    model.pool.weight.data.zero_()
+    images, classes = torch.randn(4, 3, 32, 32), torch.tensor([3, 1, 4, 1])
+    found = grad_cam(model, cam_layer_of(model, builder, []), images, classes)
+    with torch.no_grad(), outputs_of({"norm": model.norm}) as outputs:
+        model(images)
+    weighed = torch.einsum("nd,nld->nl", model.head.weight[classes], outputs["norm"]).relu()
+    assert weighed.any()
+    assert torch.allclose(found.flatten(1), weighed / 64, atol=1e-6)
 
 
 def test_maps_on_the_cells_keep_their_mean():

@@ -45,6 +45,7 @@ EXPERIMENTS = plan.active_experiments(STUDY, optional=False)
 ALL_EXPERIMENTS = plan.active_experiments(STUDY)
 FIGURES = plan.figures(STUDY)
 PROBED = plan.probed_runs(STUDY)
+CORRUPTED = plan.probed_runs(STUDY, "corruptions")
 PROBED_FIGURES = plan.probed_figures(STUDY)
 FLAWS = plan.flaws(STUDY)
 FLAW_EXPERIMENTS = [name for name in FLAWS if name in EXPERIMENTS]
@@ -259,22 +260,31 @@ def entries_of_probed():
         name: plan.experiment_runs(STUDY, name)
         for name in (STUDY["representations"] or {}).get("experiments", [])
     }
-    recipes = {(run.model, run.recipe) for run in PROBED}
+    titles = titles_of(PROBED)
     return [
         {
             "folder": str(run.folder),
-            "title": MODELS[run.model]["title"]
-            + (
-                f", {STUDY['recipes'][run.recipe]['title']}"
-                if sum(model == run.model for model, _ in recipes) > 1
-                else ""
-            ),
+            "title": titles[run],
             "family": MODELS[run.model]["family"],
             "experiment": next(name for name, asked in experiments.items() if run in asked),
             "seed": run.seed,
         }
         for run in PROBED
     ]
+
+
+def titles_of(runs):
+    """Return by run the title of its model, with that of the recipe where a model has several."""
+    recipes = {(run.model, run.recipe) for run in runs}
+    return {
+        run: MODELS[run.model]["title"]
+        + (
+            f", {STUDY['recipes'][run.recipe]['title']}"
+            if sum(model == run.model for model, _ in recipes) > 1
+            else ""
+        )
+        for run in runs
+    }
 
 
 def probing(wildcards):
@@ -300,6 +310,43 @@ def drawing_representation(wildcards):
         "num_classes": dataset["num_classes"],
         "looks": looks,
         "runs": entries,
+    }
+
+
+def of_corrupted(wildcards):
+    """Return what is measured of each run on corrupted images; without any, a WorkflowError says how to ask for it."""
+    if not CORRUPTED:
+        raise WorkflowError(
+            "corruptions: the configuration asks for no run; set, for instance, "
+            "corruptions: {dataset: cifar10, experiments: [comparison]}"
+        )
+    return collect("results/runs/{run}/corruptions.json", run=[run.name for run in CORRUPTED])
+
+
+def tabulating_corruptions(wildcards):
+    """Return the settings of tabulate_corruptions: each run, and which pairs of models are compared."""
+    asked = STUDY["corruptions"]
+    dataset = DATASETS[asked["dataset"]]
+    experiments = {name: plan.experiment_runs(STUDY, name) for name in asked["experiments"]}
+    titles = titles_of(CORRUPTED)
+    return {
+        "title": f"Corrupted images of {dataset['title']}",
+        "generated": is_generated(dataset["source"]),
+        "runs": [
+            run._asdict()
+            | {
+                "folder": str(run.folder),
+                "title": titles[run],
+                "family": MODELS[run.model]["family"],
+                "experiments": [name for name, runs in experiments.items() if run in runs],
+            }
+            for run in CORRUPTED
+        ],
+        "pairs": {
+            name: STUDY["experiments"][name].get("pairs")
+            for name, runs in experiments.items()
+            if runs
+        },
     }
 
 

@@ -89,7 +89,7 @@ def warn_of_other_versions():
 def runs_to_train():
     """Return the runs that this invocation certainly trains, and those it trains if their data change."""
     planned = vitcnn_hooks.planned_jobs(workflow)
-    jobs = [job for job in planned if "train_size" in job.wildcards.keys()]
+    jobs = [job for job in planned if hasattr(job.output, "weights")]
     verdicts = vitcnn_hooks.verdicts_of(workflow)
     certain = [job for job in jobs if verdicts[job.output.provenance].reasons]
     return [run_of(j.wildcards) for j in certain], [
@@ -141,7 +141,8 @@ def hide_progress():
 
 def say_where_to_look():
     """End a run by naming what it made."""
-    shown = [path for path in all_results() if path.endswith((".html", ".svg"))]
+    asked = [*all_results(), "results/tables/corruptions.html"]
+    shown = [path for path in asked if path.endswith((".html", ".svg"))]
     made = [f"  {Path(path).absolute()}" for path in shown if Path(path).exists()]
     if made:
         logger.info("\n".join(["\nResults are in:", *made]))

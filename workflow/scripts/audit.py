@@ -42,7 +42,8 @@ def main(args):
     accept_environment = study["accept_environment"]
     if bool(args.accept) != bool(args.because):
         raise StudyError("--accept and --because go together: say what is accepted, and why")
-    jobs = study_jobs(ROOT / "Snakefile", study, plan.begun_experiments(study))
+    more = plan.begun_experiments(study) + ["corruptions"] * plan.begun_corruptions(study)
+    jobs = study_jobs(ROOT / "Snakefile", study, more)
     if args.accept:
         accepted = audit.accept_changes(jobs, accept_environment, args.accept, args.because)
         print(f"Accepted: {len(accepted)}")

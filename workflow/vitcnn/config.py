@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 SCHEMAS = Path(__file__).parents[1] / "schemas"
 
+CORRUPTED_SIZES = (32, 64)  # of data/corruptions.py, which imports more than is needed here
+
 # What a builder's annotations mean for a value in config.yaml.
 _ANNOTATIONS = {
     "int": {"type": "integer", "minimum": 1},
@@ -358,9 +360,15 @@ def _contradictions(config: dict[str, Any]) -> Iterator[str]:
         yield from (f"claims.{name}: {line}" for line in _claim_contradictions(group or {}, config))
     yield from _figure_contradictions(config["report"], config["experiments"])
     yield from _unknown_experiments(config)
-    asked = config["representations"]
-    if asked is not None and asked["dataset"] not in datasets:
-        yield f"representations.dataset: {asked['dataset']} is no dataset{suggest(asked['dataset'], datasets)}"
+    for section in ("representations", "corruptions"):
+        name = (config[section] or {}).get("dataset")
+        if name is not None and name not in datasets:
+            yield f"{section}.dataset: {name} is no dataset{suggest(name, datasets)}"
+        elif section == "corruptions" and name and datasets[name]["image_size"] not in CORRUPTED_SIZES:
+            yield (
+                f"corruptions.dataset: {name} has images of {datasets[name]['image_size']} pixels; severities are "
+                f"published for {' and '.join(map(str, CORRUPTED_SIZES))}; name another dataset, or set corruptions: null"
+            )
     for name in (config["cost"] or {}).get("experiments", []):
         if (config["experiments"].get(name) or {}).get("optional"):
             yield f"cost.experiments: {name} is optional, and cost is part of the whole study; leave it out"
@@ -368,7 +376,7 @@ def _contradictions(config: dict[str, Any]) -> Iterator[str]:
 
 def _unknown_experiments(config: Mapping[str, Any]) -> Iterator[str]:
     """Yield the names of experiments in the other sections that lead nowhere."""
-    for section in ("flaws", "representations", "cost", "predictions"):
+    for section in ("flaws", "representations", "cost", "predictions", "corruptions"):
         for key, asked in (config[section] or {}).items():
             names = [asked] if isinstance(asked, str) else asked
             for name in names if key not in ("dataset", "also") else ():

@@ -63,9 +63,9 @@ def experiment_runs(config: Mapping[str, Any], experiment: str) -> list[Run]:
     ]
 
 
-def probed_runs(config: Mapping[str, Any]) -> list[Run]:
-    """Return the runs whose models are probed: those of `representations`, at the largest training size."""
-    asked = config["representations"]
+def probed_runs(config: Mapping[str, Any], section: str = "representations") -> list[Run]:
+    """Return the runs whose models are probed, or those of `corruptions`: the section's, at the largest training size."""
+    asked = config[section]
     if asked is None:
         return []
     runs = [
@@ -175,6 +175,11 @@ def begun_experiments(config: Mapping[str, Any]) -> list[str]:
         for name in active_experiments(config)
         if any(run.folder.exists() for run in experiment_runs(config, name) if run not in whole)
     ]
+
+
+def begun_corruptions(config: Mapping[str, Any]) -> bool:
+    """Return whether a run of `corruptions`, which is no part of the whole study, has been measured here."""
+    return any((run.folder / "corruptions.json").exists() for run in probed_runs(config, "corruptions"))
 
 
 def run_spec(config: Mapping[str, Any], run: Run) -> dict[str, Any]:

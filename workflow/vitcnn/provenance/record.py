@@ -52,6 +52,8 @@ def chosen(script: str, settings: Mapping[str, Any]) -> tuple[tuple[str, str], .
         if spec.get("recipe", {}).get("augmentation", {}).get("auto_augment", "none") != "none":
             used += (("vitcnn.data.policies", "apply_policy"),)
         return used
+    if script == "corrupt_run":
+        return ((resolve_builder(settings["spec"]["model"]["builder"]).module, "build"),)
     if script == "probe_run":
         model_file = resolve_builder(settings["spec"]["model"]["builder"]).module
         return tuple((model_file, name) for name in ("build", "named_layers", "cam_layer"))

@@ -1,0 +1,34 @@
+"""Measure how accurate the model of a finished run is on corrupted test images."""
+
+import sys
+from pathlib import Path
+
+sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from vitcnn.cli import argument_parser, run
+from vitcnn.files import write_json
+from vitcnn.provenance.record import JobFiles
+from vitcnn.training.gpus import take_device
+
+parser = argument_parser(__doc__)
+parser.add_argument("--data", required=True, type=Path, help="packed dataset")
+parser.add_argument("--weights", required=True, type=Path, help="model.safetensors of the run")
+parser.add_argument("--out", required=True, type=Path, help="JSON file to write")
+parser.add_argument("--device", choices=["auto", "cpu", "cuda", "mps"], default="auto")
+parser.add_argument("--threads", type=int, metavar="N", choices=range(1, 1025), default=1)
+parser.add_argument("--jobs-per-gpu", type=int, metavar="N", choices=range(1, 1025), default=1)
+
+
+def main(args):
+    device, slot = take_device(args.device, args.jobs_per_gpu)
+    from vitcnn.representations.corrupted import corrupt_run  # imports torch, so only after the checks
+
+    found = corrupt_run(args.settings["spec"], args.weights, args.data, device, args.threads)
+    if slot:
+        slot.release()
+    write_json(args.out, found)
+    return JobFiles(read=[args.weights, args.data / "manifest.json"], wrote=[args.out])
+
+
+if __name__ == "__main__":
+    run(main, parser)

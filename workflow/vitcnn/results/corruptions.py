@@ -1,0 +1,142 @@
+"""The table of accuracies on corrupted images, and how far pairs of models are apart in it."""
+
+from collections.abc import Mapping, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from vitcnn.errors import StudyError
+from vitcnn.page import page
+from vitcnn.results import tables
+from vitcnn.results.pairs import pairs
+
+MEAN = "mean_of_11"
+NOTE = (
+    "Accuracy (%) on the test images as they are (clean) and corrupted by eleven methods in five severities; mean ± "
+    "standard deviation over seeds. Relative: the mean of 11 in % of clean. Methods and constants are those of "
+    "CIFAR-10-C and Tiny ImageNet-C (arXiv 1903.12261). The draws are this study's own, the same for every model. Motion blur, snow, frost and elastic transform are left out, so this is a mean of 11 of the 15, never mCE: "
+    "it cannot be compared digit by digit with published numbers."
+)
+EACH = "Mean over severities and seeds; the CSV file has the deviations too."
+APART = (
+    "The first model's mean of 11 less that of the second, in points, with the 95 % interval over seeds by Welch's t, "
+    "or, where both models of a seed saw the same subset, by the t of their differences. A less accurate model has "
+    "less to lose: see clean and relative above."
+)
+
+
+def read_corrupted(
+    entries: Sequence[Mapping[str, Any]], found: Mapping[Path, Mapping[str, Any]]
+) -> pd.DataFrame:
+    """Return a row per run: its entry, `clean`, `relative`, `mean_of_11`, and each corruption's mean over severities.
+
+    `entries` have `folder`, `title`, `model`, `family`, `experiments`, `dataset`, `train_size` and `seed`; `found` is
+    what corrupt_run measured, by folder. Raises StudyError for a file that holds something else.
+    """
+    rows = []
+    for entry in entries:
+        path = Path(entry["folder"])
+        try:
+            run = found[path]
+            means = {name: sum(values) / len(values) for name, values in run["corrupted"].items()}
+            rows.append({**entry, **{key: run[key] for key in ("clean", MEAN, "relative")}, **means})
+        except (KeyError, TypeError, AttributeError, ZeroDivisionError) as error:
+            raise StudyError(
+                f"{path / 'corruptions.json'}: is damaged ({error!r}); delete it to rebuild it"
+            ) from error
+    return pd.DataFrame(rows)
+
+
+def tabulate(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return the table in full precision, a row per model: for each measure its mean and ` sd` over seeds."""
+    measures = list(runs.columns)[list(runs.columns).index("clean") :]
+    rows = []
+    for title, group in runs.groupby("title", sort=False):
+        row: dict[str, Any] = {"model": title, "seeds": len(group)}
+        for name in measures:
+            values = group[name].astype(float)
+            row |= {name: values.mean(), f"{name} sd": values.std(ddof=1)}
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def differences(runs: pd.DataFrame, asked: Mapping[str, Sequence[Any] | None]) -> pd.DataFrame:
+    """Return a row for each pair of models of each experiment, once: how far apart they are in the mean of 11.
+
+    `asked` has the experiments' pairs, None for every ViT with every CNN.
+    """
+    rows = {}
+    for experiment, named in asked.items():
+        for pair in pairs(runs[[experiment in names for names in runs["experiments"]]], named):
+            apart = pair.difference(MEAN)
+            names = [pair.of("title", side) for side in (0, 1)]
+            rows[tuple(names)] = {
+                "names": " − ".join(names),
+                "mean": apart.mean,
+                "low": apart.low,
+                "high": apart.high,
+                "seeds": apart.seeds,
+                "p": apart.p,
+            }
+    return pd.DataFrame(rows.values(), columns=["names", "mean", "low", "high", "seeds", "p"])
+
+
+def to_markdown(table: pd.DataFrame, apart: pd.DataFrame, title: str, generated: bool) -> str:
+    """Return it all as GitHub's Markdown, in tables narrow enough to read."""
+    parts = _parts(table, apart, title, generated)
+    return "\n".join(tables.to_markdown(shown, heading, text) for heading, shown, text in parts)
+
+
+def to_html(table: pd.DataFrame, apart: pd.DataFrame, title: str, generated: bool) -> str:
+    """Return it all as a page of its own."""
+    body = [
+        f"<h2>{escape(heading)}</h2>\n{shown.to_html(index=False, border=0, classes='numbers')}\n<p>{escape(text)}</p>"
+        for heading, shown, text in _parts(table, apart, "Over all", generated)
+    ]
+    return page(title, "\n".join(body))
+
+
+def _parts(
+    table: pd.DataFrame, apart: pd.DataFrame, title: str, generated: bool
+) -> list[tuple[str, pd.DataFrame, str]]:
+    """Return the tables for people, each with its heading and what to know beside it."""
+    names = list(table.columns[2::2])
+    over_all = {_words(name): _cells(table[name], table[f"{name} sd"]) for name in names[:3]}
+    each = {_words(name): [f"{mean:.1f}" for mean in table[name]] for name in names[3:]}
+    seeds = table["seeds"].astype(str)
+    origin = "Generated images, not those published. " if generated else ""
+    parts = [
+        (title, pd.DataFrame({"Model": table["model"], "Seeds": seeds, **over_all}), origin + NOTE),
+        ("By corruption", pd.DataFrame({"Model": table["model"], "Seeds": seeds, **each}), EACH),
+    ]
+    return parts if apart.empty else [*parts, ("Differences", _differences_for_people(apart), APART)]
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ").capitalize().replace("Jpeg", "JPEG")
+
+
+def _cells(means: pd.Series, deviations: pd.Series) -> list[str]:
+    return [
+        "–" if pd.isna(mean) else f"{mean:.1f}" + ("" if pd.isna(sd) else f" ± {sd:.1f}")
+        for mean, sd in zip(means, deviations, strict=True)
+    ]
+
+
+def _differences_for_people(apart: pd.DataFrame) -> pd.DataFrame:
+    def signed(value: float) -> str:
+        return f"{value:+.2f}".replace("-", "−")
+
+    return pd.DataFrame(
+        {
+            "Difference": apart["names"],
+            "Seeds": apart["seeds"].astype(str),
+            "Points": apart["mean"].map(signed),
+            "Over seeds": [
+                "–" if pd.isna(row.low) else f"[{signed(row.low)}, {signed(row.high)}]"
+                for row in apart.itertuples()
+            ],
+        }
+    )
