@@ -328,7 +328,7 @@ def test_a_point_is_the_mean_over_seeds_of_the_accuracy_that_its_experiment_quot
         ({"cost": {"experiments": ["ladder"]}}, "cost.experiments: ladder is optional"),
         (
             {"experiments": {"cost": CONFIG["experiments"]["curves"]}},
-            "experiments.cost: a figure has this name; give the experiment another",
+            "experiments.cost: a figure or table has this name; give the experiment another",
         ),
         (
             {"report": {"figures": {"cost": {"kind": "curves", "experiments": ["curves"]}}}},

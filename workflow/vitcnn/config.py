@@ -444,8 +444,8 @@ def _figure_contradictions(report: Mapping[str, Any], experiments: Mapping[str, 
     titles = read_schema("config.schema.yaml")["properties"]["report"]["properties"]["titles"]
     fixed = titles["properties"]  # what the models learned, and what they cost
     for name in experiments:
-        if name in fixed:
-            yield f"experiments.{name}: a figure has this name; give the experiment another"
+        if name in fixed or name == "flaws":
+            yield f"experiments.{name}: a figure or table has this name; give the experiment another"
     for name, figure in report["figures"].items():
         place = f"report.figures.{name}"
         if name in own or name in fixed:
