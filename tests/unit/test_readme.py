@@ -28,9 +28,10 @@ def test_the_table_of_accuracies_is_the_reference_runs(file):
         model, dataset = (metrics["spec"][part]["name"] for part in ("model", "dataset"))
         titles = f"{config['models'][model]['title']} | {config['datasets'][dataset]['title']}"
         figures = f"{metrics['accuracy']['final']:.2f} | {reported[model, dataset]}"
-        loss = f"{metrics['history'][-1]['train_loss']:.3f}"
         line = next(
             line for line in (ROOT / file).read_text().splitlines() if line.startswith(f"| {titles} |")
         )
-        assert line.startswith(f"| {titles} | {figures} | {loss} |")
+        assert line.startswith(f"| {titles} | {figures} |")
+        if file != "README.md":
+            assert f"| {figures} | {metrics['history'][-1]['train_loss']:.3f} |" in line
         assert line.endswith(f"| {metrics['num_parameters'] / 1e6:.2f} |")
