@@ -237,6 +237,7 @@ def runs():
                         "model": model,
                         "seed": seed,
                         "train_size": "all",
+                        "recipe": "adam10",
                     }
                     | {"dataset_title": TITLES["datasets"][dataset], "model_title": TITLES["models"][model]}
                     | {
@@ -316,6 +317,13 @@ def test_a_point_is_the_mean_over_seeds_of_the_accuracy_that_its_experiment_quot
     labels = [text.get_text().replace("\n", " ") for text in figure.legends[0].get_texts()]
     assert labels == [*TITLES["models"].values(), *SETTINGS["experiments"].values()]
     assert "mean over 3 seeds" in figure._supxlabel.get_text()
+
+
+def test_two_recipes_of_a_model_are_two_points(tmp_path):
+    both = pd.concat([runs(), runs().assign(recipe="sgd10", final=10)])
+    figure = draw(results.read_costs(costs_in(tmp_path), TITLES), both, SETTINGS)
+    accuracies = [float(c.lines[0].get_ydata()[0]) for c in figure.axes[0].containers]
+    assert accuracies[:4] == [61, 10, 81, 10]
 
 
 @pytest.mark.parametrize(

@@ -71,7 +71,7 @@ def for_people(table: pd.DataFrame) -> pd.DataFrame:
         "MFLOP backward": cells("backward_flops", 1e-6, 1),
         "Disk (MB)": cells("bytes_on_disk", 1e-6, 2),
         **{f"ms, batch {batch}": ranges(batch) for batch in batches[:1]},
-        **{f"img/s, batch {batch}": cells(f"images_per_second_{batch}", 1, 0) for batch in batches},
+        **{f"img/s, batch {batch}": cells(f"images_per_second_{batch}", 1, 0) for batch in batches[1:]},
         "Training memory (MB)": cells("training_memory_bytes", 1e-6, 0),
         "Energy (mJ/img)": cells("joules_per_image", 1e3, 2),
     }

@@ -41,29 +41,32 @@ def draw(costs: pd.DataFrame, runs: pd.DataFrame, settings: Mapping[str, Any]) -
             panel.set_xlabel(label)
         where = f"{of_dataset['dataset_title'].iloc[0]}\n" if len(datasets) > 1 else ""
         row[0].set_ylabel(f"{where}Test accuracy (%)")
+    for panel in axes.flat:
+        low, high = panel.get_xlim()
+        panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5) if high < 10 * low else (1, 3)))
     figure.legend(handles=_legend(rows, settings), loc="outside right upper", fontsize=10)
     style.caption(figure, rows, settings)
     return figure
 
 
 def _points(panel: Any, rows: pd.DataFrame, cost: str, settings: Mapping[str, Any]) -> None:
-    """Draw a marker for each model of each experiment, with its spread over seeds."""
+    """Draw a marker for each model and recipe of each experiment, with its spread over seeds."""
     for name, how in zip(settings["experiments"], _fills(settings), strict=True):
-        for _, look, group in style.series(rows[rows["experiment"] == name], settings["looks"]):
-            panel.errorbar(
-                group[cost].mean(),
-                group["accuracy"].mean(),
-                yerr=half_width(group["accuracy"], settings["band"]) or None,
-                color=look.colour,
-                marker=look.marker,
-                markersize=10,
-                fillstyle=how,
-                capsize=4,
-                linewidth=1.5,
-            )
+        for _, look, trained in style.series(rows[rows["experiment"] == name], settings["looks"]):
+            for _, group in trained.groupby("recipe", sort=False):
+                panel.errorbar(
+                    group[cost].mean(),
+                    group["accuracy"].mean(),
+                    yerr=half_width(group["accuracy"], settings["band"]) or None,
+                    color=look.colour,
+                    marker=look.marker,
+                    markersize=10,
+                    fillstyle=how,
+                    capsize=4,
+                    linewidth=1.5,
+                )
     panel.set_xscale("log")
     panel.margins(0.1)
-    panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
     panel.xaxis.set_major_formatter(EngFormatter(sep=""))
     panel.xaxis.set_minor_formatter(NullFormatter())
 
