@@ -338,7 +338,7 @@ def test_a_new_model_is_one_file_and_one_entry(tmp_path, monkeypatch):
     monkeypatch.setattr(models, "__path__", [*models.__path__, str(tmp_path)])
     registry.builders.cache_clear()
     raw = yaml.safe_load((ROOT / "config.yaml").read_text())
-    raw["representations"] = raw["cost"] = raw["corruptions"] = None
+    raw |= dict.fromkeys(["representations", "cost", "corruptions", "flaws", "predictions"])
     raw["models"] = {"linear": {"title": "Linear", "builder": "linear"}}
     raw["experiments"] = {"mine": {"datasets": ["cifar10"], "models": ["linear"], "recipe": "adam10"}}
     raw["report"] = {}

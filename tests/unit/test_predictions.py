@@ -320,7 +320,7 @@ def test_the_gap_is_the_lead_of_the_predicted_winner_whatever_the_order_of_the_p
 ):
     turned = default_config["experiments"]["curves"] | {"pairs": [["simple_cnn", "simple_vit"]]}
     other = askable(default_config | {"experiments": default_config["experiments"] | {"curves": turned}})
-    key = ("cifar10", "all", "simple_cnn", "simple_vit")
+    key = ("cifar10", "all", "", "simple_cnn", "simple_vit")
     images = {"curves": {key: {"best": Interval(9, 11)}}}
     first, second = one(asked), one(other, over_images=images)
     assert first[4:] == second[4:]
@@ -333,7 +333,7 @@ def test_the_intervals_decide_and_without_them_nothing_is_right_or_wrong(here, a
     assert found.winner_right == 0.5
     assert found.winner_brier == pytest.approx(0.16)
     # Over seeds the CNN is ahead; other images could turn it round.
-    key = ("cifar10", "all", "simple_vit", "simple_cnn")
+    key = ("cifar10", "all", "", "simple_vit", "simple_cnn")
     unsure = {"curves": {key: {"best": Interval(-21, 1)}}}
     assert one(asked, over_images=unsure).winner_right == 0.5
 

@@ -82,7 +82,14 @@ def test_it_goes_through_every_rule(demo):
     for path in (ROOT / "workflow/rules").glob("*.smk"):
         rules |= set(re.findall(r"^(?:rule|checkpoint) (\w+):", path.read_text(), re.M))
     ran = set(re.findall(r"(?:rule|checkpoint) (\w+):", done.stdout + done.stderr))
-    assert rules - ran == {"audit", "status", "seal", "score_predictions"}
+    assert rules - ran == {
+        "audit",
+        "status",
+        "seal",
+        "score_predictions",
+        "corrupt_run",
+        "tabulate_corruptions",
+    }
 
 
 def test_models_are_above_chance_and_below_perfect(demo):

@@ -186,6 +186,7 @@ def finish(base):
         "report": {"plots": {"dpi": 40}},
         "representations": None,
         "cost": None,
+        "flaws": None,
     }
     study = Study(repository, base / "work", config)
     study.folder.mkdir()
