@@ -30,7 +30,7 @@ def draw(costs: pd.DataFrame, runs: pd.DataFrame, settings: Mapping[str, Any]) -
         rows = panels.largest_size(runs[runs["experiment"] == name])
         shown.append(rows.assign(accuracy=rows[settings["accuracy"][name]]))
     rows = pd.concat(shown).merge(costs[["dataset", "model", "parameters", "flops"]], on=["dataset", "model"])
-    datasets = panels.by_dataset(rows)
+    datasets = dict(iter(rows.groupby("dataset", sort=False)))  # a model may have a recipe in each experiment
     figure, axes = style.new_figure(len(datasets), 3, (15, 4.4 * len(datasets)), settings["title"], rows)
     for row in axes[1:]:
         for panel, first in zip(row, axes[0], strict=True):
