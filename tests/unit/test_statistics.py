@@ -84,7 +84,7 @@ def covered(draw, interval, simulations=1000):
     return np.mean([low <= 0 <= high for low, high in ends])
 
 
-@pytest.mark.parametrize("seeds", [3, 5])
+@pytest.mark.parametrize("seeds", [pytest.param(3, marks=pytest.mark.exhaustive), 5])
 def test_the_interval_over_seeds_covers_what_it_says(seeds):
     """The same for unequal spreads, and paired where a subset's own part is in both."""
     generator = np.random.default_rng(2)
