@@ -1,6 +1,7 @@
 """Panels that figures are put together from. Each shows rows of one experiment on one dataset."""
 
 from collections.abc import Mapping
+from textwrap import fill
 from typing import Any
 
 import pandas as pd
@@ -48,7 +49,8 @@ def lines(axes: Axes, rows: pd.DataFrame, x: str, y: str, settings: Mapping[str,
 
 def bars(axes: Axes, rows: pd.DataFrame, y: str, settings: Mapping[str, Any], form: str) -> None:
     """Draw the mean of `y` over seeds as a bar a model, its spread as a whisker, its value above it."""
-    for place, (title, look, group) in enumerate(style.series(rows, settings["looks"])):
+    for place, (name, look, group) in enumerate(style.series(rows, settings["looks"])):
+        title = fill(name, 16)
         values = group[y].dropna()
         if values.empty:
             axes.bar(title, 0)
