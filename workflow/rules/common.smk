@@ -350,6 +350,59 @@ def tabulating_corruptions(wildcards):
     }
 
 
+def costs():
+    """Return the cost of each model, on each dataset, of the experiments whose cost is measured."""
+    runs = (run for name in COST_EXPERIMENTS for run in plan.experiment_runs(STUDY, name))
+    return list(dict.fromkeys(f"results/cost/{run.dataset}/{run.model}.json" for run in runs))
+
+
+def costing(wildcards):
+    """Return the settings of measure_cost."""
+    spec = plan.model_spec(STUDY, wildcards.dataset, wildcards.model)
+    return {"spec": spec | {"precision": STUDY["precision"]}}
+
+
+def tabulating_cost(wildcards):
+    """Return the settings of tabulate_cost."""
+    asked = [STUDY["experiments"][name] for name in COST_EXPERIMENTS]
+    return {
+        "title": STUDY["report"]["titles"]["cost"],
+        "datasets": {name: DATASETS[name]["title"] for e in asked for name in e["datasets"]},
+        "models": {name: MODELS[name]["title"] for e in asked for name in e["models"]},
+    }
+
+
+def drawing_cost(wildcards):
+    """Return the settings of draw_cost."""
+    looks = plan.looks(STUDY)
+    asked = {name: STUDY["experiments"][name] for name in COST_EXPERIMENTS}
+    return STUDY["report"]["plots"] | {
+        "title": STUDY["report"]["titles"]["cost"],
+        "experiments": {name: plan.title_of(STUDY, name) for name in asked},
+        "accuracy": {name: experiment["accuracy"] for name, experiment in asked.items()},
+        "looks": {model: looks[model] for e in asked.values() for model in e["models"]},
+    }
+
+
+def scoring(wildcards):
+    """Return the settings of score_predictions."""
+    asked = predictions.askable(STUDY)
+    at_equal_updates = (
+        name
+        for name in EXPERIMENTS
+        if len(STUDY["experiments"][name]["train_sizes"]) > 1
+        and all(
+            "updates" in STUDY["recipes"][run.recipe] for run in plan.experiment_runs(STUDY, name)
+        )
+    )
+    shown = [
+        (f, f"results/figures/{f}.svg") for f in ("robustness", "reach") if f in PROBED_FIGURES
+    ]
+    tables = [("updates", f"results/tables/{name}.html") for name in at_equal_updates]
+    experiments = {name: asked["experiments"][name] for name in PREDICTED_EXPERIMENTS}
+    return asked | {"experiments": experiments, "bears_on": [*shown, *tables]}
+
+
 def results_of(experiments, part=""):
     """Return the results that show these experiments and no other: collected numbers, tables, figures."""
     figures = [name for name, f in FIGURES.items() if set(f.experiments) <= set(experiments)]

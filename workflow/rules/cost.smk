@@ -1,40 +1,6 @@
 # What the models cost: measured by one job for each, which has its device for itself. Nothing is trained here.
 
 
-def costs():
-    """Return the cost of each model, on each dataset, of the experiments whose cost is measured."""
-    runs = (run for name in COST_EXPERIMENTS for run in plan.experiment_runs(STUDY, name))
-    return list(dict.fromkeys(f"results/cost/{run.dataset}/{run.model}.json" for run in runs))
-
-
-def costing(wildcards):
-    """Return the settings of measure_cost."""
-    spec = plan.model_spec(STUDY, wildcards.dataset, wildcards.model)
-    return {"spec": spec | {"precision": STUDY["precision"]}}
-
-
-def tabulating_cost(wildcards):
-    """Return the settings of tabulate_cost."""
-    asked = [STUDY["experiments"][name] for name in COST_EXPERIMENTS]
-    return {
-        "title": STUDY["report"]["titles"]["cost"],
-        "datasets": {name: DATASETS[name]["title"] for e in asked for name in e["datasets"]},
-        "models": {name: MODELS[name]["title"] for e in asked for name in e["models"]},
-    }
-
-
-def drawing_cost(wildcards):
-    """Return the settings of draw_cost."""
-    looks = plan.looks(STUDY)
-    asked = {name: STUDY["experiments"][name] for name in COST_EXPERIMENTS}
-    return STUDY["report"]["plots"] | {
-        "title": STUDY["report"]["titles"]["cost"],
-        "experiments": {name: plan.title_of(STUDY, name) for name in asked},
-        "accuracy": {name: experiment["accuracy"] for name, experiment in asked.items()},
-        "looks": {model: looks[model] for e in asked.values() for model in e["models"]},
-    }
-
-
 rule measure_cost:
     output:
         json=update("results/cost/{dataset}/{model}.json"),

@@ -1,25 +1,6 @@
 # What readers predicted: sealed beside whatever runs here, and scored against the runs.
 
 
-def scoring(wildcards):
-    """Return the settings of score_predictions."""
-    asked = predictions.askable(STUDY)
-    at_equal_updates = (
-        name
-        for name in EXPERIMENTS
-        if len(STUDY["experiments"][name]["train_sizes"]) > 1
-        and all(
-            "updates" in STUDY["recipes"][run.recipe] for run in plan.experiment_runs(STUDY, name)
-        )
-    )
-    shown = [
-        (f, f"results/figures/{f}.svg") for f in ("robustness", "reach") if f in PROBED_FIGURES
-    ]
-    tables = [("updates", f"results/tables/{name}.html") for name in at_equal_updates]
-    experiments = {name: asked["experiments"][name] for name in PREDICTED_EXPERIMENTS}
-    return asked | {"experiments": experiments, "bears_on": [*shown, *tables]}
-
-
 rule seal:
     log:
         "logs/seal.log",
