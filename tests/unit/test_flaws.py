@@ -135,7 +135,10 @@ def test_times_of_the_model_alone_beside_the_notebooks():
         "device": "Card",
     }
     cost |= {"seconds_1": 0.002, "seconds_128": 0.0128, "seconds_128_q1": 0.01152, "seconds_128_q3": 0.0256}
-    costs = pd.DataFrame([cost, cost | {"model": "mine"}])
+    cost["parameters"] = 1_205_642
+    costs = pd.DataFrame(
+        [cost, cost | {"model": "mine"}, cost | {"model": "cnn"}]
+    )  # no CNN of the notebook's
     table = ledger({}, {}, {}, costs=costs)
     (row,) = table[table["flaw"] == FLAWS["timing"].flaw].itertuples()
     assert "the notebook says 0.347 ms for an image" in row.measured
@@ -143,6 +146,14 @@ def test_times_of_the_model_alone_beside_the_notebooks():
         "takes 0.100 ms (quartiles 0.090 to 0.200) in batches of 128, 2.000 ms by itself, on Card"
         in row.measured
     )
+
+
+def test_generated_images_bear_on_no_claim():
+    runs, _, _ = answered()
+    found = [ledger({}, {"one": results_of(runs.assign(generated=g))}, {}) for g in (True, False)]
+    measured = [table.set_index("flaw").loc[FLAWS["pictures"].flaw, "measured"] for table in found]
+    assert measured[0] == "Not measured: generated images bear on no claim"
+    assert "no model was probed" in measured[1]
 
 
 def test_an_absent_experiment_is_named():

@@ -118,7 +118,9 @@ def ledger(
         wanted = asked.get(key, [])
         names = [wanted] if isinstance(wanted, str) else wanted
         missing = [absent[name] for name in names if name in absent]
-        if key == "pictures":
+        if key == "pictures" and any(one.runs["generated"].any() for one in results.values()):
+            found = [_nothing("generated images bear on no claim")]
+        elif key == "pictures":
             found = list(_pictures(models)) or [
                 _nothing("no model was probed; see representations in config.yaml")
             ]
@@ -289,14 +291,19 @@ def _change(words: str, after: pd.Series, before: pd.Series) -> Iterator[Measure
 
 
 def _timing(costs: pd.DataFrame | None) -> Iterator[Measured]:
-    reported = pd.read_csv(REPORTED).set_index(["model", "dataset"])["inference_ms_per_image"]
+    reported = pd.read_csv(REPORTED).set_index(["model", "dataset"])
     for row in costs.to_dict("records") if costs is not None else ():
         columns = [f"seconds_128{end}" for end in ("", "_q1", "_q3")]
-        if (row["model"], row["dataset"]) in reported.index and row.keys() >= set(columns):
+        key = (row["model"], row["dataset"])
+        is_repeated = (
+            key in reported.index
+            and f"{row['parameters'] / 1e6:.2f}" == f"{reported.parameters_millions[key]:.2f}"
+        )
+        if is_repeated and row.keys() >= set(columns):
             median, first, third = (1000 * row[column] / 128 for column in columns)
             words = (
                 f"{row['model_title']}, {row['dataset_title']}: the notebook says "
-                f"{reported[row['model'], row['dataset']]} ms for an image, on a T4; the model alone takes {median:.3f} "
+                f"{reported.inference_ms_per_image[key]} ms for an image, on a T4; the model alone takes {median:.3f} "
                 f"ms (quartiles {first:.3f} to {third:.3f}) in batches of 128, {1000 * row['seconds_1']:.3f} ms by "
                 f"itself, on {row['device']}"
             )
