@@ -125,7 +125,9 @@ def ledger(
                 _nothing("no model was probed; see representations in config.yaml")
             ]
         elif key == "timing":
-            found = list(_timing(costs)) or [_nothing("no cost was measured; see cost in config.yaml")]
+            found = list(_timing(costs)) or [
+                _nothing("no cost of the first notebook's models was measured; see cost in config.yaml")
+            ]
         elif missing or not names:
             found = [_nothing("; ".join(missing) or f"flaws.{key} in config.yaml names no experiment")]
         else:
