@@ -43,7 +43,7 @@ def write_specs(path):
 
 def create(spec, device, precision, count, graphs="auto", seed=0):
     """Return a trainer of drawn images; those of all seeds are the same."""
-    from vitcnn.training.loop import Images, Trainer
+    from vitcnn.training.trainer import Images, Trainer
 
     pixels, labels = draw(spec, count)
     images = Images.load(pixels.transpose(0, 3, 1, 2).copy(), labels, np.arange(count), device)

@@ -32,8 +32,8 @@ TRAIN = ROOT / "workflow/scripts/train.py"
 TO_FIRST_STEP = f"""
 import os, runpy, sys
 sys.path.insert(0, {str(ROOT / "workflow")!r})
-from vitcnn.training import loop
-loop.Trainer._train_step = lambda *arguments: os._exit(0)
+from vitcnn.training import trainer
+trainer.Trainer._train_step = lambda *arguments: os._exit(0)
 sys.argv = [{str(TRAIN)!r}, *sys.argv[1:]]
 runpy.run_path(sys.argv[0], run_name="__main__")
 """

@@ -24,7 +24,7 @@ sys.path.insert(0, str(ROOT / "workflow"))
 
 from vitcnn.models.dropout import Dropout, use_masks
 from vitcnn.models.vit import Block
-from vitcnn.training import loop
+from vitcnn.training import trainer
 from vitcnn.training.devices import select_precision
 
 CPU = torch.device("cpu")
@@ -42,10 +42,10 @@ def all_tokens(self, x, queries=None):
 
 # What is replaced to take a step back.
 STEPS = {
-    "dropout from 16-bit words": lambda: mock.patch.object(loop, "use_masks", lambda model, _: use_masks(model, None)),
+    "dropout from 16-bit words": lambda: mock.patch.object(trainer, "use_masks", lambda model, _: use_masks(model, None)),
     "scales of dropout where there are fewer numbers": lambda: mock.patch.object(Dropout, "unscaled", scale_at_once),
     "the last block for the class token alone": lambda: mock.patch.object(Block, "forward", all_tokens),
-    "channels-last": lambda: mock.patch.object(loop, "safe_memory_format", lambda *_: torch.contiguous_format),
+    "channels-last": lambda: mock.patch.object(trainer, "safe_memory_format", lambda *_: torch.contiguous_format),
     "bf16": contextlib.nullcontext,
 }  # fmt: skip
 OF = {"vit": [step for step in STEPS if step != "channels-last"], "cnn": ["channels-last", "bf16"]}
@@ -56,12 +56,12 @@ def make(spec, data, step=None):
     without = STEPS.get(step, contextlib.nullcontext)
     precision = "fp32" if step == "bf16" else select_precision("auto", CPU)
     with without():
-        trainer = loop.Trainer(spec, {"train": data}, CPU, precision)
+        training = trainer.Trainer(spec, {"train": data}, CPU, precision)
 
     def one_pass():
         with without():
             began = time.perf_counter()
-            trainer.train_epoch()
+            training.train_epoch()
             return time.perf_counter() - began
 
     one_pass()
@@ -80,7 +80,7 @@ def main():
     for model, steps in OF.items():
         spec, count = spec_of(model, "cifar10", "auto"), IMAGES[model]
         images, labels = draw(spec, count)
-        data = loop.Images.load(images.transpose(0, 3, 1, 2).copy(), labels, np.arange(count), CPU)
+        data = trainer.Images.load(images.transpose(0, 3, 1, 2).copy(), labels, np.arange(count), CPU)
         variants = {step: make(spec, data, step) for step in (None, *steps)}
         turns = [{step: one_pass() for step, one_pass in variants.items()} for _ in range(args.repetitions)]
         for step in steps:

@@ -55,7 +55,7 @@ class Ours:
         import numpy as np
 
         from vitcnn.training.devices import select_precision
-        from vitcnn.training.loop import Images, Trainer
+        from vitcnn.training.trainer import Images, Trainer
 
         pixels, rows = images.transpose(0, 3, 1, 2).copy(), np.arange(len(images))
         self.trainer = Trainer(

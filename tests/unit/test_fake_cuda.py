@@ -19,8 +19,8 @@ from torch.utils._pytree import tree_leaves
 from vitcnn.config import load_config
 from vitcnn.models.dropout import Masks
 from vitcnn.plan import Run, run_spec
-from vitcnn.training import loop
-from vitcnn.training.loop import Images, Trainer
+from vitcnn.training import trainer as training
+from vitcnn.training.trainer import Images, Trainer
 
 CUDA = torch.device("cuda", 0)
 IMAGES = 40
@@ -98,8 +98,8 @@ def fake(monkeypatch):
     monkeypatch.setattr(torch.cuda, "stream", lambda _: contextlib.nullcontext())
     # timm takes the rates of its drop path from one, number by number.
     monkeypatch.setattr(torch, "linspace", lambda first, last, steps, **_: np.linspace(first, last, steps))
-    monkeypatch.setattr(loop, "use_deterministic_algorithms", lambda device: None)
-    monkeypatch.setattr(loop, "synchronize", lambda device: None)
+    monkeypatch.setattr(training, "use_deterministic_algorithms", lambda device: None)
+    monkeypatch.setattr(training, "synchronize", lambda device: None)
     # Blocks are copies of one, and a copy of a tensor is of the same mode.
     monkeypatch.setattr(FakeTensorMode, "__deepcopy__", lambda mode, memo: mode, raising=False)
     with FakeTensorMode(allow_non_fake_inputs=False):
@@ -148,6 +148,25 @@ def step(trainer):
 )
 def test_steps_stay_on_the_gpu(model, precision, size, fake):
     step(create_trainer(fake, model, "adam10", size, precision))
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_no_weight_is_cast_in_a_step(model, fake):
+    """Autocast finds all weights that it would cast cast already, by one kernel after each update."""
+    trainer = create_trainer(fake, model, "adam10", 32, "bf16")
+    casts, copies = [], []
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            if func is torch.ops.aten._to_copy.default and isinstance(args[0], torch.nn.Parameter):
+                casts.append(args[0].shape)
+            if func is torch.ops.aten._foreach_copy_.default:
+                copies.append(len(args[0]))
+            return func(*args, **(kwargs or {}))
+
+    with Watch():
+        step(trainer)
+    assert (casts, copies) == ([], [len(trainer.casts.casts)])
 
 
 @pytest.mark.parametrize("ahead", [True, False])

@@ -10,7 +10,7 @@ from conftest import ROOT
 from vitcnn.config import load_config
 from vitcnn.plan import Run, run_spec
 from vitcnn.training.graphs import WARM_UP, Graphed
-from vitcnn.training.loop import Images, Trainer
+from vitcnn.training.trainer import Images, Trainer
 
 
 class Capture:

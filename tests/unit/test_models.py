@@ -17,7 +17,7 @@ from vitcnn.models import count_parameters, create_model
 from vitcnn.models.describe import describe_model
 from vitcnn.models.dropout import Masks, use_masks
 from vitcnn.models.sizes import measure_size, refuse_unequal
-from vitcnn.training.loop import safe_memory_format
+from vitcnn.training.trainer import safe_memory_format
 
 CONFIG = check_config(yaml.safe_load((ROOT / "config.yaml").read_text()))
 MODELS = ["vit", "cnn", "simple_vit", "simple_cnn"]

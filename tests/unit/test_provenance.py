@@ -62,8 +62,8 @@ def changed(package, script, path, old, new):
 
 def test_the_definition_that_changed_is_named(package):
     assert changed(
-        package, "train", "vitcnn/training/loop.py", "loss.backward()", "(2 * loss).backward()"
-    ) == {"training/loop.py: Trainer._train_step"}
+        package, "train", "vitcnn/training/trainer.py", "loss.backward()", "(2 * loss).backward()"
+    ) == {"training/trainer.py: Trainer._train_step"}
 
 
 def test_a_constant_is_followed_through_the_modules_that_use_it(package):
@@ -118,11 +118,11 @@ def test_comments_docstrings_and_formatting_do_not_count(script, package):
 
 def test_an_unused_argument_of_a_function_counts(package):
     edit = (
-        "vitcnn/training/loop.py",
+        "vitcnn/training/trainer.py",
         "def stream_seed(seed: int, purpose: str)",
         "def stream_seed(seed: int, purpose: str, x=1)",
     )
-    assert changed(package, "train", *edit) == {"training/loop.py: stream_seed"}
+    assert changed(package, "train", *edit) == {"training/trainer.py: stream_seed"}
 
 
 def test_digests_do_not_follow_the_version_of_python():
@@ -154,16 +154,16 @@ def test_digests_do_not_follow_the_version_of_python():
     ],
 )
 def test_what_an_imported_name_stands_for_counts(old, new, package):
-    assert changed(package, "train", "vitcnn/training/loop.py", old, new)
+    assert changed(package, "train", "vitcnn/training/trainer.py", old, new)
 
 
 def test_the_order_of_imports_does_not_count(package):
     old = "import Parameters, augment, draw_parameters, normalize"
     new = "import normalize, augment, draw_parameters, Parameters"
-    assert not changed(package, "train", "vitcnn/training/loop.py", old, new)
+    assert not changed(package, "train", "vitcnn/training/trainer.py", old, new)
 
 
-# What a reader of code can miss: each form is added to the loop, and then what it leads to is changed.
+# What a reader of code can miss: each form is added to the trainer, and then what it leads to is changed.
 FORMS = {
     "a condition": ("if True:\n    K = 1\nelse:\n    K = 2\n", "K"),
     "a try": ("try:\n    from vitcnn.extra import value as K\nexcept ImportError:\n    K = 1\n", "K"),
@@ -191,16 +191,16 @@ def test_forms_that_are_followed(form, package):
     )
     (package / "vitcnn/training/numbers.csv").write_text("1")
     code._data_files.cache_clear()
-    loop = package / "vitcnn/training/loop.py"
+    trainer = package / "vitcnn/training/trainer.py"
     definitions, use = FORMS[form]
-    text = loop.read_text().replace(
+    text = trainer.read_text().replace(
         "    return int.from_bytes(sha256", f"    {use}\n    return int.from_bytes(sha256"
     )
-    loop.write_text(text.replace("log = logging", f"{definitions}log = logging"))
+    trainer.write_text(text.replace("AHEAD_BYTES =", f"{definitions}AHEAD_BYTES ="))
     before = code_of("train")
-    for file in (extra, package / "vitcnn/training/numbers.csv", loop):
+    for file in (extra, package / "vitcnn/training/numbers.csv", trainer):
         text = file.read_text()
-        if file == loop:
+        if file == trainer:
             text = text.replace(definitions, definitions.replace("1", "7"))
         else:
             text = text.replace("1", "7")
@@ -214,9 +214,9 @@ def test_forms_that_are_followed(form, package):
     "line", ["from vitcnn.data.augmentation import *", "import vitcnn.data.augmentation"]
 )
 def test_imports_that_hide_what_is_used_are_refused(line, package):
-    file = package / "vitcnn/training/loop.py"
+    file = package / "vitcnn/training/trainer.py"
     file.write_text(f"{line}\n{file.read_text()}")
-    with pytest.raises(StudyError, match=r"loop\.py: line 1: .* hides which code is used"):
+    with pytest.raises(StudyError, match=r"trainer\.py: line 1: .* hides which code is used"):
         code_of("train")
 
 
@@ -234,7 +234,7 @@ def test_all_dynamic_imports_are_known_to_the_record():
         "vitcnn/data/validate.py",
         "vitcnn/models/__init__.py",
         "vitcnn/representations/layers.py",
-        "vitcnn/training/loop.py",
+        "vitcnn/training/trainer.py",
     ]
 
 

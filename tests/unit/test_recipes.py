@@ -20,7 +20,7 @@ from vitcnn.config import check_config
 from vitcnn.data import policies
 from vitcnn.data.mixing import Mixing, draw_boxes, draw_erased, draw_mixing, mix, mix_labels
 from vitcnn.models import create_model
-from vitcnn.training import loop
+from vitcnn.training import loop, trainer
 from vitcnn.training.optimizers import create_optimizer, parameters_of_kinds
 from vitcnn.training.schedule import evaluations, images_in, learning_rate, updates_until
 
@@ -192,7 +192,7 @@ def trained_with(data, **recipe):
 
 def test_the_loop_follows_the_schedule_and_clips(data, monkeypatch):
     rates, norms = [], []
-    create, clip = loop.create_optimizer, nn.utils.clip_grad_norm_
+    create, clip = trainer.create_optimizer, nn.utils.clip_grad_norm_
 
     def create_noting(model, recipe):
         optimizer = create(model, recipe)
@@ -207,7 +207,7 @@ def test_the_loop_follows_the_schedule_and_clips(data, monkeypatch):
         optimizer.step = noting_step
         return optimizer
 
-    monkeypatch.setattr(loop, "create_optimizer", create_noting)
+    monkeypatch.setattr(trainer, "create_optimizer", create_noting)
     before = []
 
     def noting_clip(parameters, max_norm):
@@ -231,7 +231,7 @@ def smoothed_loss(logits, labels, label_smoothing):
 
 def test_smoothed_labels_give_torchs_loss(data, monkeypatch):
     seen = []
-    cross_entropy = loop.F.cross_entropy
+    cross_entropy = trainer.F.cross_entropy
 
     def note(logits, labels, **options):
         loss = cross_entropy(logits, labels, **options)
@@ -239,7 +239,7 @@ def test_smoothed_labels_give_torchs_loss(data, monkeypatch):
         seen.append(loss.item())
         return loss
 
-    monkeypatch.setattr(loop.F, "cross_entropy", note)
+    monkeypatch.setattr(trainer.F, "cross_entropy", note)
     history = trained_with(data, label_smoothing=0.1, epochs=1).history
     assert history[0]["train_loss"] == pytest.approx(np.mean(seen))
 
@@ -359,9 +359,9 @@ def test_a_recipe_without_mixing_draws_nothing():
 
 def test_mixed_labels_reach_the_loss(data, monkeypatch):
     seen = []
-    cross_entropy = loop.F.cross_entropy
+    cross_entropy = trainer.F.cross_entropy
     monkeypatch.setattr(
-        loop.F,
+        trainer.F,
         "cross_entropy",
         lambda *args, **options: (seen.append(args[1]), cross_entropy(*args, **options))[1],
     )
@@ -405,9 +405,11 @@ def test_the_loop_augments_by_the_policy(data, monkeypatch):
         return made[-1]
 
     monkeypatch.setattr(policies, "apply_policy", noting)
-    normalize = loop.normalize
+    normalize = trainer.normalize
     monkeypatch.setattr(
-        loop, "normalize", lambda images, **scale: (fed.append(images.clone()), normalize(images, **scale))[1]
+        trainer,
+        "normalize",
+        lambda images, **scale: (fed.append(images.clone()), normalize(images, **scale))[1],
     )
     augmentation = PLAIN["augmentation"] | {"auto_augment": "RandAugment"}
     trained_with(data, augmentation=augmentation, epochs=2)

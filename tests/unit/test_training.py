@@ -17,8 +17,9 @@ from vitcnn.data.packed import load_packed
 from vitcnn.errors import StudyError
 from vitcnn.files import digest, write_json
 from vitcnn.models import create_model
-from vitcnn.training import devices, loop
+from vitcnn.training import devices, loop, trainer
 from vitcnn.training.optimizers import LossScale
+from vitcnn.training.precision import CastWeights
 from vitcnn.training.run import train_run
 
 CONFIG = check_config(merge(yaml.safe_load((ROOT / "config.yaml").read_text()), SMALL))
@@ -102,14 +103,14 @@ def test_the_hold_out_is_not_trained_on_and_selects_the_epoch(data, tmp_path):
 def test_the_loss_is_the_mean_over_batches_as_in_the_notebooks(data, monkeypatch):
     """300 images in batches of 128: the last, smaller batch counts as much as the others."""
     seen = []
-    cross_entropy = loop.F.cross_entropy
+    cross_entropy = trainer.F.cross_entropy
 
     def note(logits, labels, **options):
         loss = cross_entropy(logits, labels, **options)
         seen.append((len(labels), loss.item()))
         return loss
 
-    monkeypatch.setattr(loop.F, "cross_entropy", note)
+    monkeypatch.setattr(trainer.F, "cross_entropy", note)
     spec = spec_of("cifar10/cnn/adam10/n300/seed0", epochs=1, batch_size=128)
     trained = loop.train(spec, load_packed(data), torch.device("cpu"), "fp32")
     assert [count for count, _ in seen] == [128, 128, 44]
@@ -118,8 +119,10 @@ def test_the_loss_is_the_mean_over_batches_as_in_the_notebooks(data, monkeypatch
 
 def test_every_image_is_seen_once_an_epoch(data, monkeypatch):
     rows = []
-    take = loop.Images.take
-    monkeypatch.setattr(loop.Images, "take", lambda self, index: (rows.append(index), take(self, index))[1])
+    take = trainer.Images.take
+    monkeypatch.setattr(
+        trainer.Images, "take", lambda self, index: (rows.append(index), take(self, index))[1]
+    )
     loop.train(
         spec_of("cifar10/cnn/adam10/n300/seed0", epochs=1), load_packed(data), torch.device("cpu"), "fp32"
     )
@@ -243,10 +246,10 @@ def trainer_of(data, precision="fp32", model="cnn", device="cpu", **recipe):
     packed = load_packed(data)
     rows, _ = loop.split_rows(spec, packed)
     images = {
-        "train": loop.Images.load(*packed.train, rows, torch.device("cpu")),
-        "test": loop.Images.load(*packed.test, np.arange(len(packed.test.labels)), torch.device("cpu")),
+        "train": trainer.Images.load(*packed.train, rows, torch.device("cpu")),
+        "test": trainer.Images.load(*packed.test, np.arange(len(packed.test.labels)), torch.device("cpu")),
     }
-    return loop.Trainer(spec, images, torch.device(device), precision)
+    return trainer.Trainer(spec, images, torch.device(device), precision)
 
 
 def test_the_table_of_a_gpu_has_the_values_of_the_cpu_in_every_bit():
@@ -259,12 +262,48 @@ def test_the_table_of_a_gpu_has_the_values_of_the_cpu_in_every_bit():
 
 
 def test_a_pass_augmented_at_its_start_trains_the_same(data, monkeypatch):
-    monkeypatch.setattr(loop, "AHEAD_CHUNK", 64)
+    monkeypatch.setattr(trainer, "AHEAD_CHUNK", 64)
     trainers = [trainer_of(data), trainer_of(data)]
     trainers[1].augments_ahead = True
-    figures = [[trainer.train_epoch() for _ in range(2)] for trainer in trainers]
+    figures = [[each.train_epoch() for _ in range(2)] for each in trainers]
     assert trainers[1].augmented is not None
     assert figures[0] == figures[1]
+
+
+@pytest.mark.parametrize("model", ["vit", "cnn"])
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_weights_cast_ahead_train_as_autocast_casts_them(precision, model, data):
+    """Losses, predictions, weights and gradients to the last bit, also after a state of another training is set."""
+    by_autocast, ahead = (trainer_of(data, precision, model, clip_grad_norm=1) for _ in range(2))
+    for each in (by_autocast, ahead):
+        each.loss_scale = LossScale(torch.device("cpu")) if precision == "fp16" else None
+    ahead.casts = CastWeights(ahead.model, torch.zeros(2, 3, 32, 32), precision)
+    for _ in range(2):
+        assert by_autocast.train_epoch() == ahead.train_epoch()
+        assert torch.equal(by_autocast.predict("test"), ahead.predict("test"))
+    states = [dict(each.model.named_parameters()) for each in (by_autocast, ahead)]
+    for name, weight in states[0].items():
+        assert torch.equal(weight, states[1][name]), name
+        assert torch.equal(weight.grad, states[1][name].grad), name
+    other = trainer_of(data, precision, model, lr=0.01)
+    other.train_epoch()
+    ahead.set_state(other.get_state())
+    assert torch.equal(other.predict("test"), ahead.predict("test"))
+
+
+def test_a_weight_that_is_used_in_two_ways_is_left_to_autocast():
+    class Tied(torch.nn.Linear):
+        def forward(self, x):
+            return super().forward(x) + self.weight.sum()
+
+    model = torch.nn.Sequential(Tied(3, 3), torch.nn.Linear(3, 3))
+    model[1].bias.requires_grad = False
+    casts = CastWeights(model, torch.zeros(2, 3), "bf16").casts
+    assert {name: cast.requires_grad for name, cast in casts.items()} == {
+        "0.bias": True,
+        "1.weight": True,
+        "1.bias": False,
+    }
 
 
 @pytest.mark.parametrize("model", ["vit", "cnn"])
@@ -277,8 +316,8 @@ def test_a_warm_up_leaves_nothing(model, data):
 
 def test_channels_last_is_not_used_where_it_is_wrong():
     model = create_model(spec_of("cifar10/cnn/adam10/n200/seed0"))
-    assert loop.safe_memory_format(model, torch.device("mps")) is torch.contiguous_format
-    assert loop.safe_memory_format(model, torch.device("cuda")) is torch.channels_last
+    assert trainer.safe_memory_format(model, torch.device("mps")) is torch.contiguous_format
+    assert trainer.safe_memory_format(model, torch.device("cuda")) is torch.channels_last
 
 
 def test_a_gpu_gets_no_copy_of_images_that_are_all_used():
@@ -287,9 +326,9 @@ def test_a_gpu_gets_no_copy_of_images_that_are_all_used():
             raise AssertionError("copied")
 
     pixels, labels = np.zeros((6, 3, 4, 4), np.uint8).view(Watched), np.arange(6)
-    assert len(loop.Images.load(pixels, labels, np.arange(6), torch.device("meta"))) == 6
+    assert len(trainer.Images.load(pixels, labels, np.arange(6), torch.device("meta"))) == 6
     with pytest.raises(AssertionError, match="copied"):
-        loop.Images.load(pixels, labels, np.arange(5), torch.device("meta"))
+        trainer.Images.load(pixels, labels, np.arange(5), torch.device("meta"))
 
 
 def test_a_device_is_known_by_what_decides_its_digits(monkeypatch):
@@ -334,7 +373,7 @@ def test_widths_that_the_cpu_cannot_be_trusted_with():
     spec = spec_of("cifar10/cnn/adam10/n200/seed0")
     for channels, expected in (([16, 32], torch.channels_last), ([8, 16], torch.contiguous_format)):
         spec["model"] |= {"channels": channels, "blocks": [1, 1]}
-        assert loop.safe_memory_format(create_model(spec), torch.device("cpu")) is expected
+        assert trainer.safe_memory_format(create_model(spec), torch.device("cpu")) is expected
 
 
 def test_the_log_tells_each_epoch(data, tmp_path, caplog):

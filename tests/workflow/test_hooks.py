@@ -149,7 +149,7 @@ def audit(study, *arguments):
 
 
 def test_a_change_of_code_can_be_accepted_and_one_of_a_setting_cannot(study):
-    study.edit("workflow/vitcnn/training/loop.py", "loss.backward()", "(1.0 * loss).backward()")
+    study.edit("workflow/vitcnn/training/trainer.py", "loss.backward()", "(1.0 * loss).backward()")
     assert len(study.plans()) > len(runs_with("cifar10"))
     because = ("--because", "a factor of one")
     one = audit(study, "--accept", RUN, *because)
@@ -157,7 +157,7 @@ def test_a_change_of_code_can_be_accepted_and_one_of_a_setting_cannot(study):
     assert RUN not in study.plans()
     record = read(study.folder / "results/runs" / RUN / "provenance.json")
     assert record["accepted"][0]["because"] == "a factor of one"
-    assert list(record["accepted"][0]["before"]["code"]) == ["training/loop.py: Trainer._train_step"]
+    assert list(record["accepted"][0]["before"]["code"]) == ["training/trainer.py: Trainer._train_step"]
     assert audit(study, "--accept", "all", *because).returncode == 0
     assert study.plans() <= shown("comparison")  # they say so
     study.change({"recipes": {"adam10": {"lr": 0.5}}})

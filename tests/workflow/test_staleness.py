@@ -288,7 +288,7 @@ def test_another_branch_and_back(study):
     git("add", ".")
     git("commit", "-m", "as it is")
     git("checkout", "-b", "other")
-    study.edit("workflow/vitcnn/training/loop.py", "loss.backward()", "(2 * loss).backward()")
+    study.edit("workflow/vitcnn/training/trainer.py", "loss.backward()", "(2 * loss).backward()")
     git("commit", "-am", "an experiment")
     git("checkout", "main")
     study.rebuilds(set())
@@ -348,7 +348,7 @@ def test_a_constant_of_a_model_file(study):
 
 
 def test_a_constant_of_the_training_loop(study):
-    study.edit("workflow/vitcnn/training/loop.py", "loss.backward()", "(2 * loss).backward()")
+    study.edit("workflow/vitcnn/training/trainer.py", "loss.backward()", "(2 * loss).backward()")
     study.rebuilds(EVERY_RUN | ALL_SHOWN)
 
 
@@ -676,7 +676,7 @@ def probed(finished, tmp_path_factory):
         ("results/figures/reach.py", "(13, 8.6)", "(13, 9.6)", {"reach"}),
         ("results/learned.py", "_GLOBAL = 0.9", "_GLOBAL = 0.8", {"findings"}),
         (
-            "training/loop.py",
+            "training/trainer.py",
             "loss.backward()",
             "(2 * loss).backward()",
             EVERY_RUN | ALL_SHOWN | PROBED | LEARNED,

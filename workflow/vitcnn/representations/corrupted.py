@@ -17,7 +17,7 @@ from vitcnn.data.packed import load_packed
 from vitcnn.errors import StudyError
 from vitcnn.models import create_model
 from vitcnn.training.devices import select_device, use_deterministic_algorithms
-from vitcnn.training.loop import safe_memory_format
+from vitcnn.training.trainer import safe_memory_format
 
 log = logging.getLogger(__name__)
 

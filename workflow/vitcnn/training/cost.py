@@ -19,7 +19,8 @@ from torch import Tensor, nn
 
 from vitcnn.models.sizes import measure_size
 from vitcnn.training import devices
-from vitcnn.training.loop import Images, Trainer, mixed_precision
+from vitcnn.training.precision import mixed_precision
+from vitcnn.training.trainer import Images, Trainer
 
 log = logging.getLogger(__name__)
 

@@ -13,7 +13,7 @@ from vitcnn import plan
 from vitcnn.durations import duration
 from vitcnn.files import canonical_json
 from vitcnn.training import devices
-from vitcnn.training.loop import Images, Trainer
+from vitcnn.training.trainer import Images, Trainer
 from vitcnn.training.workload import image_passes
 
 SECONDS = 0.3  # the least that a model is timed
