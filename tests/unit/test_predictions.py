@@ -21,9 +21,8 @@ from vitcnn.results.predictions import (
     interval_score,
     report,
     score_predictions,
-    to_html,
-    to_markdown,
 )
+from vitcnn.results.sections import as_written, to_html, to_markdown
 from vitcnn.results.statistics import Interval, compare
 
 EARLY, LATER, LATE = (datetime(2026, 1, day, 8, tzinfo=UTC) for day in (1, 2, 9))
@@ -452,7 +451,7 @@ def test_what_readers_write_is_text(here, asked):
     reason = "a | b <script>alert(1)</script> *so*\n# no heading\n- no list [x](y) & more"
     write("an|na", reasoning=reason, confidence=1)
     parts = report(scored(asked), runs_of(), [])
-    page, text = to_html(parts), to_markdown(parts)
+    page, text = to_html(parts), to_markdown(parts, as_written)
     assert "<script" not in page and not re.search(r"(?<!\\)<", text)
     assert html.escape(reason.splitlines()[0]) in page
     assert r"an\|na" in text

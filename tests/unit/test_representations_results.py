@@ -324,12 +324,12 @@ def test_the_section_gives_difference_interval_and_number_of_seeds():
     models = [vit, hand_written("CNN")]
     (section,) = what_the_models_learned(models)
     assert section.title == "What the models learned"
-    assert section.claims[0].shown.endswith("+25.0 points [+25.0, +25.0], n = 3")
-    assert section.claims[0].verdict == "borne out"
+    assert section.table["These runs"][0].endswith("+25.0 points [+25.0, +25.0], n = 3")
+    assert section.table["Verdict"][0] == "borne out"
     assert what_the_models_learned([]) == []
     (generated,) = what_the_models_learned(models, is_generated=True)
-    assert generated.items == [claim.shown for claim in section.claims]
-    assert not generated.claims
+    assert generated.items == [*section.table["These runs"]]
+    assert generated.table is None
 
 
 def test_against_is_students_t():

@@ -24,6 +24,7 @@ from vitcnn.results.collect import collect_runs, marked
 from vitcnn.results.figures import style
 from vitcnn.results.pairs import MEASURES
 from vitcnn.results.questions import questions
+from vitcnn.results.sections import to_html, to_markdown
 from vitcnn.results.statistics import Difference, compare, half_width
 
 RAW = yaml.safe_load((ROOT / "config.yaml").read_text())
@@ -170,10 +171,10 @@ def written(runs, study=None):
     """The findings as Markdown; the page says the same in HTML."""
     study = study or study_of()
     found = findings.findings(runs, asked_of(study), study["claims"])
-    text = findings.to_markdown(found)
-    words = re.sub(r"<[^>]+>", " ", findings.to_html(found).split("</style>")[1])
+    text = to_markdown(found)
+    words = re.sub(r"<[^>]+>", " ", to_html(found).split("</style>")[1])
     for line in text.splitlines():
-        for cell in line.replace("|---", "").split("|"):
+        for cell in line.replace("---", "").split("|"):
             assert cell.strip(" -#*") in html.unescape(words), cell
     return text
 
@@ -194,8 +195,7 @@ def second_notebook(runs):
 
 def claims(text, notebook):
     table = text.split(f"## What the {notebook} notebook concluded\n\n")[1].split("\n\n")[0]
-    rows = [line.strip("| ").split(" | ") for line in table.splitlines()[2:]]
-    return [Claim(claim, shown, verdict.strip("*")) for claim, shown, verdict in rows]
+    return [Claim(*map(str.strip, line.strip("| ").split(" | "))) for line in table.splitlines()[2:]]
 
 
 def test_the_table_has_the_notebooks_rows_and_columns(tmp_path):
@@ -651,7 +651,8 @@ def held(runs, **stated):
     study = study_of()
     group = {"title": "Mine", "experiments": ["comparison"], "claims": [{"text": "So it is"} | stated]}
     study["claims"] = check_config(RAW | {"claims": {"mine": group}})["claims"]
-    return [line.rsplit("**")[1] for line in written(runs, study).splitlines() if line.startswith("| So it")]
+    rows = [line for line in written(runs, study).splitlines() if line.startswith("| So it")]
+    return [row.strip("| ").rsplit("|")[-1].strip() for row in rows]
 
 
 def test_a_claim_of_ones_own(tmp_path):

@@ -11,7 +11,8 @@ from vitcnn.predictions import read_predictions, read_seals
 from vitcnn.provenance.record import JobFiles
 from vitcnn.results.answers import read_over_images
 from vitcnn.results.collect import read_tables
-from vitcnn.results.predictions import report, score_predictions, to_html, to_markdown
+from vitcnn.results.predictions import report, score_predictions
+from vitcnn.results.sections import as_written, to_html, to_markdown
 
 parser = argument_parser(__doc__)
 parser.add_argument("--runs", required=True, nargs="+", type=Path, help="tables of collect_runs")
@@ -38,9 +39,9 @@ def main(args):
         asked,
         over_images,
     )
-    parts = report(scored, runs, asked["bears_on"])
-    write_text(args.html, to_html(parts))
-    write_text(args.md, to_markdown(parts))  # where it is, both are
+    sections = report(scored, runs, asked["bears_on"])
+    write_text(args.html, to_html(sections))
+    write_text(args.md, to_markdown(sections, as_written))  # where it is, both are
     read = [*args.runs, *args.differences, *args.predictions, args.seals]
     return JobFiles(read=read, wrote=[args.md, args.html])
 

@@ -10,10 +10,11 @@ from vitcnn.files import write_text
 from vitcnn.provenance.record import JobFiles
 from vitcnn.results.answers import read_over_images
 from vitcnn.results.collect import read_tables
-from vitcnn.results.findings import findings, to_html, to_markdown
+from vitcnn.results.findings import findings
 from vitcnn.results.learned import what_the_models_learned
 from vitcnn.results.probed import read_probed
 from vitcnn.results.questions import questions
+from vitcnn.results.sections import to_html, to_markdown
 
 parser = argument_parser(__doc__)
 parser.add_argument("--runs", required=True, nargs="+", type=Path, help="tables of collect_runs")

@@ -1,7 +1,9 @@
 """Claims, as `claims` in config.yaml states them, held against the runs."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
+
+import pandas as pd
 
 from vitcnn.results.pairs import Pair, sweeps
 from vitcnn.results.statistics import CONFIDENCE, Difference, holm, p_in_words
@@ -16,6 +18,11 @@ class Claim(NamedTuple):
     shown: str
     verdict: str
     p: float | None = None
+
+
+def claims_table(claims: Iterable[Claim]) -> pd.DataFrame:
+    """Return claims as readers see them, a row each."""
+    return pd.DataFrame([claim[:3] for claim in claims], columns=["Claim", "These runs", "Verdict"])
 
 
 def hold(stated: Mapping[str, Any], found: Sequence[Pair]) -> Iterator[Claim]:

@@ -2,17 +2,16 @@
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from html import escape
 from itertools import pairwise
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any
 
 import pandas as pd
 
-from vitcnn.page import page
-from vitcnn.results.claims import Claim, adjusted, hold
+from vitcnn.results.claims import adjusted, claims_table, hold
 from vitcnn.results.collect import accepted_changes, marked, other_versions, places
 from vitcnn.results.pairs import MEASURES, ImageIntervals, Pair, caught_up, measured, pairs, sweeps
+from vitcnn.results.sections import Section
 from vitcnn.results.statistics import CONFIDENCE, compare
 
 _NOTHING = "No two models to compare are finished: a ViT and a CNN, or those of pairs in config.yaml"
@@ -20,17 +19,6 @@ _PRIMARY = (
     "The p values of the claims called primary are adjusted for each other, over all groups (Holm); a verdict on one "
     "needs an adjusted p below 0.05 as well. All other claims are exploratory."
 )
-_HEADER = ["Claim", "These runs", "Verdict"]
-
-
-class Section(NamedTuple):
-    """A part of the findings under its title: `notices` nobody may miss, text, a list, a table of claims."""
-
-    title: str
-    notices: Sequence[str] = ()
-    paragraphs: Sequence[str] = ()
-    items: Sequence[str] = ()
-    claims: Sequence[Claim] = ()
 
 
 def findings(
@@ -73,37 +61,7 @@ def findings(
         together[title].append(claim)
     if any(claim.p is not None for claim in held):
         found[0] = found[0]._replace(paragraphs=[*found[0].paragraphs, _PRIMARY])
-    return [*found, *(Section(title, claims=of) for title, of in together.items())]
-
-
-def to_markdown(sections: Sequence[Section]) -> str:
-    """Return the findings as GitHub's Markdown."""
-    parts = []
-    for number, section in enumerate(sections):
-        parts.append(f"{'##' if number else '#'} {section.title}")
-        parts += [f"**{notice}**" for notice in section.notices]
-        parts += section.paragraphs
-        if section.items:
-            parts.append("\n".join(f"- {item}" for item in section.items))
-        if section.claims:
-            rows = [f"| {c.claim} | {c.shown} | **{c.verdict}** |" for c in section.claims]
-            parts.append("\n".join([f"| {' | '.join(_HEADER)} |", "|---|---|---|", *rows]))
-    return "\n\n".join(parts) + "\n"
-
-
-def to_html(sections: Sequence[Section]) -> str:
-    """Return the findings as a page of its own."""
-    parts = []
-    for number, section in enumerate(sections):
-        parts += [f"<h2>{escape(section.title)}</h2>"] if number else []
-        parts += [f"<p><strong>{escape(notice)}</strong></p>" for notice in section.notices]
-        parts += [f"<p>{escape(text)}</p>" for text in section.paragraphs]
-        if section.items:
-            parts.append(f"<ul>{''.join(f'<li>{escape(item)}</li>' for item in section.items)}</ul>")
-        if section.claims:
-            table = pd.DataFrame([claim[:3] for claim in section.claims], columns=_HEADER)
-            parts.append(table.to_html(index=False, border=0))
-    return page(sections[0].title, "\n".join(parts))
+    return [*found, *(Section(title, table=claims_table(of)) for title, of in together.items())]
 
 
 def _basis(runs: pd.DataFrame, done: pd.DataFrame) -> Section:

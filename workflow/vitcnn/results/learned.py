@@ -6,9 +6,9 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
-from vitcnn.results.claims import BORNE_OUT, NOT_BORNE_OUT, UNDECIDED, Claim
-from vitcnn.results.findings import Section
+from vitcnn.results.claims import BORNE_OUT, NOT_BORNE_OUT, UNDECIDED, Claim, claims_table
 from vitcnn.results.probed import Model
+from vitcnn.results.sections import Section
 from vitcnn.results.statistics import CONFIDENCE, Difference, compare
 
 _TILES, _SHIFT = 4, 8  # a side, and pixels: more than the recipes' own shifts
@@ -43,7 +43,7 @@ def what_the_models_learned(models: Sequence[Model], is_generated: bool = False)
     if is_generated:
         return [section._replace(items=shown)]
     claims = [Claim(j.claim, words, j.verdict) for j, words in zip(judged, shown, strict=True)]
-    return [section._replace(claims=claims)]
+    return [section._replace(table=claims_table(claims))]
 
 
 def judge(models: Sequence[Model]) -> Iterator[Judged]:

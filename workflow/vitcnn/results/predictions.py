@@ -1,20 +1,18 @@
 """Readers' predictions, scored against the runs: each reader's, and what a class can learn from all of them."""
 
-import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
-from html import escape
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import pandas as pd
 
-from vitcnn.page import page
 from vitcnn.predictions import CONFIDENCE, Prediction, last_seal
 from vitcnn.results.collect import accepted_changes, marked, other_versions
 from vitcnn.results.findings import catching_up, faster
 from vitcnn.results.pairs import ImageIntervals, Interval, Pair, caught_up, measured, pairs, sweeps
+from vitcnn.results.sections import Section
 
 LEVEL = 0.8  # of the ranges that readers give
 BEFORE, AFTER, UNSEALED = "before", "after", "not sealed"
@@ -91,17 +89,6 @@ class Scored(NamedTuple):
     gap_score: float
     gap_inside: bool | None
     catches_up_right: bool | None
-
-
-class Part(NamedTuple):
-    """A part of the page under its title: notices, text, a list, a table of text, and quotations of readers."""
-
-    title: str
-    notices: Sequence[str] = ()
-    paragraphs: Sequence[str] = ()
-    items: Sequence[str] = ()
-    table: pd.DataFrame | None = None
-    quotes: Sequence[tuple[str, str]] = ()
 
 
 def brier_score(confidence: float, outcome: float) -> float:
@@ -216,27 +203,29 @@ def _outcome(answer: str, shown: str | None) -> float:
 # In words
 
 
-def report(scored: Sequence[Scored], runs: pd.DataFrame, bears_on: Sequence[tuple[str, str]]) -> list[Part]:
-    """Return the parts of the page on all predictions.
+def report(
+    scored: Sequence[Scored], runs: pd.DataFrame, bears_on: Sequence[tuple[str, str]]
+) -> list[Section]:
+    """Return the sections of the page on all predictions.
 
     `bears_on` are paths of figures and tables that bear on the reasons, each with its kind, a key of _BEARS_ON.
     """
     together: dict[tuple[str, tuple[str, str]], list[Scored]] = {}
     for one in scored:
         together.setdefault((one.prediction.experiment, one.prediction.models), []).append(one)
-    parts = [_basis(scored, runs)]
+    sections = [_basis(scored, runs)]
     for of_pair in together.values():
         pair = of_pair[0].truth.pair
         where = f"{' and '.join(pair.names)}, {pair.place}"
-        parts += [
-            Part(where, items=[*_shown(of_pair)], table=_table(of_pair)),
-            Part(f"All answers: {' and '.join(pair.names)}", table=_answers(of_pair)),
+        sections += [
+            Section(where, items=[*_shown(of_pair)], table=_table(of_pair)),
+            Section(f"All answers: {' and '.join(pair.names)}", table=_answers(of_pair)),
         ]
-    return [*parts, _calibration(scored), _reasons(scored, bears_on)]
+    return [*sections, _calibration(scored), _reasons(scored, bears_on)]
 
 
-def _basis(scored: Sequence[Scored], runs: pd.DataFrame) -> Part:
-    """Return the part on what the scores rest on, and the means by when predictions were made."""
+def _basis(scored: Sequence[Scored], runs: pd.DataFrame) -> Section:
+    """Return the section on what the scores rest on, and the means by when predictions were made."""
     notices = []
     if runs["generated"].any():
         made = ", ".join(runs.loc[runs["generated"], "dataset_title"].unique())
@@ -266,7 +255,7 @@ def _basis(scored: Sequence[Scored], runs: pd.DataFrame) -> Part:
             if of
         ]
     )
-    return Part(marked("Predictions", runs), notices, [_HOW, "Means:"], table=table)
+    return Section(marked("Predictions", runs), notices, [_HOW, "Means:"], table=table)
 
 
 def _mean(values: Iterable[float | None], digits: int = 2) -> str:
@@ -359,8 +348,8 @@ def _answers(of_pair: Sequence[Scored]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["Question", "Answer", "Readers", " ", "These runs"])
 
 
-def _calibration(scored: Sequence[Scored]) -> Part:
-    """Return the part on whether readers were as sure as they were right."""
+def _calibration(scored: Sequence[Scored]) -> Section:
+    """Return the section on whether readers were as sure as they were right."""
     stated = [one for one in scored if one.prediction.is_stated]
     by_level: dict[int, list[Scored]] = {}
     for one in sorted(stated, key=lambda one: one.prediction.confidence):
@@ -399,63 +388,16 @@ def _calibration(scored: Sequence[Scored]) -> Part:
         "answer counts as half right. Readers who answer one question are right or wrong together, so that one question "
         "alone says little about calibration."
     )
-    return Part(
+    return Section(
         "How sure, how right", paragraphs=[text], items=items, table=table if len(table.columns) else None
     )
 
 
-def _reasons(scored: Sequence[Scored], bears_on: Sequence[tuple[str, str]]) -> Part:
+def _reasons(scored: Sequence[Scored], bears_on: Sequence[tuple[str, str]]) -> Section:
     quotes = [
         (f"{one.prediction.path.stem}, on {' and '.join(one.truth.pair.names)}", one.prediction.reasoning)
         for one in scored
     ]
     items = [f"{path}: {_BEARS_ON[kind]}" for kind, path in bears_on]
     text = ["No score: compare each reason with what bears on it."] if items else []
-    return Part("Reasons", paragraphs=text, items=items, quotes=quotes)
-
-
-_SPECIAL = re.compile(r"[\\`*_\[\]<>|~#&]|^[-+=]", re.M)  # what Markdown would read as its own
-
-
-def _escaped(text: str) -> str:
-    return _SPECIAL.sub(r"\\\g<0>", text)
-
-
-def to_markdown(parts: Sequence[Part]) -> str:
-    """Return the page as GitHub's Markdown; what readers wrote shows as they wrote it."""
-    blocks = []
-    for number, part in enumerate(parts):
-        blocks.append(f"{'##' if number else '#'} {_escaped(part.title)}")
-        blocks += [f"**{_escaped(notice)}**" for notice in part.notices]
-        blocks += [_escaped(text) for text in part.paragraphs]
-        if part.items:
-            blocks.append("\n".join(f"- {_escaped(item)}" for item in part.items))
-        if part.table is not None:
-            shown = part.table.map(_in_cell(_escaped))
-            blocks.append(shown.to_markdown(index=False, disable_numparse=True))
-        for who, text in part.quotes:
-            lines = [_escaped(line.strip()) for line in text.splitlines()]
-            blocks += [f"{_escaped(who)}:", "\n".join(f"> {line}  " for line in lines)]
-    return "\n\n".join(blocks) + "\n"
-
-
-def to_html(parts: Sequence[Part]) -> str:
-    """Return the page as a page of its own."""
-    blocks = []
-    for number, part in enumerate(parts):
-        blocks += [f"<h2>{escape(part.title)}</h2>"] if number else []
-        blocks += [f"<p><strong>{escape(notice)}</strong></p>" for notice in part.notices]
-        blocks += [f"<p>{escape(text)}</p>" for text in part.paragraphs]
-        if part.items:
-            blocks.append(f"<ul>{''.join(f'<li>{escape(item)}</li>' for item in part.items)}</ul>")
-        if part.table is not None:
-            blocks.append(part.table.to_html(index=False, border=0))
-        for who, text in part.quotes:
-            lines = "<br>".join(escape(line.strip()) for line in text.splitlines())
-            blocks.append(f"<p>{escape(who)}:</p>\n<blockquote>{lines}</blockquote>")
-    return page(parts[0].title, "\n".join(blocks))
-
-
-def _in_cell(change: Callable[[str], str]) -> Callable[[str], str]:
-    """Return `change` for what has to stay on one line."""
-    return lambda text: change(" ".join(text.split()))
+    return Section("Reasons", paragraphs=text, items=items, quotes=quotes)

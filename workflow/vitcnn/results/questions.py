@@ -5,11 +5,12 @@ from typing import Any
 
 import pandas as pd
 
-from vitcnn.results.findings import Section, catching_up
+from vitcnn.results.findings import catching_up
 from vitcnn.results.flaws import compare_steps
 from vitcnn.results.learned import judge
 from vitcnn.results.pairs import ImageIntervals, Pair, measured, pairs, sweeps, with_interval
 from vitcnn.results.probed import Model
+from vitcnn.results.sections import Section
 
 # What the models learned that bears on small data: the first word of a claim of learned.judge().
 _BEARS = ("Locality", "Translation", "Hierarchical")
