@@ -47,7 +47,7 @@ def measure(model_name, packed):
     model, images = create_model(spec).eval(), torch.from_numpy(packed.test.images)
     before = one_pass(model, spec, images)
     started = time.process_time()
-    probe(spec, model.state_dict(), packed, torch.device("cpu"))
+    probe(spec, model, packed, torch.device("cpu"))
     probed = time.process_time() - started
     passes = PASSES * (before + one_pass(model, spec, images)) / 2
     return {"probe_seconds": probed, "passes_seconds": passes, "ratio": probed / passes}

@@ -19,8 +19,9 @@ from vitcnn.data.corruptions import CONSTANTS, CORRUPTIONS, SEVERITIES, corrupt,
 from vitcnn.data.packed import load_packed
 from vitcnn.errors import StudyError
 from vitcnn.files import read_json
+from vitcnn.models.weights import load_model
 from vitcnn.provenance.record import fingerprint
-from vitcnn.representations.corrupted import corrupt_run, load_model
+from vitcnn.representations.corrupted import corrupt_run
 from vitcnn.results.corruptions import differences, read_corrupted, tabulate, to_html, to_markdown
 from vitcnn.training.run import train_run
 

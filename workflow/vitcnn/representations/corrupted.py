@@ -6,16 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import safetensors.torch
 import torch
-from safetensors import SafetensorError
-from torch import nn
 
 from vitcnn.data.augmentation import normalize
 from vitcnn.data.corruptions import CORRUPTIONS, SEVERITIES, corrupt
 from vitcnn.data.packed import load_packed
-from vitcnn.errors import StudyError
-from vitcnn.models import create_model
+from vitcnn.models.weights import load_model
 from vitcnn.training.devices import select_device, use_deterministic_algorithms
 from vitcnn.training.trainer import safe_memory_format
 
@@ -66,18 +62,3 @@ def corrupt_run(
         "mean_of_11": mean,
         "relative": 100 * mean / clean if clean else None,
     }
-
-
-def load_model(spec: Mapping[str, Any], weights: Path) -> nn.Module:
-    """Return the model of a spec with the weights of a file; raises StudyError if it cannot be read or is of another."""
-    model = create_model(spec)
-    try:
-        model.load_state_dict(safetensors.torch.load_file(weights))
-    except (OSError, SafetensorError) as error:
-        raise StudyError(f"{weights}: cannot be read ({error}); delete it to train the run again") from error
-    except RuntimeError as error:
-        raise StudyError(
-            f"{weights}: are not weights of {spec['model']['name']} as it is configured ({error}); delete the file to "
-            "train the run again"
-        ) from error
-    return model

@@ -7,17 +7,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import safetensors.torch
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from vitcnn.data.augmentation import Parameters, augment, normalize
 from vitcnn.data.packed import Packed, Split, load_packed
-from vitcnn.errors import StudyError
 from vitcnn.files import replacing, writing
 from vitcnn.models import create_model
-from vitcnn.plan import spec_run
+from vitcnn.models.weights import load_model
 from vitcnn.representations.attention import (
     centre_first,
     class_token_map,
@@ -99,23 +96,19 @@ def probe_run(
     use_deterministic_algorithms(device)
     torch.set_num_threads(threads)
     packed = load_packed(data)
-    try:
-        state = safetensors.torch.load_file(weights)
-    except (OSError, SafetensorError) as error:
-        raise StudyError(f"{weights}: cannot be read ({error}); delete it to train the run again") from error
-    found = probe(spec, state, packed, device, also)
+    found = probe(spec, load_model(spec, weights), packed, device, also)
     with writing(out), replacing(out) as temporary:
         np.savez(temporary, **found)
 
 
 def probe(
     spec: Mapping[str, Any],
-    state: Mapping[str, Tensor],
+    trained: nn.Module,
     packed: Packed,
     device: torch.device,
     also: Sequence[str] = (),
 ) -> dict[str, np.ndarray]:
-    """Return what the model of `spec` with the weights `state` computes on the packed test images.
+    """Return what the trained model of `spec` computes on the packed test images, beside the same before training.
 
     Arrays that have an axis of 2 are of the trained model, then of the same one before training. What a
     model cannot give is named, with the reason, in `left_out`. Sizes: L layers, D blocks, H heads, S
@@ -139,7 +132,7 @@ def probe(
     - filters: `filters` (F, 3, k, k), `filters_explained` (F,), nan for filters as they are
     - attention_atlas: `atlas` (2 images, D, H, grid, grid) and `atlas_entropy` (2 images, D, H) in bits
     """
-    bench = _bench(spec, state, packed, device)
+    bench = _bench(spec, trained, packed, device)
     found = _similarity(bench)
     found |= _robustness(bench)
     found |= _receptive_fields(bench, found["layers"])
@@ -164,9 +157,7 @@ def image_order(images: np.ndarray) -> np.ndarray:
     return np.argsort(digests, kind="stable")
 
 
-def _bench(
-    spec: Mapping[str, Any], state: Mapping[str, Tensor], packed: Packed, device: torch.device
-) -> _Bench:
+def _bench(spec: Mapping[str, Any], trained: nn.Module, packed: Packed, device: torch.device) -> _Bench:
     order = image_order(packed.test.images)
     every = max(1, len(packed.train.images) // 10_000)
     mean = packed.train.images[::every].mean((0, 2, 3)).round().astype(np.uint8)
@@ -174,19 +165,10 @@ def _bench(
         key: torch.tensor(spec["recipe"]["normalization"][key], device=device).view(3, 1, 1)
         for key in ("mean", "std")
     }
-    models = []
-    for _ in range(2):
-        torch.manual_seed(spec["seed"])  # initial weights, as in training
-        models.append(create_model(spec))
-    try:
-        models[0].load_state_dict(state)
-    except RuntimeError as error:
-        folder = spec_run(spec).folder
-        raise StudyError(
-            f"{folder}: its weights are not those of {spec['model']['name']} as it is configured ({error}); "
-            "delete the folder to train the run again"
-        ) from error
-    trained, untrained = (model.to(device).eval().requires_grad_(False) for model in models)
+    torch.manual_seed(spec["seed"])  # initial weights, as in training
+    trained, untrained = (
+        model.to(device).eval().requires_grad_(False) for model in (trained, create_model(spec))
+    )
     return _Bench(
         spec["model"]["builder"],
         trained,
