@@ -13,7 +13,7 @@ from vitcnn.predictions import askable, read_predictions
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.M | re.S)
 # Shown by tests of their own: what needs finished results, another file or another folder.
-ELSEWHERE = ("--report", "mine.yaml", "--list", "NAME")
+ELSEWHERE = ("--report", "--list", "NAME")
 
 
 def blocks(page, language):
@@ -32,8 +32,19 @@ def commands():
         for line in [*lines, *re.findall(r"`(snakemake[^`]*)`", FENCE.sub("", text))]:
             command = line.removeprefix(".venv/bin/")
             if re.match(r"snakemake( |$)", command) and not any(word in command for word in ELSEWHERE):
-                found[command] = page.name
+                found.setdefault(command, page.name)
     return found
+
+
+def mine(page):
+    """Return the first block of a page, else of the README, that is a configuration of one's own."""
+    found = [
+        text
+        for where in (f"docs/{page}", "README.md")
+        if (ROOT / where).exists()
+        for text in blocks(where, "yaml")
+    ]
+    return next(text for text in found if "experiments:" in text)
 
 
 @pytest.mark.parametrize("command", commands())
@@ -43,6 +54,9 @@ def test_a_command_plans_what_it_names(command, tmp_path):
         (tmp_path / "predictions").mkdir()
         (tmp_path / "predictions/ana.yaml").write_text(blocks("docs/lesson.md", "yaml")[0])
         (tmp_path / "predictions/seals.json").write_text('{"version": 1, "seals": []}')
+    if "mine.yaml" in command:
+        (tmp_path / "mine.yaml").write_text(mine(commands()[command]))
+        arguments[arguments.index("mine.yaml")] = str(tmp_path / "mine.yaml")
     if "--workflow-profile" not in command:
         arguments += ["--workflow-profile", "profiles/default"]
     snakefile = ["--snakefile", str(ROOT / "Snakefile")]
