@@ -3,9 +3,12 @@
 import csv
 import sys
 
+import pandas as pd
 import pytest
 import yaml
 from conftest import ROOT, read
+
+from vitcnn.results.tables import chosen_recipes
 
 sys.path.insert(0, str(ROOT / "tests/speed"))
 
@@ -35,3 +38,33 @@ def test_the_table_of_accuracies_is_the_reference_runs(file):
         if file != "README.md":
             assert f"| {figures} | {metrics['history'][-1]['train_loss']:.3f} |" in line
         assert line.endswith(f"| {metrics['num_parameters'] / 1e6:.2f} |")
+
+
+def test_the_fair_rows_are_the_reference_runs():
+    lines = [line for line in (ROOT / "README.md").read_text().splitlines() if line.startswith("|")]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    runs = pd.read_csv(ROOT / "tests/reference/fair/runs.csv")
+    names = {"cnn": "CNN, [fair](tests/reference/fair/README.md)"}
+    names |= {"vit_p": "ViT of its size", "vit_f": "ViT of its work"}
+    for model, of_model in runs.groupby("model"):
+        (row,) = (row for row in rows if row[0] == names[model])
+        accuracy, images = of_model["selected"], of_model["train_images"].iloc[0]
+        assert row[1] == (f"{images:,} of CIFAR-10" if model == "cnn" else "")
+        assert row[2] == f"{accuracy.mean():.1f} ± {accuracy.std():.1f}"
+        assert row[4] == f"{of_model['num_parameters'].iloc[0] / 1e6:.2f}"
+
+
+def test_the_rate_of_fair_is_the_one_that_was_chosen(default_config):
+    runs = pd.read_csv(ROOT / "tests/reference/tune/runs.csv")
+    chosen = chosen_recipes(runs)
+    recipes, asked = default_config["recipes"], default_config["experiments"]
+    assert set(chosen["model_title"]) == {
+        default_config["models"][m]["title"] for m in asked["fair"]["models"]
+    }
+    assert {recipes[name]["lr"] for name in chosen["recipe"]} == {recipes[asked["fair"]["recipe"]]["lr"]}
+    assert not chosen["is_edge"].any()
+    text = (ROOT / "tests/reference/tune/README.md").read_text()
+    for lr, of_rate in runs.groupby("lr"):
+        shown = next(line for line in text.splitlines() if line.startswith(f"| {lr:g} |")).replace("*", "")
+        held_out = of_rate.set_index("model")["held_out"]
+        assert shown.strip("| ").split(" | ")[1:] == [f"{held_out[m]:.1f}" for m in asked["fair"]["models"]]
