@@ -79,7 +79,7 @@ def test_what_a_model_has_to_equal():
     (entry,) = plan.equals(config, "cifar10", "vit_f")
     assert entry["spec"] == plan.model_spec(config, "cifar10", "cnn")
     assert (entry["experiment"], entry["in"], entry["within"]) == ("fair", "flops", 0.03)
-    assert entry["runs"] == [f"cifar10/{model}/modern30/nall/seed0" for model in ("cnn", "vit_f")]
+    assert entry["runs"] == ["cifar10/cnn/modern30/nall/seed0", "cifar10/vit_f/modern30_1e3/nall/seed0"]
     assert plan.equals(config, "cifar100", "vit_f")[0]["experiment"] == "fair_100"
     assert plan.equals(config, "cifar10", "cnn") == plan.equals(config, "cifar10", "vit") == []
     off = check_config(merge(CONFIG, {"experiments": {"fair": None}}))
