@@ -23,7 +23,7 @@ from vitcnn.config import check_config
 from vitcnn.errors import StudyError
 from vitcnn.files import canonical_json
 from vitcnn.interrupts import Interrupted
-from vitcnn.training import checkpoints, loop
+from vitcnn.training import checkpoints, trainer
 from vitcnn.training.checkpoints import ATTEMPTS, DAMAGED, NAME, PREVIOUS, Checkpoints
 from vitcnn.training.run import train_run
 
@@ -145,7 +145,7 @@ def test_a_scheduled_recipe_stopped_anywhere(policy, places, data, tmp_path, sto
 
 def test_a_model_that_draws_from_torch_itself(data, tmp_path, stop_at, monkeypatch):
     """As models of other libraries do: without torch's own state an interruption would show."""
-    monkeypatch.setattr(loop, "use_masks", lambda model, masks: None)  # nn.functional.dropout then
+    monkeypatch.setattr(trainer, "use_masks", lambda model, masks: None)  # nn.functional.dropout then
     spec = spec_of("cifar10/vit/adamw10/n300/seed1")
     stop_at(0)
     assert train(spec, data, tmp_path / "whole")
