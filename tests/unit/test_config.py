@@ -9,8 +9,9 @@ from conftest import ROOT, merge
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vitcnn.config import check_config, load_config, resolve
+from vitcnn.config import check_config, load_config
 from vitcnn.errors import StudyError
+from vitcnn.schema import resolve
 
 CONFIG = yaml.safe_load((ROOT / "config.yaml").read_text())
 

@@ -14,7 +14,8 @@ from PIL import Image
 from scipy import ndimage, stats
 
 from vitcnn import plan
-from vitcnn.config import CORRUPTED_SIZES, check_config
+from vitcnn.config import check_config
+from vitcnn.contradictions import CORRUPTED_SIZES
 from vitcnn.data.corruptions import CONSTANTS, CORRUPTIONS, SEVERITIES, corrupt, plasma
 from vitcnn.data.packed import load_packed
 from vitcnn.errors import StudyError

@@ -11,12 +11,13 @@ from conftest import ROOT, SMALL, merge, read
 from safetensors.torch import load_file
 
 from vitcnn import plan
-from vitcnn.config import check_config, resolve
+from vitcnn.config import check_config
 from vitcnn.data.augmentation import look_up, normalize, normalized_values
 from vitcnn.data.packed import load_packed
 from vitcnn.errors import StudyError
 from vitcnn.files import digest, write_json
 from vitcnn.models import create_model
+from vitcnn.schema import resolve
 from vitcnn.training import devices, loop, trainer
 from vitcnn.training.optimizers import LossScale
 from vitcnn.training.precision import CastWeights

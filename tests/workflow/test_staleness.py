@@ -391,7 +391,7 @@ def test_the_reported_figures(study):
 
 
 def test_code_that_checks_or_reports_and_makes_nothing(study):
-    study.edit("workflow/vitcnn/config.py", "unknown key", "no such key")
+    study.edit("workflow/vitcnn/schema.py", "unknown key", "no such key")
     study.edit("workflow/vitcnn/cli.py", "an unexpected error", "a defect")
     study.edit("workflow/vitcnn/provenance/freshness.py", "not made yet", "does not exist")
     study.edit("workflow/rules/train.smk", "one training job per run", "a training job per run")

@@ -10,9 +10,10 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from vitcnn.config import misfits, resolve
+from vitcnn.contradictions import misfits
 from vitcnn.errors import StudyError
 from vitcnn.files import read_json
+from vitcnn.schema import resolve
 
 SPEC_VERSION = 1
 ALL = "all"  # the train_size that stands for every training image

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from vitcnn import plan
-from vitcnn.config import read_schema
 from vitcnn.errors import StudyError, suggest
 from vitcnn.files import file_digest, read_json, write_json
 from vitcnn.locks import one_at_a_time
+from vitcnn.schema import read_schema
 
 FOLDER = Path("predictions")
 SEALS = FOLDER / "seals.json"
