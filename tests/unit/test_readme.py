@@ -43,8 +43,8 @@ def test_the_table_of_accuracies_is_the_reference_runs(file):
 def test_the_fair_rows_are_the_reference_runs():
     lines = [line for line in (ROOT / "README.md").read_text().splitlines() if line.startswith("|")]
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
-    runs = pd.read_csv(ROOT / "tests/reference/fair/runs.csv")
-    names = {"cnn": "CNN, [fair](tests/reference/fair/README.md)"}
+    runs = pd.read_csv(ROOT / "tests/reference/tenth/fair_runs.csv")
+    names = {"cnn": "CNN, [fair](tests/reference/tenth/README.md)"}
     names |= {"vit_p": "ViT of its size", "vit_f": "ViT of its work"}
     for model, of_model in runs.groupby("model"):
         (row,) = (row for row in rows if row[0] == names[model])
