@@ -43,6 +43,7 @@ CONFIG = yaml.safe_load((ROOT / "config.yaml").read_text())
         ({"models": {"vit": {"builder": "vitt"}}}, "models.vit.builder: there is no vitt; did you mean vit?"),
         ({"device": "gpu"}, "device: 'gpu' is not one of auto, cpu, cuda, mps"),
         ({"seeds": []}, "seeds: is empty"),
+        ({"flaws": {"steps": []}}, "flaws.steps: is empty"),
         ({"seeds": [1, 2, 1]}, "seeds: 1 listed more than once"),
         ({"seeds": [-1]}, "seeds.0"),
         ({"experiments": {"curves": {"seeds": [3, 3]}}}, "experiments.curves.seeds: 3 listed more than once"),
@@ -183,7 +184,8 @@ CONFIG = yaml.safe_load((ROOT / "config.yaml").read_text())
 def test_mistakes_are_named(change, expected):
     with pytest.raises(StudyError) as error:
         check_config(merge(CONFIG, change))
-    assert expected in str(error.value)
+    lines = str(error.value).splitlines()
+    assert expected in str(error.value) and len(lines) == len(set(lines))
 
 
 def test_equal_models_may_have_a_learning_rate_each():

@@ -384,7 +384,9 @@ def test_what_a_run_records(study):
     assert record["settings"]["spec"] == read(study / RUN / "metrics.json")["spec"]
     assert "training/loop.py: train" in record["code"]
     assert "models/vit.py: Attention" in record["code"]
-    assert not any(name.startswith(("models/resnet.py", "results/", "config.py", "schema.py")) for name in record["code"])
+    assert not any(
+        name.startswith(("models/resnet.py", "results/", "config.py", "schema.py")) for name in record["code"]
+    )
     assert {"torch", "numpy", "safetensors"} <= record["environment"].keys()
     manifest = "resources/cifar10/packed/manifest.json"
     assert record["inputs"] == {manifest: hashlib.sha256((study / manifest).read_bytes()).hexdigest()}

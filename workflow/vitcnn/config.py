@@ -50,8 +50,8 @@ def check_config(config: Mapping[str, Any]) -> dict[str, Any]:
     Raises StudyError with one line for each thing that is wrong.
     """
     config = copy.deepcopy(dict(config))
-    # Names and sums are only worth checking where the shape is right.
-    problems = complete(config) or list(contradictions(config))
+    # Names and sums are only worth checking where the shape is right. Two rules may say the same of a key.
+    problems = list(dict.fromkeys(complete(config) or contradictions(config)))
     if problems:
         raise StudyError("The configuration cannot be used:\n" + "\n".join(f"  - {p}" for p in problems))
     return _plain_numbers(config)
