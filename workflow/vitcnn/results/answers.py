@@ -18,6 +18,7 @@ from vitcnn.results.statistics import (
     Difference,
     Interval,
     equivalence,
+    in_words,
     mcnemar,
     over_images,
     p_in_words,
@@ -229,7 +230,7 @@ def for_people(name: str, table: pd.DataFrame, accuracy: str) -> pd.DataFrame:
             {
                 "Where": rows["place"],
                 "Difference": rows["names"],
-                "Points": [_signed(value) for value in rows["mean"]],
+                "Points": [in_words(value) for value in rows["mean"]],
                 "Over seeds": [_ends(*ends) for ends in zip(rows["low"], rows["high"], strict=True)],
                 "Over images": [
                     _ends(*ends) for ends in zip(rows["image_low"], rows["image_high"], strict=True)
@@ -267,12 +268,8 @@ def note(name: str, runs: pd.DataFrame, accuracy: str) -> str:
     )
 
 
-def _signed(value: float) -> str:
-    return f"{value:+.2f}".replace("-", "−")
-
-
 def _ends(low: float, high: float) -> str:
-    return "–" if pd.isna(low) else f"[{_signed(low)}, {_signed(high)}]"
+    return "–" if pd.isna(low) else f"[{in_words(low)}, {in_words(high)}]"
 
 
 def _equivalent(p: float) -> str:

@@ -11,13 +11,15 @@ from vitcnn.errors import StudyError
 from vitcnn.page import page
 from vitcnn.results import tables
 from vitcnn.results.pairs import pairs
+from vitcnn.results.statistics import in_words
 
 MEAN = "mean_of_11"
 NOTE = (
     "Accuracy (%) on the test images as they are (clean) and corrupted by eleven methods in five severities; mean ± "
     "standard deviation over seeds. Relative: the mean of 11 in % of clean. Methods and constants are those of "
-    "CIFAR-10-C and Tiny ImageNet-C (arXiv 1903.12261). The draws are this study's own, the same for every model. Motion blur, snow, frost and elastic transform are left out, so this is a mean of 11 of the 15, never mCE: "
-    "it cannot be compared digit by digit with published numbers."
+    "CIFAR-10-C and Tiny ImageNet-C (arXiv 1903.12261). The draws are this study's own, the same for every model. Motion "
+    "blur, snow, frost and elastic transform are left out, so this is a mean of 11 of the 15, never mCE: it cannot be "
+    "compared digit by digit with published numbers."
 )
 EACH = "Mean over severities and seeds; the CSV file has the deviations too."
 APART = (
@@ -126,16 +128,13 @@ def _cells(means: pd.Series, deviations: pd.Series) -> list[str]:
 
 
 def _differences_for_people(apart: pd.DataFrame) -> pd.DataFrame:
-    def signed(value: float) -> str:
-        return f"{value:+.2f}".replace("-", "−")
-
     return pd.DataFrame(
         {
             "Difference": apart["names"],
             "Seeds": apart["seeds"].astype(str),
-            "Points": apart["mean"].map(signed),
+            "Points": apart["mean"].map(in_words),
             "Over seeds": [
-                "–" if pd.isna(row.low) else f"[{signed(row.low)}, {signed(row.high)}]"
+                "–" if pd.isna(row.low) else f"[{in_words(row.low)}, {in_words(row.high)}]"
                 for row in apart.itertuples()
             ],
         }

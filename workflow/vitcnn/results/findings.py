@@ -12,7 +12,7 @@ from vitcnn.results.claims import adjusted, claims_table, hold
 from vitcnn.results.collect import accepted_changes, marked, other_versions, places
 from vitcnn.results.pairs import MEASURES, ImageIntervals, Pair, caught_up, measured, pairs, sweeps
 from vitcnn.results.sections import Section
-from vitcnn.results.statistics import CONFIDENCE, compare
+from vitcnn.results.statistics import CONFIDENCE, compare, in_words
 
 _NOTHING = "No two models to compare are finished: a ViT and a CNN, or those of pairs in config.yaml"
 _PRIMARY = (
@@ -146,9 +146,9 @@ def catching_up(sweep: list[Pair], accuracy: str) -> Iterator[str]:
     first, second = sweep[0].names
     where = sweep[0].dataset
     gaps = [pair.difference(accuracy).mean for pair in sweep]
-    shown = ", ".join(f"{pair.images:,}: {gap:+.2f}" for pair, gap in zip(sweep, gaps, strict=True))
+    shown = ", ".join(f"{pair.images:,}: {in_words(gap)}" for pair, gap in zip(sweep, gaps, strict=True))
     words = MEASURES[accuracy].words
-    yield f"{where}: {words}, {first} − {second}, in points by training images: {shown.replace('-', '−')}"
+    yield f"{where}: {words}, {first} − {second}, in points by training images: {shown}"
     span = f"from {sweep[0].images:,} to {sweep[-1].images:,} images"
     caught = caught_up(sweep, accuracy)
     if caught is sweep[0]:

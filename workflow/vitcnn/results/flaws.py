@@ -14,7 +14,7 @@ from vitcnn.results.collect import places, read_tables
 from vitcnn.results.learned import against, judge
 from vitcnn.results.pairs import Pair, measured, pairs, with_interval
 from vitcnn.results.probed import Model
-from vitcnn.results.statistics import CONFIDENCE, Difference, Interval, compare, holm, p_in_words
+from vitcnn.results.statistics import CONFIDENCE, Difference, Interval, compare, holm, in_words, p_in_words
 from vitcnn.results.tables import REPORTED, chosen_recipes
 
 NOTEBOOK_RATE = 0.001
@@ -148,7 +148,7 @@ def for_people(table: pd.DataFrame) -> pd.DataFrame:
             "Flaw": table["flaw"].where(~again, ""),
             "The notebooks": table["notebook"].where(~again, ""),
             "Measured": table["measured"],
-            "Size": [_in_words(row) for row in table.itertuples()],
+            "Size": [_size_in_words(row) for row in table.itertuples()],
             "Runs": [str(runs) if runs else "–" for runs in table["runs"]],
         }
     )
@@ -164,7 +164,7 @@ def _numbers(found: Difference | None) -> list[float | None]:
     return [*found[:4], *(found.images or (None, None)), found.p]
 
 
-def _in_words(row: Any) -> str:
+def _size_in_words(row: Any) -> str:
     if pd.isna(row.mean):
         return "–"
     ends = (None if pd.isna(end) else end for end in (row.low, row.high))
@@ -193,7 +193,7 @@ def _best_epoch(one: Results) -> Iterator[Measured]:
         ends = stats.t.interval(CONFIDENCE, seeds - 1, mean, error) if seeds > 1 and error else (None, None)
         words = (
             f"{row['Model']}, {row['Dataset']}, {row['Images']:,} images: how far the best epoch on half of the test "
-            f"images overstates; it truly gains {row['Gains']:.2f} over the last"
+            f"images overstates; it truly gains {in_words(row['Gains'], '.2f')} over the last"
         )
         yield Measured(words, Difference(mean, *ends, seeds), "points", seeds)
 
@@ -288,7 +288,7 @@ def _change(words: str, after: pd.Series, before: pd.Series) -> Iterator[Measure
     if seeds.empty:
         return
     found = compare(after[seeds], before[seeds], paired=True)
-    both = f"{after[seeds].mean():+.2f} less {before[seeds].mean():+.2f}".replace("-", "−")
+    both = f"{in_words(after[seeds].mean())} less {in_words(before[seeds].mean())}"
     yield Measured(f"{words}: {both}", found, "points", 4 * len(seeds))
 
 

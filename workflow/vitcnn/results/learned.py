@@ -9,7 +9,7 @@ from scipy import stats
 from vitcnn.results.claims import BORNE_OUT, NOT_BORNE_OUT, UNDECIDED, Claim, claims_table
 from vitcnn.results.probed import Model
 from vitcnn.results.sections import Section
-from vitcnn.results.statistics import CONFIDENCE, Difference, compare
+from vitcnn.results.statistics import CONFIDENCE, Difference, compare, in_words
 
 _TILES, _SHIFT = 4, 8  # a side, and pixels: more than the recipes' own shifts
 _LOCAL = 0.5  # of the distance of uniform attention: a head below it looks at what is near
@@ -133,8 +133,8 @@ def _judged(claim: str, measured: str, difference: Difference, unit: str, sign: 
 
 def _shown(difference: Difference, unit: str) -> str:
     mean, low, high, seeds, *_ = difference
-    interval = "" if low is None else f" [{low:+.1f}, {high:+.1f}]"
-    return f"{mean:+.1f} {unit}{interval}, n = {seeds}".replace("-", "−")
+    interval = "" if low is None else f" [{in_words(low, '+.1f')}, {in_words(high, '+.1f')}]"
+    return f"{in_words(mean, '+.1f')} {unit}{interval}, n = {seeds}"
 
 
 def _kept(model: Model, name: str, at: str, value: float) -> np.ndarray:

@@ -9,7 +9,7 @@ import pandas as pd
 
 from vitcnn.plan import ALL
 from vitcnn.results.collect import places
-from vitcnn.results.statistics import Difference, Interval, compare
+from vitcnn.results.statistics import Difference, Interval, compare, in_words
 
 ImageIntervals = Mapping[tuple[str, ...], Mapping[str, Interval]]
 
@@ -129,10 +129,10 @@ def _doubt(difference: Difference) -> str:
 
 def with_interval(difference: Difference, form: str, unit: str = "") -> str:
     """Return, say, "−17.10 points [−18.01, −16.19], over images [−18.20, −16.01], n = 5"."""
-    mean, low, high = (f"{value:{form}}".replace("-", "−") for value in (difference.mean, *difference.ends))
+    mean, low, high = (in_words(value, form) for value in (difference.mean, *difference.ends))
     interval = "" if low == high else f" [{low}, {high}]"
     if difference.images and interval:
-        low, high = (f"{value:{form}}".replace("-", "−") for value in difference.images)
+        low, high = (in_words(value, form) for value in difference.images)
         interval += f", over images [{low}, {high}]"
     return f"{mean}{unit}{interval}, n = {difference.seeds}"
 

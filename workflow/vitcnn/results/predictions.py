@@ -13,6 +13,7 @@ from vitcnn.results.collect import accepted_changes, marked, other_versions
 from vitcnn.results.findings import catching_up, faster
 from vitcnn.results.pairs import ImageIntervals, Interval, Pair, caught_up, measured, pairs, sweeps
 from vitcnn.results.sections import Section
+from vitcnn.results.statistics import in_words
 
 LEVEL = 0.8  # of the ranges that readers give
 BEFORE, AFTER, UNSEALED = "before", "after", "not sealed"
@@ -298,7 +299,7 @@ def _table(of_pair: Sequence[Scored]) -> pd.DataFrame:
 
 
 def _range(gap: tuple[float, float]) -> str:
-    low, high = (f"{end:g}".replace("-", "−") for end in gap)
+    low, high = (in_words(end, "g") for end in gap)
     return low if low == high else f"{low} to {high}"
 
 
@@ -336,7 +337,7 @@ def _answers(of_pair: Sequence[Scored]) -> pd.DataFrame:
     middles = [int(sum(p.gap) / 2 // _BIN) for p in predictions]
     gap = int(abs(truth.pair.difference(truth.accuracy).mean) // _BIN)
     bins = range(min(*middles, gap), max(*middles, gap) + 1)
-    labels = {n: f"{n * _BIN} to {(n + 1) * _BIN}".replace("-", "−") for n in bins}
+    labels = {n: f"{in_words(n * _BIN, 'd')} to {in_words((n + 1) * _BIN, 'd')}" for n in bins}
     count("Gap, middle", [*labels.values()], (labels[n] for n in middles), labels[gap])
     if swept := [one for one in of_pair if one.truth.sweep]:
         truth = swept[0].truth

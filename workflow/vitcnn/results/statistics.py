@@ -127,6 +127,11 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted.tolist()
 
 
+def in_words(value: float, form: str = "+.2f") -> str:
+    """Return a number as text by a format of str.format(), with a minus sign in place of the hyphen: "−17.10"."""
+    return f"{value:{form}}".replace("-", "−")
+
+
 def p_in_words(p: float) -> str:
     """Return a p value as text: "p = 0.013", or "p < 0.001"."""
     return f"p = {p:.3f}" if p >= 0.001 else "p < 0.001"
