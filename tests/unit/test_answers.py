@@ -27,7 +27,8 @@ def answers_of(model, seed, held_out=True):
     generator = np.random.default_rng([len(model), seed])
     rising = np.array([0.5, 0.8, 1.05, 1.0])[:, None]
     correct = generator.random((EPOCHS, IMAGES)) < SHARES[model] * rising
-    logits, labels = generator.normal(0, 2, (IMAGES, CLASSES)), generator.integers(0, CLASSES, IMAGES)
+    logits = generator.normal(0, 2, (IMAGES, CLASSES))
+    labels = np.where(correct[-1], logits.argmax(1), logits.argmin(1))
     held = (generator.normal(0, 2, (50, CLASSES)), generator.integers(0, CLASSES, 50))
     return Answers(correct, logits, labels, *(held if held_out else (None, None)))
 
@@ -40,7 +41,7 @@ def study(seeds=(0, 1, 2), size="all", held_out=True):
             run = Run("cifar10", model, "modern30", size, seed)
             found = answers_of(model, seed, held_out)
             tested = 100 * found.correct.mean(1)
-            validated = [50, 70, 60, 65]
+            validated = [50, 70, 60, 100 * np.mean(found[3].argmax(1) == found[4]) if held_out else None]
             runs.append(
                 run._asdict()
                 | {
@@ -146,14 +147,43 @@ def test_answers_of_other_runs_are_an_error():
         analyse(runs, epochs, answers, None)
 
 
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        (lambda a: {"val_logits": a.logits, "val_labels": a.labels}, "its logits of held-out images are not"),
+        (lambda a: {"val_logits": None}, "its logits of held-out images are not"),
+        (lambda a: {"val_labels": a.val_labels[:-1]}, "its logits of held-out images are not"),
+        (lambda a: {"logits": a.logits[::-1]}, "its logits are not those of its right answers"),
+        (lambda a: {"logits": a.logits[:9]}, "its logits are not those of its right answers"),
+        (lambda a: {"logits": a.logits * np.nan}, "its logits are not those of its right answers"),
+    ],
+)
+def test_answers_that_would_flatter_a_model_are_an_error(wrong, words):
+    runs, epochs, answers = study()
+    run = Run("cifar10", "cnn", "modern30", "all", 1)
+    answers[run.folder] = answers[run.folder]._replace(**wrong(answers[run.folder]))
+    with pytest.raises(StudyError, match=rf"cnn/modern30/nall/seed1/predictions\.npz: {words}"):
+        analyse(runs, epochs, answers, None)
+
+
+def test_held_out_images_of_a_run_that_held_none_out_are_an_error():
+    runs, epochs, answers = study(held_out=False)
+    run = Run("cifar10", "cnn", "modern30", "all", 1)
+    answers[run.folder] = answers_of("cnn", 1)
+    with pytest.raises(StudyError, match="held none out"):
+        analyse(runs, epochs, answers, None)
+
+
 def test_a_run_without_bits_is_named(tmp_path):
     path = tmp_path / "seed3" / "predictions.npz"
     path.parent.mkdir()
     np.savez(path, logits=np.zeros((8, 2)), labels=np.zeros(8))
     with pytest.raises(StudyError, match=r"seed3/predictions\.npz: has no right answers of each epoch"):
         read_answers(path)
-    path.write_bytes(b"no archive")
-    with pytest.raises(StudyError, match=r"seed3/predictions\.npz"):
-        read_answers(path)
+    np.savez(path, logits=np.zeros((9, 2)), labels=np.zeros(9), correct=np.ones((1, 9)))
+    for damaged in (b"no archive", b"", b"PK" + bytes(99), path.read_bytes()[:-30], path.read_bytes()):
+        path.write_bytes(damaged)
+        with pytest.raises(StudyError, match=r"seed3/predictions\.npz"):
+            read_answers(path)
     np.savez(path, logits=np.zeros((9, 2)), labels=np.zeros(9), correct=np.packbits([[True] * 9], axis=1))
     assert read_answers(path).correct.shape == (1, 9) and read_answers(path).correct.all()

@@ -128,6 +128,10 @@ def test_what_is_wrong_is_named(changes, message, here, asked):
         ("- CNN", "holds no prediction"),
         ("", "holds no prediction"),
         ("a: \xe9".encode("latin-1"), "is no YAML"),
+        ("confidence: !!bool maybe", "is no YAML: 'maybe'"),
+        ("confidence: !!int ''", "is no YAML"),
+        ("a: !!timestamp maybe", "is no YAML"),
+        ("a: " + 3000 * "[", "is no YAML"),
     ],
 )
 def test_a_file_that_is_none(text, message, here, asked):
@@ -197,9 +201,11 @@ def test_nothing_to_seal(here, asked):
         StudyError, match=r"predictions: holds no prediction; write NAME.yaml there, .*lesson.md"
     ):
         seal(asked, EARLY)
-    Path("predictions/ana.yml").write_text("")
-    with pytest.raises(StudyError, match=r"predictions/ana.yml: is not read; name it ana.yaml"):
-        seal(asked, EARLY)
+    for name in ("ana.yml", "ana.YAML", "ana.yaml.txt"):
+        Path("predictions", name).write_text("")
+        with pytest.raises(StudyError, match=rf"predictions/{name}: is not read; name it ana.yaml"):
+            seal(asked, EARLY)
+        Path("predictions", name).unlink()
     with pytest.raises(StudyError, match="predictions: is null in the configuration"):
         seal(askable_without_predictions(asked), EARLY)
 
@@ -212,6 +218,11 @@ def test_damaged_seals(here, asked):
     write("ana")
     SEALS.write_text('{"version": 1, "seals": [{"file": "ana.yaml"}]}')
     with pytest.raises(StudyError, match=r"does not fit seals.schema.json.*Restore it from a copy"):
+        seal(asked, EARLY)
+    SEALS.unlink()
+    seal(asked, EARLY)
+    SEALS.write_text(SEALS.read_text().replace(f"{EARLY:%Y-%m}", "2026-99"))
+    with pytest.raises(StudyError, match=r"predictions/seals.json: .*Restore it from a copy"):
         seal(asked, EARLY)
 
 
@@ -307,7 +318,7 @@ def test_who_is_right(here, asked):
 
 
 def test_who_is_wrong(here, asked):
-    found = one(asked, which_has_higher_accuracy="ViT", which_trains_faster="ViT", vit_catches_up_at=50_000)
+    found = one(asked, which_has_higher_accuracy="ViT", which_trains_faster="ViT", vit_catches_up_at=50_000.0)
     assert (found.winner_right, found.faster_right, found.catches_up_right) == (0, 0, False)
     assert found.winner_brier == found.faster_brier == pytest.approx(0.81)
     assert found.gap_score == pytest.approx(5 + 10 * (3 + 10))  # the ViT leads by −10
@@ -428,7 +439,9 @@ def test_what_a_class_reads(here, asked):
     rows = {(r.Question, r.Answer): (r.Readers, r[4], r[5]) for r in answers.itertuples()}
     assert rows["More accurate", "CNN"] == ("2", "██", "measured")
     assert rows["More accurate", "ViT"] == ("2", "██", "")
-    assert rows["Gap, middle", "10 to 15"] == ("2", "██", "measured")  # 12, and the middle of 0 to 20
+    lead = "Lead of the CNN, middle"
+    assert rows[lead, "10 to 15"] == ("1", "█", "measured")  # the middle of 0 to 20
+    assert rows[lead, "−15 to −10"] == ("1", "█", "")  # 12 for the ViT
     assert rows["ViT catches up at", "never"] == ("4", "████", "measured")
     sure = by_title["How sure, how right"]
     assert sure.table.to_numpy().tolist() == [

@@ -194,7 +194,8 @@ def test_probes_are_read_by_their_folders(tmp_path, arrays):
         folder.mkdir(parents=True)
         np.savez(folder / "representations.npz", **arrays[name, seed])
         np.savez(folder / "predictions.npz", logits=np.eye(3), labels=np.array([0, 1, seed]))
-        runs.append({"folder": str(folder), "title": name, "family": "?", "experiment": "e", "seed": seed})
+        run = {"title": name, "family": "?", "experiment": "e", "train_size": 5000, "seed": seed}
+        runs.append(run | {"folder": str(folder)})
         files.append(folder / "representations.npz")
     read = read_probed(runs, files[::-1], [file.with_name("predictions.npz") for file in files])
     assert [(model.title, [p.seed for p in model.probes]) for model in read] == [
@@ -308,6 +309,28 @@ def test_they_are_not_where_the_measurements_say_the_opposite_and_undecided_in_b
         "Locality of the ViT": "borne out",
         "Hierarchical": "not borne out",
     }
+
+
+def test_runs_on_one_subset_are_paired_by_seed():
+    """As in the tables: what the subset of a seed does to both models is no difference between them."""
+    cnn, vit = (hand_written(family)._replace(train_size=5000) for family in ("CNN", "ViT"))
+    for kept, model in ((np.array([30.0, 50, 40]), cnn), (np.array([31.0, 51.1, 41]), vit)):
+        for probe_, value in zip(model.probes, kept, strict=True):
+            probe_.arrays["shuffled"] = np.full(2, value)
+    pairing = {False: "undecided", True: "borne out"}
+    for size in (5000, plan.ALL):
+        first = next(judge([vit._replace(train_size=size), cnn._replace(train_size=size)]))
+        assert first.verdict == pairing[size != plan.ALL]
+    assert next(judge([vit, cnn._replace(train_size=1000)])).verdict == "undecided"
+
+
+def test_what_untrained_models_have_is_said_beside_what_trained_ones_have():
+    vit = hand_written("ViT", reach=[[1.5, 8.0], [1.5, 9.0]], attention_distance=UNIFORM)
+    (section,) = what_the_models_learned([vit, hand_written("CNN")])
+    shown = dict(zip(section.table["Claim"], section.table["These runs"], strict=True))
+    assert shown["Global: ViTs relate distant places, CNNs near ones"].endswith("; untrained +7.0")
+    assert shown["Global: each patch attends to all others"].endswith("; untrained +1.7")
+    assert "untrained" not in shown["Translation: CNNs are less disturbed by a shift"]
 
 
 def test_the_last_blocks_patches_do_not_count():

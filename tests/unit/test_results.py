@@ -22,10 +22,10 @@ from vitcnn.results import findings, tables
 from vitcnn.results.claims import Claim, judge
 from vitcnn.results.collect import collect_runs, marked
 from vitcnn.results.figures import style
-from vitcnn.results.pairs import MEASURES
-from vitcnn.results.questions import questions
+from vitcnn.results.pairs import MEASURES, measured, pairs
+from vitcnn.results.questions import _winner, questions
 from vitcnn.results.sections import to_html, to_markdown
-from vitcnn.results.statistics import Difference, compare, half_width
+from vitcnn.results.statistics import Difference, Interval, compare, half_width
 
 RAW = yaml.safe_load((ROOT / "config.yaml").read_text())
 RAW["experiments"] |= NO_OTHERS
@@ -530,6 +530,18 @@ def test_one_seed_decides_nothing(tmp_path):
     for claim in (*first_notebook(runs), *second_notebook(runs)):
         if "parameters" not in claim.claim and claim.verdict != "cannot be told":
             assert claim.verdict.endswith("in one seed; chance unknown"), claim
+
+
+def test_one_seed_within_the_chance_of_its_images_is_ahead_and_bears_out_nothing(tmp_path):
+    study = finished(tmp_path, seeds=[5])
+    runs, _ = collected(tmp_path, study)
+    rows = runs[runs["experiment"] == "curves"]
+    rows = rows.assign(best=(rows["family"] == "ViT") + 50.0)
+    (pair,) = pairs(measured(rows))
+    pair = pair._replace(over_images={"best": Interval(-1, 3)})
+    assert _winner(pair, "best").startswith("In one seed the SimpleViT; chance is unknown")
+    for larger in ("ViT", "CNN"):
+        assert judge({"larger": larger}, pair, "best") == "undecided"
 
 
 def test_every_model_and_dataset_is_compared(tmp_path):

@@ -46,6 +46,12 @@ def test_equivalence_as_statsmodels_has_it():
     assert equivalence(A, B, paired=True) == pytest.approx(paired)
     assert equivalence(A, [value + 0.1 for value in A], margin=5) < 0.05
     assert equivalence([1.0], [2.0]) is None
+    for ours, p in (
+        (51.0, 1),
+        (49.0, 1),
+        (50.5, 0),
+    ):  # no spread, so no chance: a point apart is not within a point
+        assert equivalence([ours] * 3, [50.0] * 3) == equivalence([ours] * 3, [50.0] * 3, paired=True) == p
 
 
 def test_holm_and_mcnemar_as_statsmodels_has_them():

@@ -112,7 +112,7 @@ def tabulating_flaws(wildcards):
 
 
 def entries_of_probed():
-    """Return an entry for each probed run: its folder, title, family, experiment and seed."""
+    """Return an entry for each probed run: its folder, title, family, experiment, train size and seed."""
     experiments = {
         name: plan.experiment_runs(STUDY, name)
         for name in (STUDY["representations"] or {}).get("experiments", [])
@@ -124,6 +124,7 @@ def entries_of_probed():
             "title": titles[run],
             "family": MODELS[run.model]["family"],
             "experiment": next(name for name, asked in experiments.items() if run in asked),
+            "train_size": run.train_size,
             "seed": run.seed,
         }
         for run in PROBED

@@ -114,7 +114,7 @@ def _unknown_experiments(config: Mapping[str, Any]) -> Iterator[str]:
 
 
 # What models that are declared equal must share, beside what they are equal in.
-_SHARED = ("epochs", "updates", "evaluations", "batch_size", "hold_out", "augmentation")
+_SHARED = ("epochs", "updates", "evaluations", "batch_size", "hold_out", "augmentation", "mixup", "cutmix")
 
 
 def _unequal_recipes(config: Mapping[str, Any], experiment: Mapping[str, Any]) -> Iterator[str]:

@@ -6,6 +6,7 @@ file of seals can change it.
 
 import contextlib
 import math
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from itertools import product
@@ -22,6 +23,7 @@ FOLDER = Path("predictions")
 SEALS = FOLDER / "seals.json"
 VERSION = 1
 CONFIDENCE = 0.8  # of who states none: as sure as a range of accuracy_gap_percent is meant
+_NAMED_ALIKE = re.compile(r"\.ya?ml(\.txt)?$", re.I)
 _NUMBERS = ("accuracy_gap_percent", "confidence", "vit_catches_up_at")
 
 
@@ -64,7 +66,7 @@ def askable(study: Mapping[str, Any]) -> dict[str, Any]:
 
 def prediction_files() -> list[Path]:
     """Return the files of all predictions in the working directory, by name."""
-    return sorted(FOLDER.glob("*.yaml"))
+    return sorted(FOLDER.glob("[!.]*.yaml"))
 
 
 def read_predictions(paths: Iterable[Path], asked: Mapping[str, Any]) -> list[Prediction]:
@@ -130,9 +132,10 @@ def seal(asked: Mapping[str, Any], now: datetime) -> list[str]:
             "predictions: is null in the configuration; say what is predicted, such as {experiment: curves, "
             "sizes: data_efficiency}"
         )
-    if misnamed := sorted(FOLDER.glob("*.yml")):
-        raise StudyError(f"{misnamed[0]}: is not read; name it {misnamed[0].with_suffix('.yaml').name}")
     paths = prediction_files()
+    for path in sorted(FOLDER.glob("[!.]*")):
+        if path not in paths and _NAMED_ALIKE.search(path.name):
+            raise StudyError(f"{path}: is not read; name it {_NAMED_ALIKE.sub('.yaml', path.name)}")
     if not paths:
         raise StudyError(
             f"{FOLDER.absolute()}: holds no prediction; write NAME.yaml there, for which docs/lesson.md has an example"
@@ -159,10 +162,14 @@ def read_seals(path: Path = SEALS) -> list[dict[str, str]]:
     if not path.exists():
         return []
     try:
-        return read_json(path, "seals.schema.json")["seals"]
-    except StudyError as error:
+        seals = read_json(path, "seals.schema.json")["seals"]
+        for one in seals:
+            datetime.fromisoformat(one["sealed_at"])
+        return seals
+    except (StudyError, ValueError) as error:
+        where = "" if isinstance(error, StudyError) else f"{path}: "
         raise StudyError(
-            f"{error}. Restore it from a copy: sealed anew, predictions have a new time"
+            f"{where}{error}. Restore it from a copy: sealed anew, predictions have a new time"
         ) from error
 
 
@@ -179,8 +186,9 @@ def _read(path: Path) -> Any:
         values = yaml.safe_load(path.read_bytes())
     except OSError as error:
         return [f"cannot be read: {error.strerror}"]
-    except (yaml.YAMLError, ValueError) as error:
-        return [f"is no YAML: {' '.join(str(error).split())}"]
+    except Exception as error:
+        # PyYAML lets through what its values raise, such as KeyError for `!!bool maybe`.
+        return [f"is no YAML: {' '.join(str(error).split()) or type(error).__name__}"]
     if not isinstance(values, dict):
         return ["holds no prediction, which is lines such as which_has_higher_accuracy: CNN"]
     values = {str(key): value for key, value in values.items()}
@@ -192,12 +200,11 @@ def _read(path: Path) -> Any:
 
 
 def _number(value: Any) -> Any:
-    """Return the number that the notebook's text stands for, "5" or "5%"; anything else as it is."""
+    """Return the number that the notebook's text stands for, "5" or "5%", a whole one as int; anything else as it is."""
     if isinstance(value, str):
         with contextlib.suppress(ValueError):
-            number = float(value.removesuffix("%"))
-            return int(number) if number.is_integer() else number
-    return value
+            value = float(value.removesuffix("%"))
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _problems(values: Mapping[str, Any], asked: Mapping[str, Any]) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
+from zipfile import BadZipFile
 
 import numpy as np
 import pandas as pd
@@ -67,7 +68,7 @@ def read_answers(path: Path) -> Answers:
             correct = np.unpackbits(arrays["correct"], axis=1, count=len(labels)).astype(bool)
             held_out = [arrays.get(name) for name in ("val_logits", "val_labels")]
             return Answers(correct, arrays["logits"], labels, *held_out)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, TypeError, KeyError, EOFError, BadZipFile) as error:
         raise StudyError(
             f"{path}: has no right answers of each epoch ({error}); delete it to train the run again"
         ) from error
@@ -89,13 +90,16 @@ def analyse(
     `asked` are the pairs to compare, or None for every ViT with every CNN. Raises StudyError for a run whose
     answers are not those that its accuracies were computed from.
     """
-    of_run = {}
+    of_run, held_out = {}, _held_out(epochs)
     for row in measured(runs).itertuples():
         run = Run(row.dataset, row.model, row.recipe, row.train_size, row.seed)
         found = answers[run.folder]
-        _check(found, row, run)
+        if wrong := _wrong(found, row, held_out.get(_key(row))):
+            raise StudyError(
+                f"{run.folder / 'predictions.npz'}: {wrong}; delete the folder to train the run again"
+            )
         of_run[_key(row)] = found
-    chosen = _chosen_epochs(epochs)
+    chosen = {key: int(accuracies.argmax()) for key, accuracies in held_out.items()}
     differences = [row for pair in pairs(measured(runs), asked) for row in _differences(pair, of_run, chosen)]
     selection, calibration = [], []
     for where, group in runs.groupby(["model", *places(runs)], sort=False):
@@ -141,20 +145,38 @@ def _key(row: Any) -> _Key:
     return row.dataset, str(row.train_size), row.model, row.recipe, row.seed
 
 
-def _check(found: Answers, row: Any, run: Run) -> None:
+def _wrong(found: Answers, row: Any, held_out: np.ndarray | None) -> str:
+    """Return in words where a run's answers are not those of its accuracies, or "".
+
+    `held_out` are its accuracies on held-out images, epoch by epoch. A temperature that is fitted on images that were
+    not held out would make the model look better than it is.
+    """
     accuracy = 100 * found.correct.mean(axis=1)
     if not np.isclose(accuracy[-1], row.final) or not np.isclose(accuracy.max(), row.best):
-        raise StudyError(
-            f"{run.folder / 'predictions.npz'}: its right answers are not those of its accuracies; delete the folder "
-            "to train the run again"
-        )
+        return "its right answers are not those of its accuracies"
+    if not np.array_equal(_is_right(found.logits, found.labels), found.correct[-1]):
+        return "its logits are not those of its right answers"
+    if held_out is not None:
+        accuracy = 100 * _is_right(found.val_logits, found.val_labels).mean()
+        if not np.isclose(accuracy, held_out[-1]):
+            return "its logits of held-out images are not those of its accuracy on them"
+    elif found.val_logits is not None:
+        return "it has logits of held-out images, and held none out"
+    return ""
 
 
-def _chosen_epochs(epochs: pd.DataFrame) -> dict[_Key, int]:
-    """Return, of each run that held images out, the place of the epoch that was best on them."""
+def _is_right(logits: np.ndarray | None, labels: np.ndarray | None) -> np.ndarray:
+    """Return which images are classified correctly, `(N,) bool`; of arrays that do not fit each other, none is."""
+    if logits is None or labels is None or logits.shape[:-1] != labels.shape or not np.isfinite(logits).all():
+        return np.zeros(1, bool)
+    return logits.argmax(-1) == labels
+
+
+def _held_out(epochs: pd.DataFrame) -> dict[_Key, np.ndarray]:
+    """Return, of each run that held images out, its accuracies on them (%), epoch by epoch."""
     held = epochs.dropna(subset=["val_accuracy"])
     runs = held.groupby(["dataset", "train_size", "model", "recipe", "seed"], as_index=False)
-    return {_key(group.iloc[0]): int(group["val_accuracy"].to_numpy().argmax()) for _, group in runs}
+    return {_key(group.iloc[0]): group["val_accuracy"].to_numpy() for _, group in runs}
 
 
 def _right(

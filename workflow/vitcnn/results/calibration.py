@@ -85,7 +85,7 @@ def calibrate(
     return Calibration(score(logits, labels), score(scaled, labels), temperature, floor(scaled))
 
 
-def floor(logits: np.ndarray, draws: int = 20) -> float:
+def floor(logits: np.ndarray, draws: int = 300) -> float:
     """Return the ECE in points that chance alone gives, were these the true probabilities: over as many images."""
     confidence = np.exp(log_softmax(logits, axis=1)).max(1)
     right = np.random.default_rng(0).random((draws, len(confidence))) < confidence

@@ -113,7 +113,7 @@ def judge(stated: Mapping[str, Any], pair: Pair, metric: str) -> str:
 
 
 def _verdict(difference: Difference, is_so: bool, is_not_so: bool) -> str:
-    if difference.low is None:
+    if difference.low is None and (is_so or is_not_so):
         return f"{'as claimed' if is_so else 'not as claimed'} in one seed; chance unknown"
     return BORNE_OUT if is_so else NOT_BORNE_OUT if is_not_so else UNDECIDED
 

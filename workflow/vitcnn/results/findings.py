@@ -35,7 +35,7 @@ def findings(
     """
     runs = measured(runs)
     done = runs[runs["gap"].isna()]
-    found = [_basis(runs, done)]
+    found = [_basis(runs, done, bool(over_images))]
     for name, asked in experiments.items():
         rows = done[done["experiment"] == name]
         compared = list(pairs(rows, asked["pairs"], over_images.get(name, {})))
@@ -64,7 +64,7 @@ def findings(
     return [*found, *(Section(title, table=claims_table(of)) for title, of in together.items())]
 
 
-def _basis(runs: pd.DataFrame, done: pd.DataFrame) -> Section:
+def _basis(runs: pd.DataFrame, done: pd.DataFrame, has_images: bool) -> Section:
     """Return the section on what the findings rest on: gaps, generated images, seeds, devices."""
     notices, paragraphs, gaps = [], ["No run is finished yet."], runs["gap"].dropna().tolist()
     if runs["generated"].any():
@@ -83,9 +83,16 @@ def _basis(runs: pd.DataFrame, done: pd.DataFrame) -> Section:
             f"Runs: {len(distinct)}; seeds: {seeds}; on {devices}. No sentence here was written by hand.",
             "A − B is the mean of the first less that of the second over n seeds each, with its "
             f"{CONFIDENCE:.0%} confidence interval in brackets (Welch's t; paired, where both models of a seed saw the "
-            "same subset), which covers the chance of initial weights and order. That over images covers the chance of "
-            "other test images like these. A difference is one where both exclude 0; neither covers other "
-            "hyper-parameters.",
+            "same subset), which covers the chance of initial weights and order. "
+            + (
+                "That over images covers the chance of other test images like these. A difference is one where both "
+                "exclude 0; neither covers other hyper-parameters."
+                if has_images
+                else "A difference is one where it excludes 0; it covers neither other test images nor other "
+                "hyper-parameters."
+            ),
+            "Times are those of training jobs, beside which others may have run: their intervals do not cover what else "
+            "the machine did. The table `cost`, where it is asked for, has times of each model alone.",
         ]
         notices += [f"{words}." for words in (other_versions(distinct), accepted_changes(distinct)) if words]
         if (

@@ -193,7 +193,7 @@ def _best_epoch(one: Results) -> Iterator[Measured]:
         ends = stats.t.interval(CONFIDENCE, seeds - 1, mean, error) if seeds > 1 and error else (None, None)
         words = (
             f"{row['Model']}, {row['Dataset']}, {row['Images']:,} images: how far the best epoch on half of the test "
-            f"images overstates; it truly gains {in_words(row['Gains'], '.2f')} over the last"
+            f"images overstates; on the other half it gains {in_words(row['Gains'], '.2f')} over the last"
         )
         yield Measured(words, Difference(mean, *ends, seeds), "points", seeds)
 
@@ -230,14 +230,13 @@ def _rate(tried: Results) -> Iterator[Measured]:
     for pair in tried.pairs:
         if pair.of("lr", 0) != NOTEBOOK_RATE or pair.of("lr", 1) != NOTEBOOK_RATE:
             continue
-        gaps, best = [_gaps(pair, "selected")], []
+        best = []
         for model in (pair.of("model", side) for side in (0, 1)):
             where = (pair.of("dataset", 0), pair.of("train_size", 0), model)
             best.append(tried.runs[_is(tried.runs, where, chosen[where])])
-        gaps.append(_gaps(Pair(*best), "selected"))
         rates = ", ".join(f"{rows['lr'].iloc[0]:g}" for rows in best)
         words = f"{_where(pair)}; each by its best rate ({rates}) less both by {NOTEBOOK_RATE:g}"
-        yield from _change(words, gaps[1], gaps[0])
+        yield from _change(words, Pair(*best), pair, "selected")
 
 
 def _is(runs: pd.DataFrame, where: tuple[str, str, str], recipe: str) -> pd.Series:
@@ -270,9 +269,7 @@ def compare_steps(updates: Sequence[Pair], epochs: Sequence[Pair]) -> Iterator[M
     for pair in updates:
         if pair.key in equal_epochs and pair.is_paired:
             yield from _change(
-                f"{_where(pair)}; at equal updates less at equal epochs",
-                _gaps(pair, "best"),
-                _gaps(equal_epochs[pair.key], "best"),
+                f"{_where(pair)}; at equal updates less at equal epochs", pair, equal_epochs[pair.key], "best"
             )
 
 
@@ -282,14 +279,17 @@ def _gaps(pair: Pair, epoch: str) -> pd.Series:
     return (ours - theirs).dropna()
 
 
-def _change(words: str, after: pd.Series, before: pd.Series) -> Iterator[Measured]:
-    """Yield how far two gaps differ, seed by seed."""
-    seeds = after.index.intersection(before.index)
+def _change(words: str, after: Pair, before: Pair, epoch: str) -> Iterator[Measured]:
+    """Yield how far the gaps of two pairs differ, seed by seed."""
+    ours, theirs = _gaps(after, epoch), _gaps(before, epoch)
+    seeds = ours.index.intersection(theirs.index)
     if seeds.empty:
         return
-    found = compare(after[seeds], before[seeds], paired=True)
-    both = f"{in_words(after[seeds].mean())} less {in_words(before[seeds].mean())}"
-    yield Measured(f"{words}: {both}", found, "points", 4 * len(seeds))
+    found = compare(ours[seeds], theirs[seeds], paired=True)
+    both = f"{in_words(ours[seeds].mean())} less {in_words(theirs[seeds].mean())}"
+    runs = pd.concat([*after[:2], *before[:2]])
+    runs = runs.loc[runs["seed"].isin(seeds), ["model", "recipe", "seed"]].drop_duplicates()
+    yield Measured(f"{words}: {both}", found, "points", len(runs))
 
 
 def _timing(costs: pd.DataFrame | None) -> Iterator[Measured]:

@@ -1,11 +1,13 @@
 """What the notebooks say the models learn, in their words, held against what was measured of them."""
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 from scipy import stats
 
+from vitcnn.plan import ALL
 from vitcnn.results.claims import BORNE_OUT, NOT_BORNE_OUT, UNDECIDED, Claim, claims_table
 from vitcnn.results.probed import Model
 from vitcnn.results.sections import Section
@@ -17,13 +19,17 @@ _GLOBAL = 0.9  # of it: a model above looks at all the image
 
 
 class Judged(NamedTuple):
-    """A claim, what was measured of whom, the difference found, its unit, and the verdict."""
+    """A claim, what was measured of whom, the difference found, its unit, and the verdict.
+
+    `untrained` is the same difference between the models as training begins with them, where that was measured.
+    """
 
     claim: str
     measured: str
     difference: Difference
     unit: str
     verdict: str
+    untrained: float | None
 
 
 def what_the_models_learned(models: Sequence[Model], is_generated: bool = False) -> list[Section]:
@@ -34,10 +40,11 @@ def what_the_models_learned(models: Sequence[Model], is_generated: bool = False)
     judged = list(judge(models))
     if not judged:
         return []
-    shown = [f"{j.measured}: {_shown(j.difference, j.unit)}" for j in judged]
+    shown = [f"{j.measured}: {_shown(j)}" for j in judged]
     basis = (
-        f"Intervals are {CONFIDENCE:.0%} confidence intervals over seeds (Welch's t; Student's t against a fixed "
-        "value). The figures are `similarity`, `robustness`, `reach` and `attention`."
+        f"Intervals are {CONFIDENCE:.0%} confidence intervals over seeds (Welch's t; paired, where both models of a "
+        "seed saw the same subset; Student's t against a fixed value). Untrained: the same, before training; what "
+        "does not differ from it was not learned. The figures are `similarity`, `robustness`, `reach` and `attention`."
     )
     section = Section("What the models learned", paragraphs=[basis])
     if is_generated:
@@ -56,46 +63,52 @@ def judge(models: Sequence[Model]) -> Iterator[Judged]:
     ]
     for vit, cnn in pairs:
         names = f"{vit.title} less {cnn.title}"
+        apart = partial(compare, paired=_is_paired(vit, cnn))
+        reaches = _reaches(vit)[..., -1], _reaches(cnn)[..., -1]
         yield _judged(
             "Locality: CNNs rely on what is near each other, ViTs less so",
             f"accuracy kept with {_TILES}×{_TILES} tiles shuffled, {names}",
-            compare(_kept(vit, "shuffled", "tiles", _TILES), _kept(cnn, "shuffled", "tiles", _TILES)),
+            apart(_kept(vit, "shuffled", "tiles", _TILES), _kept(cnn, "shuffled", "tiles", _TILES)),
             "points",
             1,
         )
         yield _judged(
             "Translation: CNNs are less disturbed by a shift",
             f"accuracy kept when shifted by {_SHIFT} pixels, {names}",
-            compare(_kept(vit, "shifted", "shifts", _SHIFT), _kept(cnn, "shifted", "shifts", _SHIFT)),
+            apart(_kept(vit, "shifted", "shifts", _SHIFT), _kept(cnn, "shifted", "shifts", _SHIFT)),
             "points",
             -1,
         )
         yield _judged(
             "Global: ViTs relate distant places, CNNs near ones",
             f"reach of the last layer that is a map, {names}",
-            compare(_reaches(vit)[:, 0, -1], _reaches(cnn)[:, 0, -1]),
+            apart(*(reach[:, 0] for reach in reaches)),
             "pixels",
             1,
+            untrained=apart(*(reach[:, 1] for reach in reaches)).mean,
         )
     for vit in models:
         if not vit.has("attention_distance"):
             continue
-        distances = vit.over_seeds("attention_distance")[:, 0]
-        distances = distances[:, : max(1, distances.shape[1] - 1)]  # no one reads the last block's patches
+        distances = vit.over_seeds("attention_distance")
+        distances = distances[:, :, : max(1, distances.shape[2] - 1)]  # no one reads the last block's patches
+        mean, least = distances.mean((2, 3)), distances.min((2, 3))
         uniform = float(vit.over_seeds("uniform_distance")[0])
         yield _judged(
             "Global: each patch attends to all others",
             f"mean attention distance of the {vit.title}, less {_GLOBAL:.0%} of what uniform attention has",
-            against(distances.mean((1, 2)), _GLOBAL * uniform),
+            against(mean[:, 0], _GLOBAL * uniform),
             "pixels",
             1,
+            untrained=float(mean[:, 1].mean() - _GLOBAL * uniform),
         )
         yield _judged(
             "Locality: ViTs learn it from the data",
             f"distance of the {vit.title}'s most local head, less {_LOCAL:.0%} of what uniform attention has",
-            against(distances.min((1, 2)), _LOCAL * uniform),
+            against(least[:, 0], _LOCAL * uniform),
             "pixels",
             -1,
+            untrained=float(least[:, 1].mean() - _LOCAL * uniform),
         )
     for cnn in models:
         if cnn.family == "CNN":
@@ -121,20 +134,34 @@ def against(values: Sequence[float], fixed: float) -> Difference:
     return Difference(mean, float(low - fixed), float(high - fixed), seeds)
 
 
-def _judged(claim: str, measured: str, difference: Difference, unit: str, sign: int) -> Judged:
+def _is_paired(one: Model, other: Model) -> bool:
+    """Return whether runs of one seed belong together: they saw the same subset of the training images."""
+    seeds = [[probe.seed for probe in model.probes] for model in (one, other)]
+    return one.train_size == other.train_size != ALL and seeds[0] == seeds[1]
+
+
+def _judged(
+    claim: str,
+    measured: str,
+    difference: Difference,
+    unit: str,
+    sign: int,
+    untrained: float | None = None,
+) -> Judged:
     if difference.low is None:
         verdict = (
             f"{'as claimed' if difference.sign == sign else 'not as claimed'} in one seed; chance unknown"
         )
     else:
         verdict = {sign: BORNE_OUT, -sign: NOT_BORNE_OUT, 0: UNDECIDED}[difference.sign]
-    return Judged(claim, measured, difference, unit, verdict)
+    return Judged(claim, measured, difference, unit, verdict, untrained)
 
 
-def _shown(difference: Difference, unit: str) -> str:
-    mean, low, high, seeds, *_ = difference
+def _shown(judged: Judged) -> str:
+    mean, low, high, seeds, *_ = judged.difference
     interval = "" if low is None else f" [{in_words(low, '+.1f')}, {in_words(high, '+.1f')}]"
-    return f"{in_words(mean, '+.1f')} {unit}{interval}, n = {seeds}"
+    untrained = "" if judged.untrained is None else f"; untrained {in_words(judged.untrained, '+.1f')}"
+    return f"{in_words(mean, '+.1f')} {judged.unit}{interval}, n = {seeds}{untrained}"
 
 
 def _kept(model: Model, name: str, at: str, value: float) -> np.ndarray:

@@ -27,7 +27,7 @@ _BEARS_ON = {  # what a figure or a table says about readers' reasons
 _HOW = (
     "None of these predictions is an input of a run. The accuracy and the speed have a Brier score, (confidence − "
     "outcome)²: the outcome is 1 if the answer is right, 0 if it is wrong, and ½ where the intervals of the runs leave "
-    "it undecided. Knowing nothing scores 0.25; less is better. A confidence that is not stated counts as "
+    "it undecided. Knowing nothing, 0.5, scores 0.25 on an answer that is decided; less is better. A confidence that is not stated counts as "
     f"{CONFIDENCE}. The gap, in points, is that by which the predicted winner leads, negative where it is behind. Its "
     f"interval score is that of an {LEVEL:.0%} interval: the width, and 10 points for each point by which the measured "
     "mean is outside; a single number is an interval without width. Inside: it meets the measured 95% interval over "
@@ -334,11 +334,12 @@ def _answers(of_pair: Sequence[Scored]) -> pd.DataFrame:
     times = truth.faster or _RIGHT[0.5]
     times = times if truth.pair.compares("train_seconds") else _RIGHT[None]
     count("Trains faster", families, (p.faster for p in predictions), times)
-    middles = [int(sum(p.gap) / 2 // _BIN) for p in predictions]
-    gap = int(abs(truth.pair.difference(truth.accuracy).mean) // _BIN)
+    leader = "ViT" if truth.pair.difference(truth.accuracy).mean > 0 else "CNN"
+    middles = [int(sum(p.gap) / 2 * (1 if p.winner == leader else -1) // _BIN) for p in predictions]
+    gap = int(truth.lead(leader)[0] // _BIN)
     bins = range(min(*middles, gap), max(*middles, gap) + 1)
     labels = {n: f"{in_words(n * _BIN, 'd')} to {in_words((n + 1) * _BIN, 'd')}" for n in bins}
-    count("Gap, middle", [*labels.values()], (labels[n] for n in middles), labels[gap])
+    count(f"Lead of the {leader}, middle", [*labels.values()], (labels[n] for n in middles), labels[gap])
     if swept := [one for one in of_pair if one.truth.sweep]:
         truth = swept[0].truth
         sizes = [str(pair.of("train_size", 0)) for pair in truth.sweep]

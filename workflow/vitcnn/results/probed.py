@@ -8,6 +8,7 @@ from zipfile import BadZipFile
 import numpy as np
 
 from vitcnn.errors import StudyError
+from vitcnn.plan import ALL
 from vitcnn.representations.similarity import cka, deconfound, error_consistency
 
 
@@ -20,12 +21,13 @@ class Probe(NamedTuple):
 
 
 class Model(NamedTuple):
-    """A model with the probes of its runs, one a seed, in the order of the seeds."""
+    """A model with the probes of its runs, one a seed, in the order of the seeds, and how many images they saw."""
 
     title: str
     family: str
     experiment: str
     probes: list[Probe]
+    train_size: int | str = ALL
 
     def has(self, name: str) -> bool:
         """Return whether a measurement could be taken of this model."""
@@ -39,7 +41,8 @@ class Model(NamedTuple):
 def read_probed(
     runs: Sequence[Mapping[str, Any]], representations: Sequence[Path], predictions: Sequence[Path]
 ) -> list[Model]:
-    """Return the models of `runs`, in that order. Each says `folder`, `title`, `family`, `experiment`, `seed`.
+    """Return the models of `runs`, in that order. Each says `folder`, `title`, `family`, `experiment`, `train_size`
+    and `seed`.
 
     Each run's files are those of its folder. Arrays are read when they are used. Raises StudyError for a
     file that is missing or damaged.
@@ -54,7 +57,9 @@ def read_probed(
             correct = outcome["logits"].argmax(1) == outcome["labels"]
         except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
             raise StudyError(f"{probe.parent}: its arrays cannot be read ({error}); delete them") from error
-        model = models.setdefault(run["title"], Model(run["title"], run["family"], run["experiment"], []))
+        model = models.setdefault(
+            run["title"], Model(run["title"], run["family"], run["experiment"], [], run["train_size"])
+        )
         model.probes.append(Probe(run["seed"], arrays, correct))
     for model in models.values():
         model.probes.sort(key=lambda probe: probe.seed)

@@ -57,7 +57,8 @@ def questions(
 def _winner(pair: Pair, accuracy: str) -> str:
     difference = pair.difference(accuracy)
     if difference.low is None:
-        ahead = f"in one seed the {pair.names[0 if difference.sign > 0 else 1]}; chance is unknown"
+        leader = f"the {pair.names[0 if difference.mean > 0 else 1]}" if difference.mean else "neither"
+        ahead = f"in one seed {leader}; chance is unknown"
     else:
         ahead = {1: f"the {pair.names[0]}", -1: f"the {pair.names[1]}", 0: "undecided"}[difference.sign]
     return f"{ahead[0].upper()}{ahead[1:]} ({pair.says(accuracy)})"

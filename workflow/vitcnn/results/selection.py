@@ -8,7 +8,7 @@ SPLITS = 50
 
 
 class Looking(NamedTuple):
-    """In points: how far the best epoch's accuracy overstates, and what that epoch truly gains over the last."""
+    """In points: how far the best epoch's accuracy overstates, and what that epoch gains over the last on other images."""
 
     overstates: float
     gains: float

@@ -57,7 +57,7 @@ def compare(ours: Sequence[float], theirs: Sequence[float], *, paired: bool = Fa
     mean, seeds = float(a.mean() - b.mean()), min(len(a), len(b))
     if seeds < 2:
         return Difference(mean, None, None, seeds)
-    if max(np.ptp(values) for values in ([a - b] if paired else [a, b])) < _SAME:
+    if _is_constant(a, b, paired):
         return Difference(mean, mean, mean, seeds, p=float(abs(mean) < _SAME))
     test = stats.ttest_rel(a, b) if paired else stats.ttest_ind(a, b, equal_var=False)
     interval = test.confidence_interval(CONFIDENCE)
@@ -74,6 +74,8 @@ def equivalence(
     a, b = np.asarray(ours, float), np.asarray(theirs, float)
     if min(len(a), len(b)) < 2:
         return None
+    if _is_constant(a, b, paired):
+        return float(abs(a.mean() - b.mean()) > margin - _SAME)
     if paired:
         tests = [stats.ttest_1samp(a - b, end, alternative=side) for end, side in _sides(margin)]
     else:
@@ -81,6 +83,11 @@ def equivalence(
             stats.ttest_ind(a - end, b, equal_var=False, alternative=side) for end, side in _sides(margin)
         ]
     return max(float(test.pvalue) for test in tests)
+
+
+def _is_constant(a: np.ndarray, b: np.ndarray, paired: bool) -> bool:
+    """Return whether there is no spread that a t test could measure a difference by."""
+    return max(np.ptp(values) for values in ([a - b] if paired else [a, b])) < _SAME
 
 
 def _sides(margin: float) -> tuple[tuple[float, str], tuple[float, str]]:
