@@ -48,9 +48,13 @@ def preparation(figures):
 
 
 def evaluation():
-    """Return the row of what the evaluation after an epoch costs in the reference runs, by their medians."""
+    """Return the row of what the evaluation after an epoch costs in the reference runs, by their medians.
+
+    Those that were interrupted shared their machine with much else.
+    """
     paths = (HERE.parent / "reference").rglob("runtime.json")
     runs = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+    runs = [run for run in runs if run["attempts"] == 1]
     shares = [
         100 * statistics.median(run["evaluation_seconds"]) / statistics.median(run["epoch_seconds"])
         for run in runs

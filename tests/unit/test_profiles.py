@@ -1,6 +1,7 @@
 """Mistakes with profiles."""
 
 import pytest
+import yaml
 from conftest import ROOT
 
 from vitcnn.errors import StudyError
@@ -29,6 +30,16 @@ def test_a_profile_that_is_not(name, tmp_path):
             StudyError, match=f"{name}: there is no such profile, only default, demo, quick, slurm"
         ):
             refuse_absent_profile(arguments, tmp_path, ROOT)
+
+
+def test_slurm_gives_a_gpu_to_each_rule_that_uses_one():
+    """Of itself a rule asks for one only where the host that Snakemake runs on has one: a login node has none."""
+    rules = "".join(path.read_text() for path in (ROOT / "workflow/rules").glob("*.smk"))
+    using = {part.partition(":")[0] for part in rules.split("\nrule ")[1:] if "gpu=" in part}
+    asked = yaml.safe_load((ROOT / "profiles/slurm/profile.yaml").read_text())["set-resources"]
+    assert using == {rule for rule, resources in asked.items() if resources.get("gpu") == 1}
+    page = (ROOT / "docs/clusters.md").read_text()
+    assert all(f"`{rule}`" in page for rule in asked)
 
 
 def test_the_demo_stays_out_of_a_study_on_real_images(default_config, tmp_path):

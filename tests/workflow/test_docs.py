@@ -62,8 +62,8 @@ def test_a_command_plans_what_it_names(command, tmp_path):
     snakefile = ["--snakefile", str(ROOT / "Snakefile")]
     done = WARM.run(["snakemake", *snakefile, *arguments], ROOT, environment())
     assert sum(jobs(done).values()) > 0
-    if said := re.search(rf"`{re.escape(command)}` \|.* (\d+) runs", (ROOT / "README.md").read_text()):
-        assert jobs(done)["train"] == int(said[1])
+    if command in ("snakemake", "snakemake runs", "snakemake figures"):
+        assert f"everything: {jobs(done)['train']} runs" in (ROOT / "README.md").read_text()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import html
+import json
 import re
 import shutil
 
@@ -444,6 +445,10 @@ def test_audit(copied):
     for kept in (RUN, RUN.replace("seed0", "seed7"), "results/runs/notes"):
         assert audit("--remove", orphan, kept).returncode == 1
         assert (copied / orphan).exists()
+    probed = read(copied / orphan / "provenance.json")
+    probed["outputs"] = {f"{orphan}/representations.npz": next(iter(probed["outputs"].values()))}
+    (copied / orphan / "representations.provenance.json").write_text(json.dumps(probed))
+    (copied / orphan / "representations.npz").touch()
     assert audit("--remove", orphan).returncode == 0
     assert not (copied / orphan).exists()
     assert (copied / RUN).exists()

@@ -116,21 +116,21 @@ def _place(name: str, places: Collection[str]) -> str:
 
 
 def remove_unused(jobs: Sequence[Job], names: Collection[str]) -> None:
-    """Delete runs, or other outputs, that no experiment asks for any more, with their records.
+    """Delete runs, with all that was measured of them, or other outputs that no experiment asks for any more.
 
-    Raises StudyError, before anything is deleted, for a name that is in use or unknown.
+    Their records go with them. Raises StudyError, before anything is deleted, for a name that is in use or unknown.
     """
     unused = audit(jobs, accept_environment=True)["unused"]
     places = [name if name in unused else str(plan.Run.parse(name).folder) for name in names]
     for place in places:
         if place not in unused:
             raise StudyError(f"{place}: is in use or unknown. Nothing was removed")
-    for place in places:
-        path = Path(place)
-        record = path / "provenance.json" if path.is_dir() else record_beside(path)
-        for file in (*map(Path, read_record(record)["outputs"] or ()), record):
+    for path in map(Path, places):
+        records = sorted(path.glob("*provenance.json")) if path.is_dir() else [record_beside(path)]
+        outputs = [Path(file) for record in records for file in read_record(record)["outputs"] or ()]
+        for file in (*outputs, *records):
             file.unlink(missing_ok=True)
-        for folder in record.parents:
+        for folder in records[-1].parents:
             if folder == RESULTS or any(folder.iterdir()):
                 break
             folder.rmdir()
