@@ -34,8 +34,9 @@ def test_a_profile_that_is_not(name, tmp_path):
 
 def test_slurm_gives_a_gpu_to_each_rule_that_uses_one():
     """Of itself a rule asks for one only where the host that Snakemake runs on has one: a login node has none."""
-    rules = "".join(path.read_text() for path in (ROOT / "workflow/rules").glob("*.smk"))
-    using = {part.partition(":")[0] for part in rules.split("\nrule ")[1:] if "gpu=" in part}
+    files = [path.read_text() for path in (ROOT / "workflow/rules").glob("*.smk")]
+    rules = [rule for text in files for rule in text.split("\nrule ")[1:]]
+    using = {rule.partition(":")[0] for rule in rules if "gpu=" in rule}
     asked = yaml.safe_load((ROOT / "profiles/slurm/profile.yaml").read_text())["set-resources"]
     assert using == {rule for rule, resources in asked.items() if resources.get("gpu") == 1}
     page = (ROOT / "docs/clusters.md").read_text()
