@@ -528,7 +528,9 @@ def test_times_on_different_hardware_are_not_compared(tmp_path):
 def test_one_seed_decides_nothing(tmp_path):
     runs, _ = collected(tmp_path, finished(tmp_path, seeds=[5]))
     for claim in (*first_notebook(runs), *second_notebook(runs)):
-        if "parameters" not in claim.claim and claim.verdict != "cannot be told":
+        if claim.claim == "The CNN needs less memory":
+            assert claim.verdict == "undecided", claim  # the same in these runs
+        elif "parameters" not in claim.claim and claim.verdict != "cannot be told":
             assert claim.verdict.endswith("in one seed; chance unknown"), claim
 
 
@@ -734,10 +736,7 @@ def test_the_second_notebooks_questions_are_answered(tmp_path):
     (section,) = answers_to_questions(runs, study, steps)
     assert section.title == "The second notebook's questions: SimpleViT and SimpleCNN, CIFAR-10"
     won, won_small, caught_up, why, takeaway = section.items
-    assert (
-        "all the data? The SimpleViT (CIFAR-10, " not in won
-        and "all the data? The SimpleViT (best accuracy" in won
-    )
+    assert "all the data, here 50,000 images? The SimpleViT (best accuracy" in won
     assert (
         "with 1,000 images? The SimpleCNN (best accuracy, SimpleViT − SimpleCNN: −20.00 points" in won_small
     )

@@ -43,7 +43,7 @@ def questions(
             continue
         first, second = sweep[0].names
         items = [
-            f"Which model won with all the data? {_winner(sweep[-1], accuracy)}",
+            f"Which model won with all the data, here {sweep[-1].images:,} images? {_winner(sweep[-1], accuracy)}",
             f"Which model won with {sweep[0].images:,} images? {_winner(sweep[0], accuracy)}",
             f"At what size did the {first} catch up? {'; '.join(catching_up(sweep, accuracy))}",
             f"Why does the {second} do better with few images? {_why(sweep, accuracy, pairs_of(steps), models)}",
@@ -92,5 +92,5 @@ def _takeaway(sweep: Sequence[Pair], accuracy: str) -> str:
     undecided = f"{', and ' if ahead else ''}{level} undecided" if level else ""
     one_seed = " (one seed: chance is unknown)" if sweep[0].difference(accuracy).low is None else ""
     largest = sweep[-1]
-    speed = f". {largest.says_ratio('train_seconds')}" if largest.compares("train_seconds") else ""
+    speed = f"; {largest.says_ratio('train_seconds')}" if largest.compares("train_seconds") else ""
     return f"Of {len(sweep)} training-set sizes, {ahead}{undecided}{one_seed}{speed}"
