@@ -384,6 +384,15 @@ def test_json_has_every_run():
     ]
 
 
+def test_an_optional_experiment_that_nobody_began_has_no_rows():
+    """Although it shares runs with the whole study."""
+    more = CONFIG["experiments"]["comparison"] | {"seeds": [0, 1, 2], "optional": True}
+    config = CONFIG | {"experiments": CONFIG["experiments"] | {"more": more}}
+    for runs, shown in ((RUNS, False), (plan.all_runs(config, ["more"]), True)):
+        found = as_json(config, read_status(config, runs, NOW))
+        assert ("more" in {row["experiment"] for row in found["groups"]}) is shown
+
+
 def test_a_watch_has_the_configuration_of_the_last_invocation_and_ends_with_ctrl_c():
     write_json(Path("logs/config.json"), CONFIG)
     finish(VIT)

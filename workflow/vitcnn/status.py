@@ -392,12 +392,15 @@ def _table(config: Mapping[str, Any], status: Status) -> str:
 
 
 def groups(config: Mapping[str, Any], status: Status) -> Iterable[tuple[str, str, str, list[Run]]]:
-    """Yield each experiment, dataset and model with its runs, of those in `status`."""
+    """Yield each dataset and model of the experiments all of whose runs are in `status`, with these runs.
+
+    Of the optional ones that nobody asked for, some may be there: those that they share with others.
+    """
     for experiment in plan.active_experiments(config):
+        asked = plan.experiment_runs(config, experiment)
         together: dict[tuple[str, str], list[Run]] = defaultdict(list)
-        for run in plan.experiment_runs(config, experiment):
-            if run in status.runs:
-                together[run.dataset, run.model].append(run)
+        for run in asked if status.runs.keys() >= set(asked) else ():
+            together[run.dataset, run.model].append(run)
         for (dataset, model), runs in together.items():
             yield experiment, dataset, model, runs
 
