@@ -85,7 +85,7 @@ rule corruptions:
 
 
 for experiment in ALL_EXPERIMENTS:
-    if experiment in dir(rules):
+    if rules.has(experiment):
         raise WorkflowError(
             f"experiments.{experiment}: a rule has this name; give the experiment another"
         )

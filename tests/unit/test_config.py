@@ -1,6 +1,7 @@
 """Bad configuration: each mistake is named with its place, and the nearest right word."""
 
 import copy
+import math
 import re
 
 import pytest
@@ -76,6 +77,16 @@ CONFIG = yaml.safe_load((ROOT / "config.yaml").read_text())
         ({"datasets": {"cifar10": {"source": ["a.zip#md5=12"]}}}, "datasets.cifar10.source: a.zip#md5=12"),
         ({"datasets": {"a; touch pwned": CONFIG["datasets"]["cifar10"]}}, "'a; touch pwned' is no name"),
         ({"models": None}, "models: None is not of type object"),
+        (
+            {"models": {"vit": {"builder": "timm:vit_tiny_patch16_224", "name": "x"}}},
+            "models.vit.name: is the key",
+        ),
+        ({"recipes": {"adam10": {"lr": math.nan}}}, "recipes.adam10.lr: nan is no finite number"),
+        ({"recipes": {"adam10": {"mixup": math.inf}}}, "recipes.adam10.mixup: inf is no finite number"),
+        (
+            {"experiments": {"curves_selection": CONFIG["experiments"]["curves"]}},
+            "experiments.curves_selection: is the name of a table of curves",
+        ),
         (
             {"recipes": {"adam10": {"epochs": 3, "updates": 9}}},
             "name either epochs, or updates and evaluations",

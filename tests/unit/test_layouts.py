@@ -3,6 +3,7 @@
 import io
 import json
 import shutil
+import struct
 
 import numpy as np
 import pyarrow as pa
@@ -174,8 +175,43 @@ def test_a_share_of_each_class_is_for_testing(folder, tmp_path):
     assert {image.tobytes() for image in tested} == {i.tobytes() for i in np.load(again / "test_images.npy")}
     with pytest.raises(StudyError, match="set test_share"):
         read(tmp_path / "flat", tmp_path / "c")
-    with pytest.raises(StudyError, match="has a test split of its own"):
+    with pytest.raises(StudyError, match=r"tree/test: is a test split of its own; leave test_share out"):
         read(folder, tmp_path / "d", test_share=0.3)
+
+
+@pytest.mark.parametrize("inside", ["", "unknown"])
+def test_a_test_folder_without_classes_is_left_out_where_a_share_is_tested_on(
+    inside, folder, tmp_path, caplog
+):
+    remove(folder / "test")
+    save(folder / "test" / inside / "0.png", 1)
+    with pytest.raises(
+        StudyError, match=r"test: its images have no classes, .*; set test_share, such as 0\.2"
+    ):
+        read(folder, tmp_path / "a")
+    _, target = read(folder, tmp_path / "b", test_share=0.34)
+    assert (labels(target, "train"), labels(target, "test")) == ([0, 0, 1, 1], [0, 1])
+    assert "test: has no classes and is left out" in caplog.text
+
+
+def test_what_is_beside_the_splits_is_named(folder, tmp_path, caplog):
+    save(folder / "extra" / "cat" / "0.png", 1)
+    read(folder, tmp_path / "a")
+    assert "extra: is no split and left out" in caplog.text
+    (folder / "training").mkdir()
+    with pytest.raises(StudyError, match=r"training: is for train, as .*/train is; leave one of them out"):
+        read(folder, tmp_path / "b")
+
+
+def test_one_of_several_datasets_is_not_chosen(tmp_path):
+    for split in ("seg_train", "seg_test"):
+        for name in ("cat", "dog"):
+            save(tmp_path / "intel" / split / split / name / "0.png", 1)
+            save(tmp_path / "intel" / ".git" / name / "0.png", 1)
+    with pytest.raises(
+        StudyError, match=r"intel: seg_test/seg_test and seg_train/seg_train in it could each be"
+    ):
+        read(tmp_path / "intel", tmp_path / "a", test_share=0.5)
 
 
 def test_equal_images_stay_on_one_side():
@@ -207,6 +243,15 @@ def test_a_file_that_is_no_image_is_listed(folder, tmp_path):
     report, _ = read(folder, tmp_path)
     (found,) = report["splits"]["train"]["damaged"]
     assert found == {"index": 3, "file": "train/cat/notes.txt", "reason": "cannot identify image file"}
+
+
+def test_an_image_that_pillow_trips_over_is_listed(folder, tmp_path):
+    width, turned = struct.pack("<HHI4s", 0x100, 2, 4, b"wid"), struct.pack("<HHIHH", 0x112, 3, 1, 6, 0)
+    exif = b"Exif\0\0II*\0" + struct.pack("<IH", 8, 2) + width + turned + bytes(4)  # a width in letters
+    save(folder / "train" / "cat" / "odd.jpg", 1, kind="JPEG", exif=exif)
+    report, _ = read(folder, tmp_path)
+    (found,) = report["splits"]["train"]["damaged"]
+    assert found["file"] == "train/cat/odd.jpg" and "integer" in found["reason"]
 
 
 def test_two_sizes_are_listed_unless_they_are_changed(folder, tmp_path):
@@ -241,6 +286,7 @@ def unlabelled(root):
     ("damage", "message"),
     [
         (empty_class, r"train/dog: is a class without an image"),
+        (lambda root: (root / "train" / "emu").mkdir(), r"train/emu: is a class without an image"),
         (
             lambda root: save(root / "train" / "emu" / "0.png", 1),
             r"train/emu: is a class that .*/test does not have",
@@ -319,6 +365,43 @@ def test_tables_as_they_come(change, table, tmp_path):
     assert (labels(target, "train"), labels(target, "test")) == ([0, 1, 0, 1], [0, 1])
 
 
+def test_tables_in_folders_of_splits(tmp_path):
+    """As the Hugging Face Hub has them."""
+    for split, count in (("train", 4), ("test", 2)):
+        for i in range(count):
+            save(tmp_path / "hub" / split / f"{i}.png", 10 * count + i)
+        lines = (f"{i}.png,{'ab'[i % 2]}" for i in range(count))
+        (tmp_path / "hub" / split / "metadata.csv").write_text("\n".join(["file_name,label", *lines]))
+    _, target = read(tmp_path / "hub", tmp_path / "a", "image_csv")
+    assert (labels(target, "train"), labels(target, "test")) == ([0, 1, 0, 1], [0, 1])
+    images = np.load(target / "test_images.npy")
+    assert (images[0] == read_image(picture(20), 8, "error")[0]).all()
+
+
+def test_splits_in_the_paths_of_one_table(tmp_path):
+    for i, split in enumerate(("train", "train", "test", "test")):
+        save(tmp_path / "hub" / split / f"{i}.png", i)
+    lines = (f"{'train' if i < 2 else 'test'}/{i}.png,{'ab'[i % 2]}" for i in range(4))
+    (tmp_path / "hub" / "metadata.csv").write_text("\n".join(["file_name,label", *lines]))
+    _, target = read(tmp_path / "hub", tmp_path / "a", "image_csv")
+    assert (labels(target, "train"), labels(target, "test")) == ([0, 1], [0, 1])
+
+
+def test_a_contest_as_kaggle_has_it(tmp_path, caplog):
+    """The example of a submission has labels that mean nothing."""
+    for i in range(8):
+        save(tmp_path / "contest" / "train" / f"{i}.png", i)
+        save(tmp_path / "contest" / "test" / f"t{i}.png", 10 + i)
+    rows = [f"{i},{'ab'[i % 2]}" for i in range(8)]
+    (tmp_path / "contest" / "train.csv").write_text("\n".join(["id,label", *rows]))
+    (tmp_path / "contest" / "sample_submission.csv").write_text(
+        "\n".join(["id,label", *(f"t{i},a" for i in range(8))])
+    )
+    _, target = read(tmp_path / "contest", tmp_path / "a", "image_csv", test_share=0.25)
+    assert [sorted(labels(target, split)) for split in ("train", "test")] == [[0, 0, 0, 1, 1, 1], [0, 1]]
+    assert "has no labels, as 8 images; they are left out" in caplog.text
+
+
 def test_a_table_for_each_split_and_one_without_labels(table, tmp_path, caplog):
     """As in a competition: the test images' labels are secret, so a share of the others is tested on."""
     rewrite(table, lambda text: "id,label\n" + "".join(f"{i},{'ab'[i % 2]}\n" for i in range(4)))
@@ -361,6 +444,7 @@ def test_the_same_names_in_two_splits(table, tmp_path):
         (lambda t: t.replace("file_name", "picture"), r"metadata\.csv: has no column for the image"),
         (lambda t: t.replace("label", "breed"), r"metadata\.csv: has no column for the label"),
         (lambda t: t.replace("0.png,cat,train", "0.png,cat,training1"), r"line 2: 'training1' is no split"),
+        (lambda t: t + '\n"' + 140_000 * "x", r"metadata\.csv: line .*; is a quote not closed"),
     ],
 )
 def test_what_is_wrong_with_a_table_is_named(change, message, table, tmp_path):
@@ -437,6 +521,18 @@ def test_what_is_wrong_with_a_parquet_file(columns, message, tmp_path):
         read(tmp_path / "a", tmp_path, "parquet")
 
 
+def test_the_column_of_images_is_that_of_the_name(tmp_path):
+    """Beside it may be masks, or numbers as bytes."""
+    for split, first in (("train", 0), ("test", 2)):
+        path = tmp_path / "a" / f"{split}.parquet"
+        write_parquet(path, [first, first + 1], [0, 1])
+        table = pq.read_table(path)
+        masks = pa.array([{"bytes": picture(99), "path": None}] * 2)
+        pq.write_table(table.add_column(0, "mask", masks).add_column(0, "uuid", pa.array([b"x", b"y"])), path)
+    _, target = read(tmp_path / "a", tmp_path, "parquet")
+    assert (np.load(target / "test_images.npy")[1] == read_image(picture(3), 8, "error")[0]).all()
+
+
 def test_a_parquet_file_that_is_cut_off(tmp_path):
     path = tmp_path / "a" / "train.parquet"
     write_parquet(path, [0, 1], [0, 1])
@@ -483,6 +579,13 @@ def test_a_dataset_that_torchvision_reads(mnist, tmp_path):
         assert labels(target, split) == [i % 10 for i in range(len(pixels[split]))]
         for channel in range(3):
             assert (np.load(target / f"{split}_images.npy")[:, channel] == pixels[split]).all()
+
+
+def test_one_of_two_datasets_that_torchvision_reads_is_not_chosen(mnist, tmp_path):
+    published, _ = mnist
+    shutil.copytree(published / "MNIST", published / "KMNIST")
+    with pytest.raises(StudyError, match=r"tree: has files of KMNIST and of MNIST; leave one of them"):
+        read(published, tmp_path, "torchvision", image_size=28)
 
 
 def test_a_dataset_that_torchvision_reads_is_resized(mnist, tmp_path):

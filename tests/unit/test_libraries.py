@@ -16,6 +16,7 @@ from vitcnn.interrupts import Interrupted
 from vitcnn.models import count_parameters, create_model
 from vitcnn.models.check import check_model, create_on_meta
 from vitcnn.models.describe import describe_model
+from vitcnn.models.head import compute_head_in_fp32
 from vitcnn.models.registry import architectures, resolve_builder
 from vitcnn.training.checkpoints import Checkpoints
 from vitcnn.training.run import train_run
@@ -78,6 +79,10 @@ def test_all_names_are_known_without_an_import():
             "features_only: cannot be set: a model must return",
         ),
         ({"builder": "timm:resnet18", "img_size": 32}, "img_size: cannot be set: is taken from the dataset"),
+        (
+            {"builder": "torchvision:resnet18", "pretrained": True},
+            "pretrained: cannot be set: every model is",
+        ),
         ({"builder": "torchvision:resnet18", "weights": "DEFAULT"}, "weights: cannot be set: every model is"),
         (
             {"builder": "timm:resnet18", "family": "cnn"},
@@ -203,6 +208,23 @@ def test_stopped_anywhere_a_foreign_model_ends_with_the_same_bytes(data, tmp_pat
     assert (
         read(tmp_path / "whole" / "metrics.json")["spec"]["model"]["builder"] == "timm:vit_tiny_patch16_224"
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "size"), [("deit_tiny_distilled_patch16_224", 32), ("crossvit_tiny_240", 240)]
+)
+def test_every_head_of_a_timm_model_is_computed_in_fp32(name, size):
+    spec = spec_of(builder=f"timm:{name}")
+    spec["dataset"]["image_size"] = size
+    model = create_model(spec).eval()
+    compute_head_in_fp32(model, 10)  # as the trainer does with every model
+    heads = [m for n, m in model.named_modules() if n.startswith("head") and isinstance(m, torch.nn.Linear)]
+    seen = []
+    for head in heads:
+        head.register_forward_hook(lambda module, given, logits: seen.append(logits.dtype))
+    with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
+        model(torch.zeros(2, 3, size, size))
+    assert len(heads) == 2 and seen == [torch.float32] * 2
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])

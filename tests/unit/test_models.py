@@ -17,6 +17,7 @@ from vitcnn.models import count_parameters, create_model
 from vitcnn.models.describe import describe_model
 from vitcnn.models.dropout import Masks, use_masks
 from vitcnn.models.sizes import measure_size, refuse_unequal
+from vitcnn.schema import _signature
 from vitcnn.training.trainer import safe_memory_format
 
 CONFIG = check_config(yaml.safe_load((ROOT / "config.yaml").read_text()))
@@ -322,6 +323,20 @@ def test_description(model, dataset):
     lines = text.split("\n\n")[1].splitlines()[2:]
     listed = [line.split()[-1].replace(",", "") for line in lines]
     assert sum(int(count) for count in listed if count != "-") == model_count
+
+
+def test_a_default_that_is_computed_is_refused(tmp_path, monkeypatch):
+    from vitcnn.models import registry
+
+    text = "\ndef build(*, image_size: int, num_classes: int, width: int = 2 * 8):\n    pass\n"
+    (tmp_path / "wide.py").write_text(text)
+    monkeypatch.setattr(registry, "FOLDER", tmp_path)
+    registry.builders.cache_clear()
+    try:
+        with pytest.raises(StudyError, match=r"wide\.py: build\(width\): its default 2 \* 8 is not read"):
+            _signature("wide")
+    finally:
+        registry.builders.cache_clear()
 
 
 def test_a_new_model_is_one_file_and_one_entry(tmp_path, monkeypatch):

@@ -211,7 +211,8 @@ def test_forms_that_are_followed(form, package):
 
 
 @pytest.mark.parametrize(
-    "line", ["from vitcnn.data.augmentation import *", "import vitcnn.data.augmentation"]
+    "line",
+    ["from vitcnn.data.augmentation import *", "import vitcnn.data.augmentation", "from einops import *"],
 )
 def test_imports_that_hide_what_is_used_are_refused(line, package):
     file = package / "vitcnn/training/trainer.py"
@@ -236,6 +237,11 @@ def test_all_dynamic_imports_are_known_to_the_record():
         "vitcnn/representations/layers.py",
         "vitcnn/training/trainer.py",
     ]
+
+
+def test_an_import_is_found_in_the_lock_by_its_package():
+    assert "python-dateutil" in environment.locked_versions(["dateutil"])
+    environment.refuse_unlocked(["PIL", "dateutil"], "a file")
 
 
 def test_a_package_that_the_lock_does_not_name(package):

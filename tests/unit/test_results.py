@@ -19,7 +19,7 @@ from vitcnn.config import check_config
 from vitcnn.errors import StudyError
 from vitcnn.files import digest, read_json, write_json
 from vitcnn.results import findings, tables
-from vitcnn.results.claims import Claim, judge
+from vitcnn.results.claims import Claim, hold, judge
 from vitcnn.results.collect import collect_runs, marked
 from vitcnn.results.figures import style
 from vitcnn.results.pairs import MEASURES, measured, pairs
@@ -532,6 +532,22 @@ def test_one_seed_decides_nothing(tmp_path):
             assert claim.verdict == "undecided", claim  # the same in these runs
         elif "parameters" not in claim.claim and claim.verdict != "cannot be told":
             assert claim.verdict.endswith("in one seed; chance unknown"), claim
+
+
+def test_a_claim_about_what_no_run_has_cannot_be_told(tmp_path):
+    runs, _ = collected(tmp_path, finished(tmp_path))
+    rows = runs[runs["experiment"] == "curves"].assign(selected=np.nan)
+    stated = {
+        "text": "x",
+        "metric": "selected",
+        "larger": "CNN",
+        "scope": {},
+        "primary": True,
+        "together": False,
+    }
+    (claim,) = hold(stated, list(pairs(measured(rows))))
+    assert claim.verdict == "cannot be told" and claim.p is None
+    assert claim.shown.endswith(": these runs have no selected accuracy")
 
 
 def test_one_seed_within_the_chance_of_its_images_is_ahead_and_bears_out_nothing(tmp_path):

@@ -53,6 +53,10 @@ def tiny_config(source, **more):
         ({"recipes": {"adam10": {"augmentation": {"rotatoin": 1}}}}, "did you mean rotation?"),
         ({"recipes": {"adam10": {"epochs": "many"}}}, "recipes.adam10.epochs: 'many' is not of type integer"),
         ({"experiments": {"curves": {"datasets": ["cifar"]}}}, "cifar is not one of the datasets"),
+        (
+            {"experiments": {"data": {"datasets": ["cifar10"], "models": ["vit"], "recipe": "adam10"}}},
+            "experiments.data: a rule has this name; give the experiment another",
+        ),
         ({"experiments": {"curves": {"models": ["simple_rnn"]}}}, "simple_rnn is not one of the models"),
         ({"experiments": {"curves": {"recipe": "adam"}}}, "adam is not one of the recipes"),
         ({"seeds": []}, "seeds: is empty"),

@@ -15,6 +15,7 @@ sys.path.insert(0, str(WORKFLOW))
 import vitcnn_hooks
 from vitcnn import plan, predictions
 from vitcnn.config import check_config
+from vitcnn.contradictions import TABLES
 from vitcnn.data.sources import is_generated, reading_settings
 from vitcnn.errors import StudyError
 from vitcnn.files import canonical_json, digest, file_digest, write_json
@@ -174,7 +175,7 @@ def results_of(experiments, part=""):
         *(
             f"results/tables/{e}_{table}.{kind}"
             for e in experiments
-            for table in ("differences", "selection", "calibration")
+            for table in TABLES
             for kind in ("csv", "md", "html")
             if not part
         ),

@@ -137,7 +137,7 @@ def titles_of(runs):
     return {
         run: MODELS[run.model]["title"]
         + (
-            f", {STUDY['recipes'][run.recipe]['title']}"
+            f", {STUDY['recipes'][run.recipe].get('title', run.recipe)}"
             if sum(model == run.model for model, _ in recipes) > 1
             else ""
         )

@@ -1,5 +1,6 @@
 """What is wrong with a configuration that has the right shape: names that lead nowhere, values that do not go together."""
 
+import math
 from collections.abc import Iterator, Mapping
 from itertools import chain
 from typing import Any
@@ -9,6 +10,7 @@ from vitcnn.errors import StudyError, suggest
 from vitcnn.models.registry import refused, resolve_builder
 from vitcnn.schema import read_schema, resolve
 
+TABLES = ("differences", "selection", "calibration")  # of each experiment, beside its own
 CORRUPTED_SIZES = (32, 64)  # of data/corruptions.py, which imports more than is needed here
 
 
@@ -17,6 +19,7 @@ def contradictions(config: Mapping[str, Any]) -> Iterator[str]:
     datasets = config["datasets"]
     for name, dataset in datasets.items():
         yield from (f"datasets.{name}.{line}" for line in _of_dataset(dataset))
+    yield from _not_finite(config)
     for name, model in config["models"].items():
         yield from (f"models.{name}.{line}" for line in _of_model(model))
     for section in ("models", "recipes"):
@@ -25,12 +28,26 @@ def contradictions(config: Mapping[str, Any]) -> Iterator[str]:
         yield from (f"recipes.{name}.{line}" for line in _of_recipe(recipe))
     for name, experiment in config["experiments"].items():
         if experiment is not None:
+            if owner := next((o for o in config["experiments"] for t in TABLES if name == f"{o}_{t}"), None):
+                yield f"experiments.{name}: is the name of a table of {owner}; give it another"
             yield from (f"experiments.{name}{line}" for line in _of_experiment(experiment, config))
     for name, group in config["claims"].items():
         yield from (f"claims.{name}: {line}" for line in _of_claims(group or {}, config))
     yield from _of_report(config["report"], config["experiments"])
     yield from _unknown_experiments(config)
     yield from _of_measurements(config)
+
+
+def _not_finite(value: Any, place: str = "") -> Iterator[str]:
+    """Yield the numbers that are none, as YAML's `.nan` and `.inf` are."""
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _not_finite(inner, f"{place}.{key}" if place else str(key))
+    elif isinstance(value, list):
+        for number, inner in enumerate(value):
+            yield from _not_finite(inner, f"{place}[{number}]")
+    elif isinstance(value, float) and not math.isfinite(value):
+        yield f"{place}: {value} is no finite number"
 
 
 def _of_dataset(dataset: Mapping[str, Any]) -> Iterator[str]:
@@ -51,6 +68,8 @@ def _of_model(model: Mapping[str, Any]) -> Iterator[str]:
         resolve_builder(model["builder"])
     except StudyError as error:
         yield f"builder: {error}"
+    if "name" in model:
+        yield "name: is the key under models, and no hyper-parameter"
     for key in model:
         if reason := refused(model["builder"], key):
             yield f"{key}: cannot be set: {reason}"

@@ -115,7 +115,13 @@ def _signature(builder: str) -> tuple[dict[str, Any], tuple[str, ...]]:
         if default is None:
             required.append(argument.arg)
         else:
-            allowed["default"] = ast.literal_eval(default)
+            try:
+                allowed["default"] = ast.literal_eval(default)
+            except ValueError as error:
+                raise StudyError(
+                    f"workflow/vitcnn/models/{builder}.py: build({argument.arg}): its default "
+                    f"{ast.unparse(default)} is not read, as the file is not run here; write the value itself"
+                ) from error
         properties[argument.arg] = allowed | {"per_dataset": True}
     return properties, tuple(required)
 

@@ -1,8 +1,9 @@
 """Images with a table of their labels, such as Hugging Face's `metadata.csv` or Kaggle's `train.csv`.
 
 A table has a column for the image and one for its class, by any of the usual names, and perhaps one for
-the split. Either one table holds all, or there is one for each split, named as it. Where neither says
-what is for testing, `test_share` of each class is.
+the split. Either one table holds all, or there is one for each split, named as it or in a folder named as it. Where
+nothing says what is for testing, `test_share` of each class is. An example of a submission to a contest, which has
+labels that mean nothing, is left out.
 """
 
 import csv
@@ -42,7 +43,7 @@ class Row(NamedTuple):
 
 
 def is_root(folder: Path, layout: str) -> bool:
-    """Return whether a folder is the dataset's: it has a table."""
+    """Return whether a folder is the dataset's: it has a table, or folders for splits that have."""
     return bool(_tables(folder))
 
 
@@ -61,14 +62,18 @@ def decode(
     Raises StudyError, naming the table and the line, for an image that is absent, outside the folder or
     listed twice, a line without a label, and an image file that no line names.
     """
-    rows = [row for table in _tables(tree) for row in _read_table(table)]
+    rows = [row for table, split in _tables(tree) for row in _read_table(table, split)]
     files = _find_images(tree)
     index = _index(files, tree)
     paths = [_image_of(row, index, tree) for row in rows]
     _refuse_twice(rows, paths)
     unnamed = sorted(set(files) - set(paths))
-    if unnamed:
-        raise StudyError(f"{unnamed[0]}: is an image that no table names; {len(unnamed)} in all")
+    if unnamed and all(_split_of_path(path.relative_to(tree)) == "test" for path in unnamed):
+        log.warning("%s: has no labels, as %d images; they are left out", unnamed[0], len(unnamed))
+    elif unnamed:
+        raise StudyError(
+            f"{unnamed[0]}: is an image that no table names; {len(unnamed)} in all. Add a line for each, or remove them"
+        )
     paths = [path for path, row in zip(paths, rows, strict=True) if row.label is not None]
     rows = [row for row in rows if row.label is not None]
     labels = by_class([row.label for row in rows])
@@ -78,21 +83,41 @@ def decode(
     return decode_images(list(labels), chosen, target, image_size, resize, workers)
 
 
-def _tables(folder: Path) -> list[Path]:
-    return sorted(
-        p for p in folder.iterdir() if p.suffix.lower() in (".csv", ".tsv") and not is_left_behind(p)
-    )
+def _tables(folder: Path) -> list[tuple[Path, str | None]]:
+    """Return the tables of a dataset, each with its split where its name or its folder says one."""
+    found = [(path, split_of(path.stem)) for path in _tables_in(folder)]
+    for inner in sorted(path for path in folder.iterdir() if path.is_dir()):
+        if split := split_of(inner.name):
+            found += [(path, split) for path in _tables_in(inner)]
+    return found
 
 
-def _read_table(table: Path) -> list[Row]:
-    """Return a table's lines; that of a test split may be without a column of labels, as where they are secret."""
+def _tables_in(folder: Path) -> list[Path]:
+    tables = sorted(path for path in folder.iterdir() if path.suffix.lower() in (".csv", ".tsv"))
+    return [path for path in tables if not is_left_behind(path) and "submission" not in path.stem.lower()]
+
+
+def _split_of_path(path: PurePosixPath | Path) -> str | None:
+    """Return the split that a folder in a path is named as; None where there is none."""
+    return next((split for part in path.parts[:-1] if (split := split_of(part))), None)
+
+
+def _read_table(table: Path, split_here: str | None) -> list[Row]:
+    """Return a table's lines; that of a test split may be without a column of labels, as where they are secret.
+
+    `split_here` is the split that the table is of, if its place says so.
+    """
     try:
         text = table.read_text(encoding="utf-8-sig")  # with or without a byte order mark
     except UnicodeDecodeError as error:
-        raise StudyError(f"{table}: is not text in UTF-8 ({error})") from error
+        raise StudyError(f"{table}: is not text in UTF-8 ({error}); save it as such") from error
     first = text.partition("\n")[0]
     delimiter = max(",;\t|", key=first.count)
     reader = csv.DictReader(io.StringIO(text), delimiter=delimiter)
+    try:
+        lines = [(f"{table}: line {reader.line_num}", line) for line in reader]
+    except csv.Error as error:
+        raise StudyError(f"{table}: line {reader.line_num}: {error}; is a quote not closed?") from error
     columns = {name.strip().lower(): name for name in reader.fieldnames or [] if name}
     image, label, split = (
         next((columns[name] for name in names if name in columns), None)
@@ -101,24 +126,23 @@ def _read_table(table: Path) -> list[Row]:
     if image is None:
         raise StudyError(f"{table}: has no column for the image; it may be named {', '.join(IMAGE_COLUMNS)}")
     if label is None:
-        if split_of(table.stem) == "test":
+        if split_here == "test":
             log.warning("%s: has no labels; its images are left out", table)
-            return [
-                Row(f"{table}: line {reader.line_num}", line[image] or "", None, "test") for line in reader
-            ]
+            return [Row(place, line[image] or "", None, "test") for place, line in lines]
         raise StudyError(f"{table}: has no column for the label; it may be named {', '.join(LABEL_COLUMNS)}")
     rows = []
-    for line in reader:
-        place = f"{table}: line {reader.line_num}"
+    for place, line in lines:
         name, value = ((line[column] or "").strip() for column in (image, label))
         if not name and not value:
             continue
         if not name or not value:
-            raise StudyError(f"{place}: has no {'image' if not name else 'label'}")
+            raise StudyError(
+                f"{place}: has no {'image' if not name else 'label'}; fill it in, or remove the line"
+            )
         said = split_of((line[split] or "").strip()) if split else None
         if split and said is None:
             raise StudyError(f"{place}: {line[split]!r} is no split; train, val and test are")
-        rows.append(Row(place, name, value, said or (split_of(table.stem) if split is None else None)))
+        rows.append(Row(place, name, value, said or split_here or _split_of_path(PurePosixPath(name))))
     return rows
 
 
@@ -150,7 +174,9 @@ def _image_of(row: Row, index: dict[str, list[Path]], tree: Path) -> Path:
     if row.split and len(found) > 1:  # train/1.png and test/1.png
         found = [f for f in found if row.split in map(split_of, f.relative_to(tree).parts[:-1])] or found
     if not found:
-        raise StudyError(f"{row.place}: there is no image {row.image} below {tree}")
+        raise StudyError(
+            f"{row.place}: there is no image {row.image} below {tree}; add it, or remove the line"
+        )
     if len(found) > 1:
         raise StudyError(f"{row.place}: {row.image} may be {found[0]} or {found[1]}")
     return found[0]

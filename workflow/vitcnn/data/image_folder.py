@@ -50,7 +50,7 @@ def decode(
     Raises StudyError, naming the folder, for one without images, classes that differ between splits, a
     test split without classes, and a dataset without a test split and without `test_share`.
     """
-    splits = {split_of(folder.name): folder for folder in entries(tree) if folder.is_dir()}
+    splits = _splits(tree)
     if "train" not in splits:
         if not test_share:
             raise StudyError(
@@ -58,8 +58,10 @@ def decode(
             )
         return _decode_share(tree, tree, target, workers, image_size, resize, test_share)
     if test_share:
-        if {"test", "val"} & splits.keys():
-            raise StudyError(f"{tree}: has a test split of its own; leave test_share out")
+        for other in (splits[name] for name in ("test", "val") if name in splits):
+            if _has_classes(other, splits["train"]):
+                raise StudyError(f"{other}: is a test split of its own; leave test_share out")
+            log.warning("%s: has no classes and is left out", other)
         return _decode_share(splits["train"], tree, target, workers, image_size, resize, test_share)
     test = _test_folder(tree, splits)
     train_images, test_images = _read_classes(splits["train"]), _read_classes(test)
@@ -70,6 +72,21 @@ def decode(
     labels = by_class(train_images)
     chosen = {"train": _labelled(train_images, labels, tree), "test": _labelled(test_images, labels, tree)}
     return decode_images(list(labels), chosen, target, image_size, resize, workers)
+
+
+def _splits(tree: Path) -> dict[str, Path]:
+    """Return the folder of each split, of those that the tree has."""
+    splits: dict[str, Path] = {}
+    folders = [path for path in entries(tree) if path.is_dir()]
+    for folder in folders:
+        if split := split_of(folder.name):
+            if split in splits:
+                raise StudyError(f"{folder}: is for {split}, as {splits[split]} is; leave one of them out")
+            splits[split] = folder
+    for folder in folders if "train" in splits else ():
+        if folder not in splits.values():
+            log.warning("%s: is no split and left out", folder)
+    return splits
 
 
 def _decode_share(
@@ -86,7 +103,7 @@ def _decode_share(
 def _test_folder(tree: Path, splits: dict) -> Path:
     """Return the folder of the test split: `test` where its images have classes, else `val`."""
     test, val = splits.get("test"), splits.get("val")
-    if test and _folders(test):
+    if test and _has_classes(test, splits["train"]):
         if val:
             log.warning("%s: is left out; runs hold out their own share of the training images", val)
         return test
@@ -96,7 +113,8 @@ def _test_folder(tree: Path, splits: dict) -> Path:
         return val
     if test:
         raise StudyError(
-            f"{test}: its images have no classes, so nothing can be tested on them; remove the folder and set test_share"
+            f"{test}: its images have no classes, so nothing can be tested on them; set test_share, such as 0.2, to test "
+            "on a share of the training images"
         )
     raise StudyError(
         f"{tree}: has no test split; set test_share, such as 0.2, to test on a share of each class"
@@ -134,6 +152,11 @@ def _labelled(images: dict[str, list[Path]], labels: dict[str, int], tree: Path)
 
 def _folders(folder: Path) -> list[Path]:
     return [path for path in folder.iterdir() if path.is_dir() and not is_left_behind(path)]
+
+
+def _has_classes(folder: Path, train: Path) -> bool:
+    """Return whether a split is in classes, those of the training split, and not in one folder of unlabelled images."""
+    return bool({path.name for path in _folders(folder)} & {path.name for path in _folders(train)})
 
 
 def _has_files(folder: Path) -> bool:

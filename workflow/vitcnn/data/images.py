@@ -76,7 +76,10 @@ def decode_images(
     for split in SPLITS:
         empty = sorted(set(range(len(classes))) - set(splits[split].labels))
         if empty:
-            raise StudyError(f"{split}: there is no image of the class {classes[empty[0]]}")
+            raise StudyError(
+                f"{target.parent}: the {split} split has no image of the class {classes[empty[0]]}; add some, or "
+                "remove the class"
+            )
     refuse_too_large(sum(len(splits[split].names) for split in SPLITS), image_size)
     decoded = Decoded(classes=[{"id": name, "words": name.replace("_", " ")} for name in classes])
     read = partial(read_image, image_size=image_size, resize=resize)
@@ -114,11 +117,12 @@ def decode_chunk(
     damaged, grey = [], 0
     for i, content in enumerate(contents):
         # What cannot be read is no damaged image: a disk may have gone.
-        data = content if isinstance(content, bytes) else content.read_bytes()
+        data = content.read_bytes() if isinstance(content, Path) else content
         try:
-            pixels[i], is_grey = read(data)
+            pixels[i], is_grey = read(data if isinstance(data, bytes) else data.read_bytes())
             grey += is_grey
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        except Exception as error:
+            # Pillow lets through whatever a damaged file makes it trip over, such as struct.error for odd EXIF data.
             # Where the bytes lie in memory is not the same from one time to the next.
             damaged.append((i, re.sub(r" <_io\.BytesIO object at \w+>", "", str(error))))
     view = memoryview(pixels).cast("B")

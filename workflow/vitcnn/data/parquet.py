@@ -20,6 +20,7 @@ from vitcnn.errors import StudyError
 log = logging.getLogger(__name__)
 
 ROOT = {"parquet": "a Parquet file (.parquet), or folders of them named train and test"}
+IMAGE_COLUMNS = ("image", "img", "images")
 LABEL_COLUMNS = ("label", "labels", "class", "target", "category", "fine_label")
 
 
@@ -78,7 +79,8 @@ def _read(path: Path) -> tuple[list[bytes], list[str | None]]:
     """Return the image files of a Parquet file, and the class of each; None for one without."""
     try:
         schema = pq.read_schema(path)
-        image = next((field.name for field in schema if _holds_images(field.type)), None)
+        fitting = [field.name for field in schema if _holds_images(field.type)]
+        image = next((name for name in (*IMAGE_COLUMNS, *fitting[:1]) if name in fitting), None)
         label = next((name for name in LABEL_COLUMNS if name in schema.names), None)
         if image is None:
             raise StudyError(f"{path}: has no column of image files, as bytes or as a struct that has them")

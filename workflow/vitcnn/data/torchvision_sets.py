@@ -44,7 +44,7 @@ ROOT = {"torchvision": f"the files that torchvision downloads, of {', '.join(SET
 
 def is_root(folder: Path, layout: str) -> bool:
     """Return whether a folder is the dataset's: it has what torchvision leaves of one."""
-    return _set_in(folder) is not None
+    return bool(_sets_in(folder))
 
 
 def decode(
@@ -63,7 +63,10 @@ def decode(
     """
     if test_share:
         raise StudyError(f"{tree}: has a test split of its own; leave test_share out")
-    name, splits, classes = _set_in(tree), {}, []
+    name, *others = _sets_in(tree)
+    if others:
+        raise StudyError(f"{tree}: has files of {name} and of {others[0]}; leave one of them in the source")
+    splits, classes = {}, []
     for split in SPLITS:
         opened = open_split(name, tree, split)
         images = [Item(name, tree, split, index) for index in range(len(opened))]
@@ -107,7 +110,7 @@ def open_split(name: str, root: Path, split: str, download: bool = False) -> Any
 
     try:
         return getattr(datasets, name)(str(root), **getattr(SETS[name], split), download=download)
-    except (RuntimeError, OSError, ValueError, EOFError) as error:
+    except (RuntimeError, OSError, ValueError, EOFError, AssertionError) as error:
         raise StudyError(f"{root}: torchvision cannot read it as {name}: {error}") from error
 
 
@@ -118,5 +121,5 @@ def labels_of(opened: Any) -> Any:
     return getattr(opened, name) if name else [label for _, label in opened]
 
 
-def _set_in(folder: Path) -> str | None:
-    return next((name for name in SETS if all((folder / mark).exists() for mark in SETS[name].marks)), None)
+def _sets_in(folder: Path) -> list[str]:
+    return [name for name in SETS if all((folder / mark).exists() for mark in SETS[name].marks)]

@@ -91,11 +91,17 @@ def copy_tree(
 def find_root(folder: Path, layout: str, origin: Path | None = None) -> Path:
     """Return the shallowest folder, at most four down, that is the root of a dataset of that layout.
 
-    Raises StudyError, with `origin` (default: `folder`) as the place, if there is none.
+    Raises StudyError, with `origin` (default: `folder`) as the place, if there is none, or if there are several.
     """
-    root = _search(folder, layout)
-    if root:
-        return root
+    roots = _search(folder, layout)
+    if len(roots) > 1:
+        first, second = (root.relative_to(folder) for root in roots[:2])
+        raise StudyError(
+            f"{origin or folder}: {first} and {second} in it could each be the {layout} dataset; unpack it and name "
+            "one as the source, or put them into one folder as train and test"
+        )
+    if roots:
+        return roots[0]
     other = [name for name in READERS if name != layout and _search(folder, name)]
     looks = f"; it looks like {other[0]}" if other else ""
     raise StudyError(
@@ -123,21 +129,24 @@ def _reader(layout: str) -> ModuleType:
     return import_module(f"vitcnn.data.{READERS[layout]}")
 
 
-def _search(folder: Path, layout: str) -> Path | None:
+def _search(folder: Path, layout: str) -> list[Path]:
+    """Return the shallowest folders that could be the root; one that tools have left there is none."""
     reader, level = _reader(layout), [folder]
     for _ in range(_DEPTH):
-        for candidate in level:
-            if reader.is_root(candidate, layout):
-                return candidate
-        level = [inner for outer in level for inner in sorted(outer.iterdir()) if inner.is_dir()][:1000]
-    return None
+        if found := [candidate for candidate in level if reader.is_root(candidate, layout)]:
+            return found
+        inner = (path for outer in level for path in sorted(outer.iterdir()) if path.is_dir())
+        level = [path for path in inner if not path.name.startswith((".", "__MACOSX"))][:1000]
+    return []
 
 
 def _copy_folder(source: Path, target: Path) -> dict[str, int]:
     """Copy contents alone: the source's permissions may forbid writing, the copy must not."""
     expected = list_files(source)
-    for folder in sorted({(target / name).parent for name in expected}):
-        folder.mkdir(parents=True, exist_ok=True)
+    for folder, _, _ in os.walk(
+        source, followlinks=True
+    ):  # empty ones too: a class without images is a mistake
+        (target / Path(folder).relative_to(source)).mkdir(parents=True, exist_ok=True)
     names = list(expected)
     parts = [names[start : start + 500] for start in range(0, len(names), 500)]
 

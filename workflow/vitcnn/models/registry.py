@@ -52,6 +52,9 @@ REFUSED = {
     },
     "torchvision": {
         "weights": _SCRATCH,
+        "weights_backbone": _SCRATCH,
+        "pretrained": _SCRATCH,
+        "pretrained_backbone": _SCRATCH,
         "image_size": _DATASETS,
         "input_size": _DATASETS,
         "num_classes": _DATASETS,

@@ -180,7 +180,7 @@ def _imported(node: ast.AST, module: str) -> dict[str, tuple[str, str | None]]:
         }
     if isinstance(node, ast.ImportFrom):
         source = _absolute(node, module)
-        if _file(source) and any(alias.name == "*" for alias in node.names):
+        if any(alias.name == "*" for alias in node.names):
             _refuse(node, module, "name what you use in place of *")
         inner = {a: f"{source}.{a.name}" for a in node.names}
         return {

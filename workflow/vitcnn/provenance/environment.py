@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, packages_distributions, version
 from pathlib import Path
 
 from vitcnn.errors import StudyError
@@ -48,7 +48,7 @@ def refuse_unlocked(imports: Iterable[str], by: str) -> None:
     """Raise StudyError for an import that the lock file does not pin: a new version of it would change nothing."""
     pins, _ = _read_lock(LOCK.stat().st_mtime_ns)
     for name in sorted(set(imports) - NOT_COMPUTING):
-        if _distribution(name) not in pins:
+        if _distribution(name, pins) not in pins:
             raise StudyError(
                 f"{by}: imports {name}, which envs/lock.txt does not pin, so results would stay as they are "
                 "when its version changes; name it in pyproject.toml and make the lock anew (envs/README.md)"
@@ -58,7 +58,7 @@ def refuse_unlocked(imports: Iterable[str], by: str) -> None:
 def locked_versions(imports: Iterable[str]) -> dict[str, str]:
     """Return name and version of the packages imported, and of all that the lock file says they need."""
     pins, needs = _read_lock(LOCK.stat().st_mtime_ns)
-    queue = [_distribution(name) for name in set(imports) - NOT_COMPUTING]
+    queue = [_distribution(name, pins) for name in set(imports) - NOT_COMPUTING]
     found: dict[str, str] = {}
     while queue:
         name = queue.pop()
@@ -68,8 +68,14 @@ def locked_versions(imports: Iterable[str]) -> dict[str, str]:
     return dict(sorted(found.items()))
 
 
-def _distribution(name: str) -> str:
-    return _DISTRIBUTIONS.get(name, name.replace("_", "-"))
+def _distribution(name: str, pins: Mapping[str, str]) -> str:
+    """Return the package that an import is of: by its name, or as the packages say that are installed here."""
+    same = _DISTRIBUTIONS.get(name, name.replace("_", "-"))
+    if same in pins:
+        return same
+    return next(
+        (found.lower() for found in packages_distributions().get(name, ()) if found.lower() in pins), same
+    )
 
 
 @cache

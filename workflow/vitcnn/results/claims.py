@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from vitcnn.results.pairs import Pair, sweeps
+from vitcnn.results.pairs import MEASURES, Pair, sweeps
 from vitcnn.results.statistics import CONFIDENCE, Difference, holm, p_in_words
 
 BORNE_OUT, NOT_BORNE_OUT, UNDECIDED, UNTOLD = "borne out", "not borne out", "undecided", "cannot be told"
@@ -43,7 +43,7 @@ def hold(stated: Mapping[str, Any], found: Sequence[Pair]) -> Iterator[Claim]:
         return
     rows = [
         Claim(stated["text"], *_of_pair(stated, pair, metric))._replace(
-            p=pair.difference(metric).p if stated["primary"] else None
+            p=pair.difference(metric).p if stated["primary"] and pair.has(metric) else None
         )
         for pair, metric in scoped
     ]
@@ -97,6 +97,8 @@ def _side(pair: Pair, model: str) -> int:
 
 def _of_pair(stated: Mapping[str, Any], pair: Pair, metric: str) -> tuple[str, str]:
     """Return what a pair shows of a claim, and the verdict."""
+    if not pair.has(metric):
+        return f"{pair.place}: these runs have no {MEASURES[metric].words}", UNTOLD
     if not pair.compares(metric):
         return f"{pair.place}: the runs were made on different hardware", UNTOLD
     return f"{pair.place}: {pair.says(metric)}", judge(stated, pair, metric)

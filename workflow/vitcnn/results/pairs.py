@@ -86,6 +86,10 @@ class Pair(NamedTuple):
         """Return what all runs of the first (0) or the second (1) model have in `column`."""
         return self[side][column].iloc[0]
 
+    def has(self, column: str) -> bool:
+        """Return whether all runs have a value in `column`, as those that held no images out have no selected accuracy."""
+        return bool(pd.concat(self[:2])[column].notna().all())
+
     def compares(self, column: str) -> bool:
         """Return whether `column` can be compared: timings need the same hardware, used in the same way."""
         places = pd.concat(self[:2])[["device", "threads", "precision"]].drop_duplicates()
