@@ -150,6 +150,29 @@ def test_what_a_model_cannot_give_is_left_out_by_name(arrays):
         assert list(found["maps"]) == ["Grad-CAM"]
 
 
+def test_a_map_that_does_not_reach_the_logits_is_left_out(packed, arrays):
+    """Of a ViT of timm, whose head reads the class token alone; the figure is drawn without it."""
+    spec = spec_of("vit")
+    spec["model"] = {
+        "name": "deit",
+        "builder": "timm:vit_tiny_patch16_224",
+        "patch_size": 8,
+        "embed_dim": 24,
+        "depth": 2,
+        "num_heads": 3,
+    }
+    found = probe(spec, create_model(spec), packed, torch.device("cpu"))
+    assert "Grad-CAM: no place of the last map reaches" in " ".join(found["left_out"])
+    assert not found["maps"].size
+    right = np.ones(40, bool)
+    models = [
+        Model("deit", "ViT", "e", [Probe(0, found, right)]),
+        Model("cnn", "CNN", "e", [Probe(0, arrays["cnn", 0], right)]),
+    ]
+    for shown in (models, models[:1]):
+        attention.draw(shown, SETTINGS | {"looks": {"deit": 0, "cnn": 1}})
+
+
 def test_the_untrained_baseline_is_the_model_that_training_begins_with(packed):
     spec = spec_of("cnn", 3)
     torch.manual_seed(3)

@@ -312,6 +312,11 @@ def _grad_cams(bench: _Bench, mapped: list[str], classes: Tensor) -> dict[str, l
         batches = zip(images.split(BATCH), classes.split(BATCH), strict=True)
         cams = [to_cells(grad_cam(model, layer, bench.prepare(some), named)) for some, named in batches]
         maps.append(torch.cat(cams))
+        if not maps[-1].any():
+            bench.left_out.append(
+                "Grad-CAM: no place of the last map reaches the logits, as where they are a class token's"
+            )
+            return {}
     return {"Grad-CAM": maps}
 
 
