@@ -54,6 +54,17 @@ def test_the_fair_rows_are_the_reference_runs():
         assert row[4] == f"{of_model['num_parameters'].iloc[0] / 1e6:.2f}"
 
 
+def test_the_example_study_has_the_accuracies_of_its_runs():
+    lines = (ROOT / "docs/images-of-your-own.md").read_text().splitlines()
+    runs = pd.read_csv(ROOT / "tests/reference/photos/shoot_out_runs.csv")
+    assert len(runs) == 24
+    for title, of_model in runs.groupby("model_title"):
+        accuracies = of_model.groupby("train_images")["selected"].agg(["mean", "std"]).itertuples()
+        cells = [f"{found.mean:.1f} ± {found.std:.1f}" for found in accuracies]
+        cells.append(f"{of_model['num_parameters'].iloc[0] / 1e6:.2f}")
+        assert f"| {title} | {' | '.join(cells)} |" in lines
+
+
 def test_the_rates_of_fair_are_those_that_were_chosen(default_config):
     """By five short trials, and the best two of those rates in full."""
     fair, titles = default_config["experiments"]["fair"]["recipe"], default_config["models"]
