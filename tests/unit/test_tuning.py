@@ -111,7 +111,7 @@ def test_answers_are_those_of_their_recipe():
         100 * answers[plan.Run(r.dataset, r.model, r.recipe, r.train_size, r.seed).folder].correct[-1].mean()
         for r in runs.itertuples()
     ]
-    epochs.loc[(epochs["recipe"] == "lr3") & (epochs["epoch"] == 4), "val_accuracy"] = 99.0
+    epochs.loc[(epochs["recipe"] == "lr3") & (epochs["epoch"] < 4), "val_accuracy"] = 0.0
     table = analyse(runs, epochs, answers, None).differences
     chosen = table[table["epoch"] == "selected"].set_index("recipe")
     assert chosen.index.tolist() == RECIPES
