@@ -28,7 +28,8 @@ def contradictions(config: Mapping[str, Any]) -> Iterator[str]:
         yield from (f"recipes.{name}.{line}" for line in _of_recipe(recipe))
     for name, experiment in config["experiments"].items():
         if experiment is not None:
-            if owner := next((o for o in config["experiments"] for t in TABLES if name == f"{o}_{t}"), None):
+            others = (other for other, asked in config["experiments"].items() if asked)
+            if owner := next((o for o in others for table in TABLES if name == f"{o}_{table}"), None):
                 yield f"experiments.{name}: is the name of a table of {owner}; give it another"
             yield from (f"experiments.{name}{line}" for line in _of_experiment(experiment, config))
     for name, group in config["claims"].items():

@@ -143,9 +143,8 @@ def _search(folder: Path, layout: str) -> list[Path]:
 def _copy_folder(source: Path, target: Path) -> dict[str, int]:
     """Copy contents alone: the source's permissions may forbid writing, the copy must not."""
     expected = list_files(source)
-    for folder, _, _ in os.walk(
-        source, followlinks=True
-    ):  # empty ones too: a class without images is a mistake
+    # Empty folders too: a class without images is a mistake, and is to be seen.
+    for folder, _, _ in os.walk(source, followlinks=True):
         (target / Path(folder).relative_to(source)).mkdir(parents=True, exist_ok=True)
     names = list(expected)
     parts = [names[start : start + 500] for start in range(0, len(names), 500)]
