@@ -147,6 +147,11 @@ def test_answers_of_other_runs_are_an_error():
         analyse(runs, epochs, answers, None)
 
 
+def swapped(correct):
+    """Return as many right answers, of other images."""
+    return np.concatenate([correct[:-1], correct[-1:, ::-1]])
+
+
 @pytest.mark.parametrize(
     ("wrong", "words"),
     [
@@ -155,6 +160,7 @@ def test_answers_of_other_runs_are_an_error():
         (lambda a: {"val_labels": a.val_labels[:-1]}, "its logits of held-out images are not"),
         (lambda a: {"logits": a.logits[::-1]}, "its logits are not those of its right answers"),
         (lambda a: {"logits": a.logits[:9]}, "its logits are not those of its right answers"),
+        (lambda a: {"correct": swapped(a.correct)}, "its logits are not those of its right answers"),
         (lambda a: {"logits": a.logits * np.nan}, "its logits are not those of its right answers"),
     ],
 )
@@ -164,6 +170,15 @@ def test_answers_that_would_flatter_a_model_are_an_error(wrong, words):
     answers[run.folder] = answers[run.folder]._replace(**wrong(answers[run.folder]))
     with pytest.raises(StudyError, match=rf"cnn/modern30/nall/seed1/predictions\.npz: {words}"):
         analyse(runs, epochs, answers, None)
+
+
+def test_of_two_highest_logits_either_may_have_been_chosen():
+    runs, epochs, answers = study()
+    for folder, found in answers.items():
+        logits = found.logits.copy()
+        logits[0] = 1.0
+        answers[folder] = found._replace(logits=logits)
+    assert len(analyse(runs, epochs, answers, None).calibration) == 2
 
 
 def test_held_out_images_of_a_run_that_held_none_out_are_an_error():

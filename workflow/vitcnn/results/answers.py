@@ -154,24 +154,29 @@ def _wrong(found: Answers, row: Any, held_out: np.ndarray | None) -> str:
     accuracy = 100 * found.correct.mean(axis=1)
     if not np.isclose(accuracy[-1], row.final) or not np.isclose(accuracy.max(), row.best):
         return "its right answers are not those of its accuracies"
-    if not _agree(found.logits, found.labels, found.correct[-1].sum()):
+    surely, perhaps = _right_by(found.logits, found.labels)
+    right = found.correct[-1]
+    if right.shape != surely.shape or (surely & ~right).any() or (right & ~perhaps).any():
         return "its logits are not those of its right answers"
     if held_out is not None:
-        if not _agree(found.val_logits, found.val_labels, held_out[-1] / 100 * np.size(found.val_labels)):
+        low, high = (100 * some.mean() for some in _right_by(found.val_logits, found.val_labels))
+        if not low - 1e-6 <= held_out[-1] <= high + 1e-6:
             return "its logits of held-out images are not those of its accuracy on them"
     elif found.val_logits is not None:
         return "it has logits of held-out images, and held none out"
     return ""
 
 
-def _agree(logits: np.ndarray | None, labels: np.ndarray | None, right: float) -> bool:
-    """Return whether so many images are classified correctly; where two logits are the highest, either counts."""
+def _right_by(logits: np.ndarray | None, labels: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    """Return which images the logits surely and perhaps classify correctly, two arrays `(N,) bool`.
+
+    They differ where two logits are the highest. Of arrays that do not fit each other, no image is right.
+    """
     if logits is None or labels is None or logits.shape[:-1] != labels.shape or not np.isfinite(logits).all():
-        return False
+        return np.zeros(1, bool), np.zeros(1, bool)
     highest = logits == logits.max(-1, keepdims=True)
-    chosen = highest[np.arange(len(labels)), labels]
-    unique = highest.sum(-1) == 1
-    return bool((chosen & unique).sum() - 0.01 <= right <= chosen.sum() + 0.01)
+    perhaps = highest[np.arange(len(labels)), labels]
+    return perhaps & (highest.sum(-1) == 1), perhaps
 
 
 def _held_out(epochs: pd.DataFrame) -> dict[_Key, np.ndarray]:
