@@ -4,7 +4,7 @@
       [--train-size 5000] [--epochs N] [--out FILE]
 
 PACKED is a packed dataset of real images (`resources/cifar10/packed`). The arms are this project's entry point
-in `fp32` and `bf16`, and `plain`, the notebooks' loop of plain.py. Each arm is compared with those named before it:
+in `fp32` and `bf16`, and `plain`, the notebooks' loop of plain.py. On a processor without bf16 instructions the products of that arm are rounded.py's. Each arm is compared with those named before it:
 the differences of each epoch's training loss and of the final test accuracy, with intervals.
 Two arms are equivalent where two one-sided t tests of the accuracies (Schuirmann 1987, doi 10.1007/BF01068419)
 reject a difference of a point or more at 5 %. The project's own arms share initial weights, order, augmentation
@@ -32,12 +32,13 @@ sys.path.insert(0, str(ROOT / "workflow"))
 from vitcnn.config import load_config
 from vitcnn.files import read_json
 from vitcnn.plan import Run, run_spec
+from vitcnn.training.devices import select_device, select_precision
 
 MARGIN = 1.0  # points of accuracy
 RECIPES = {"vit": "adam10", "cnn": "adam10", "simple_vit": "adamw10", "simple_cnn": "adamw10"}
 
 
-def train(data, folder, model, arm, seed, train_size, epochs):
+def train(data, folder, model, arm, seed, train_size, epochs, rounded):
     """Train one run with one thread, unless it is there; return its history."""
     config = load_config(ROOT / "config.yaml") | {"precision": "fp32" if arm == "plain" else arm}
     dataset = read_json(data / "manifest.json")["dataset"]
@@ -50,7 +51,8 @@ def train(data, folder, model, arm, seed, train_size, epochs):
         command = [ROOT / "tests/speed/plain.py", data, "--spec", json.dumps(spec)]
         command += ["--out", out / "metrics.json"]
     else:
-        command = [ROOT / "workflow/scripts/train.py", "--settings", json.dumps({"spec": spec})]
+        entry = "tests/speed/rounded.py" if rounded and arm == "bf16" else "workflow/scripts/train.py"
+        command = [ROOT / entry, "--settings", json.dumps({"spec": spec})]
         command += ["--data", data, "--out", out, "--threads", "1", "--log", folder / f"{out.name}.log"]
     if arm != "plain" or not (out / "metrics.json").exists():
         subprocess.run([sys.executable, *command], check=True)
@@ -95,8 +97,10 @@ def main():
     args = parser.parse_args()
     args.work.mkdir(parents=True, exist_ok=True)
     jobs = list(itertools.product(args.models, range(args.seeds), args.arms))
+    rounded = select_precision("auto", select_device("cpu")) != "bf16"
+    given = {"train_size": args.train_size, "epochs": args.epochs, "rounded": rounded}
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        train_job = partial(train, args.data, args.work, train_size=args.train_size, epochs=args.epochs)
+        train_job = partial(train, args.data, args.work, **given)
         histories = dict(
             zip(jobs, pool.map(lambda job: train_job(job[0], job[2], job[1]), jobs), strict=True)
         )
@@ -108,6 +112,7 @@ def main():
             "model": model,
             "train_size": args.train_size,
             "epochs": len(arms[args.arms[0]][0]),
+            **({"bf16_products": "rounded" if rounded else "native"} if "bf16" in args.arms else {}),
             "loss": {arm: [[e["train_loss"] for e in history] for history in arms[arm]] for arm in args.arms},
             "accuracy": {arm: [history[-1]["test_accuracy"] for history in arms[arm]] for arm in args.arms},
             "compared": {
