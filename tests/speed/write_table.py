@@ -84,7 +84,7 @@ def equivalence(figures):
     for row in figures["results"]:
         for name, found in row["compared"].items():
             arms = name.split(" minus ")[::-1]
-            means = (f"{statistics.mean(row['accuracy'][arm]):.2f} %" for arm in arms)
+            means = (f"{statistics.mean(row['arms'][arm]['accuracy']):.2f} %" for arm in arms)
             low, high = found["accuracy"]["interval"]
             shown = "" if found["equivalent"] else "not "
             verdict = f"equivalence within ±1 point {shown}shown, p = {found['p']:.1g}"

@@ -4,6 +4,8 @@ import io
 import json
 import shutil
 import struct
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -125,13 +127,15 @@ def test_ways_to_one_size():
 
 
 def test_arrays_larger_than_the_memory_are_refused_before_decoding(monkeypatch):
-    with pytest.raises(StudyError, match=r"100,000 images of 224 by 224 pixels take 15\.1 GB .* 8\.0 GB"):
-        refuse_too_large(100_000, 224, memory=8_000_000_000)
-    refuse_too_large(100_000, 64, memory=8_000_000_000)
-    monkeypatch.setattr(images, "refuse_too_large", lambda count, size: refuse_too_large(count, size, 100))
+    with pytest.raises(
+        StudyError, match=r"^birds: 100,000 images of 224 by 224 pixels take 15\.1 GB .* 8\.0 GB"
+    ):
+        refuse_too_large("birds", 100_000, 224, memory=8_000_000_000)
+    refuse_too_large("birds", 100_000, 64, memory=8_000_000_000)
+    monkeypatch.setattr(images, "refuse_too_large", partial(refuse_too_large, memory=100))
     labelled = images.Labelled(["a", "b"], [b"no image", b"no image"], [0, 1])
-    with pytest.raises(StudyError, match="4 images of 8 by 8 pixels take"):
-        decode_images(["x", "y"], {"train": labelled, "test": labelled}, None, 8, "error", 1)
+    with pytest.raises(StudyError, match=r"^birds: 4 images of 8 by 8 pixels take"):
+        decode_images(["x", "y"], {"train": labelled, "test": labelled}, Path("birds/decoded"), 8, "error", 1)
 
 
 # Folders

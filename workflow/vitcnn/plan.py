@@ -75,10 +75,8 @@ def probed_runs(config: Mapping[str, Any], section: str = "representations") -> 
         for run in experiment_runs(config, name)
         if run.dataset == asked["dataset"]
     ]
-    largest = {
-        run[:3]: max((r.train_size for r in runs if r[:3] == run[:3]), key=lambda size: (size == ALL, size))
-        for run in runs
-    }
+    by_size = sorted(runs, key=lambda run: (run.train_size == ALL, run.train_size))
+    largest = {run[:3]: run.train_size for run in by_size}  # the last one stays
     return list(dict.fromkeys(run for run in runs if run.train_size == largest[run[:3]]))
 
 

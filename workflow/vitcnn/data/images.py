@@ -80,7 +80,7 @@ def decode_images(
                 f"{target.parent}: the {split} split has no image of the class {classes[empty[0]]}; add some, or "
                 "remove the class"
             )
-    refuse_too_large(sum(len(splits[split].names) for split in SPLITS), image_size)
+    refuse_too_large(target.parent.name, sum(len(splits[split].names) for split in SPLITS), image_size)
     decoded = Decoded(classes=[{"id": name, "words": name.replace("_", " ")} for name in classes])
     read = partial(read_image, image_size=image_size, resize=resize)
     with ProcessPoolExecutor(max_workers=workers) as pool:
@@ -186,14 +186,15 @@ def fit(image: Image.Image, size: int, resize: str) -> Image.Image:
     return {"crop": ImageOps.fit, "pad": ImageOps.pad}[resize](image, (size, size), Image.Resampling.BICUBIC)
 
 
-def refuse_too_large(images: int, image_size: int, memory: int | None = None) -> None:
+def refuse_too_large(dataset: str, images: int, image_size: int, memory: int | None = None) -> None:
     """Raise StudyError if arrays of so many images are larger than the memory of this machine, in bytes."""
     needed = 3 * image_size**2 * images
     memory = memory or os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if needed > memory:
         raise StudyError(
-            f"{images:,} images of {image_size} by {image_size} pixels take {needed / 1e9:.1f} GB as arrays, and "
-            f"this machine has {memory / 1e9:.1f} GB of memory; set a smaller image_size, with resize"
+            f"{dataset}: {images:,} images of {image_size} by {image_size} pixels take {needed / 1e9:.1f} GB as "
+            f"arrays, and this machine has {memory / 1e9:.1f} GB of memory; set a smaller "
+            f"datasets.{dataset}.image_size, with resize"
         )
 
 
