@@ -24,7 +24,7 @@ from vitcnn.results.collect import collect_runs, marked
 from vitcnn.results.figures import style
 from vitcnn.results.pairs import MEASURES, measured, pairs
 from vitcnn.results.questions import _winner, questions
-from vitcnn.results.sections import to_html, to_markdown
+from vitcnn.results.sections import Section, to_html, to_markdown
 from vitcnn.results.statistics import Difference, Interval, compare, half_width
 
 RAW = yaml.safe_load((ROOT / "config.yaml").read_text())
@@ -234,6 +234,14 @@ def test_the_table_in_every_format(tmp_path):
     assert "ImageNet-200: 100,000 training and 10,000 test images" in note
     assert note.count("training images too") == 1
     assert " 9 test images of CIFAR-100 are training images too." in note
+
+
+def test_a_bar_in_a_name_starts_no_column():
+    table = pd.DataFrame({"Model": ["ViT | 4 x 4", r"as \| written"], "Accuracy": ["62.00", "61.00"]})
+    for text in (tables.to_markdown(table[:1], "T", ""), to_markdown([Section("T", table=table)])):
+        assert "ViT \\| 4 x 4" in text
+        rows = [line for line in text.splitlines() if line.startswith("|")]
+        assert {len(re.split(r"(?<!\\)\|", row)) for row in rows} == {4}
 
 
 def test_one_seed_has_no_spread(tmp_path):

@@ -42,6 +42,7 @@ def to_markdown(sections: Sequence[Section], words: Callable[[str], str] = str) 
             blocks.append("\n".join(f"- {words(item)}" for item in section.items))
         if section.table is not None:
             cells = section.table.map(lambda text: words(" ".join(text.split())))  # each on one line
+            cells = cells.replace(r"(?<!\\)\|", r"\\|", regex=True)  # where `words` has not done it
             rows = [cells.columns, ["---"] * len(cells.columns), *cells.to_numpy()]
             blocks.append("\n".join(f"| {' | '.join(row)} |" for row in rows))
         for who, text in section.quotes:

@@ -153,8 +153,9 @@ def note(runs: pd.DataFrame, accuracy: str = "final") -> str:
 def to_markdown(table: pd.DataFrame, title: str, text: str) -> str:
     """Return the table as GitHub's Markdown."""
     align = ["right" if numbers else "left" for numbers in _are_numbers(table)]
+    cells = table.replace(r"\|", r"\\|", regex=True)
     return (
-        f"**{title}**\n\n{table.to_markdown(index=False, disable_numparse=True, colalign=align)}\n\n{text}\n"
+        f"**{title}**\n\n{cells.to_markdown(index=False, disable_numparse=True, colalign=align)}\n\n{text}\n"
     )
 
 
