@@ -2,10 +2,12 @@
 
 import copy
 import json
+import sys
 
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 import yaml
 from conftest import ROOT, SMALL, merge, read
 from safetensors.torch import load_file
@@ -22,6 +24,9 @@ from vitcnn.training import devices, loop, trainer
 from vitcnn.training.optimizers import LossScale
 from vitcnn.training.precision import CastWeights
 from vitcnn.training.run import train_run
+
+sys.path.insert(0, str(ROOT / "tests/speed"))
+from rounded import RoundedProducts
 
 CONFIG = check_config(merge(yaml.safe_load((ROOT / "config.yaml").read_text()), SMALL))
 
@@ -388,3 +393,30 @@ def test_json_that_does_not_fit_its_schema_is_not_written(tmp_path):
         write_json(tmp_path / "metrics.json", {"version": 1}, "metrics.schema.json")
     assert list(tmp_path.iterdir()) == []
     json.loads((ROOT / "workflow/schemas/runtime.schema.json").read_text())
+
+
+@pytest.mark.parametrize(
+    ("product", "factors"),
+    [
+        (F.linear, [(64, 200), (32, 200), (32,)]),
+        (torch.matmul, [(4, 16, 48), (4, 48, 16)]),
+        (F.conv2d, [(8, 16, 12, 12), (16, 16, 3, 3)]),
+    ],
+)
+def test_rounded_products_are_exact_ones_rounded_once(product, factors):
+    random = torch.Generator().manual_seed(0)
+    factors = [torch.randn(shape, generator=random).bfloat16() for shape in factors]
+    upstream = torch.randn(product(*factors).shape, generator=random).bfloat16()
+
+    def found(dtype):
+        leaves = [factor.to(dtype, copy=True).requires_grad_() for factor in factors]
+        result = product(*leaves)
+        result.backward(upstream.to(dtype))
+        return [result, *(leaf.grad for leaf in leaves)]
+
+    with RoundedProducts():
+        rounded = found(torch.bfloat16)
+    for ours, exact in zip(rounded, found(torch.float64), strict=True):
+        assert ours.dtype == torch.bfloat16
+        # The order of adding in fp32 decides those that are halfway between two numbers of bf16.
+        assert (ours != exact.bfloat16()).double().mean() < 0.01
