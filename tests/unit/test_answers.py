@@ -17,6 +17,7 @@ from vitcnn.results.answers import (
 )
 from vitcnn.results.calibration import calibrate
 from vitcnn.results.pairs import measured, pairs
+from vitcnn.results.tables import to_html, to_markdown
 
 IMAGES, EPOCHS, CLASSES = 400, 4, 5
 SHARES = {"vit_p": 0.55, "cnn": 0.7}
@@ -104,6 +105,19 @@ def test_a_verdict_is_that_of_the_findings(tmp_path):
     assert found.images and found.sign == -1
     assert f"over images [{found.images.low:+.2f}, ".replace("-", "−") in pair.says("selected")
     assert pair.difference("train_seconds").images is None
+
+
+@pytest.mark.parametrize("name", ["differences", "selection", "calibration"])
+def test_a_study_without_a_pair_has_its_tables(name):
+    """As one of a single model, or of two CNNs."""
+    runs, epochs, answers = study()
+    runs, epochs = (table[table["model"] == "cnn"] for table in (runs, epochs))
+    found = dict(
+        zip(("differences", "selection", "calibration"), analyse(runs, epochs, answers, None), strict=True)
+    )
+    shown = for_people(name, found[name], "final")
+    assert len(shown) == (name != "differences")
+    assert "Seeds" in to_html(shown, "T", "") and "Seeds" in to_markdown(shown, "T", "")
 
 
 def test_one_seed_has_mcnemar_and_no_verdict():

@@ -84,6 +84,14 @@ CONFIG = yaml.safe_load((ROOT / "config.yaml").read_text())
         ({"recipes": {"adam10": {"lr": math.nan}}}, "recipes.adam10.lr: nan is no finite number"),
         ({"recipes": {"adam10": {"mixup": math.inf}}}, "recipes.adam10.mixup: inf is no finite number"),
         (
+            {"models": {"vit": {"title": "CNN"}}},
+            "models.cnn.title: CNN is the title of vit too; give it another",
+        ),
+        (
+            {"experiments": {"curves": {"seeds": [5]}, "comparison": {"seeds": [6]}}},
+            "representations.experiments: have no seed in common",
+        ),
+        (
             {"experiments": {"curves_selection": CONFIG["experiments"]["curves"]}},
             "experiments.curves_selection: is the name of a table of curves",
         ),

@@ -120,6 +120,14 @@ def test_what_is_wrong_is_named(changes, message, here, asked):
     assert str(error.value).count("\n") == 1  # one line for one mistake
 
 
+def test_of_models_trained_by_several_recipes_none_is_predicted(here, asked):
+    asked["experiments"]["curves"]["recipes"] = ["adamw10", "adamw20"]
+    with pytest.raises(
+        StudyError, match="experiment: curves has several recipes; name one that has a single"
+    ):
+        read_predictions([write("ana")], asked)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

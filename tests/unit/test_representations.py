@@ -212,6 +212,15 @@ def test_cells_are_covered_on_the_grid_and_half_a_cell_off_it(off_grid):
     assert filled[:, :, :2, :2].all().item() is off_grid  # the last cell goes round the edge
 
 
+@pytest.mark.parametrize("size", [28, 30, 36])
+@pytest.mark.parametrize("off_grid", [False, True])
+def test_cells_of_any_side_cover_the_image_once(size, off_grid):
+    images = torch.zeros(64, 3, size, size, dtype=torch.uint8)
+    filled = cover_cells(images, torch.eye(64, dtype=torch.bool), torch.ones(3, dtype=torch.uint8), off_grid)
+    assert (filled.sum(0) == 1).all()
+    assert filled.flatten(1).sum(1).min() >= 3 * (size // 8) ** 2
+
+
 def test_a_vit_without_position_embedding_is_blind_to_shuffled_patches():
     model, _ = small_model("vit")
     images = random_images()

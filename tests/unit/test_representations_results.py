@@ -111,7 +111,7 @@ def models(arrays):
         key: Probe(key[1], found, hits) for (key, found), hits in zip(arrays.items(), right, strict=True)
     }
     return [
-        Model(name, "ViT" if name == "vit" else "CNN", "comparison", [probes[name, 0], probes[name, 1]])
+        Model(name, "ViT" if name == "vit" else "CNN", ["comparison"], [probes[name, 0], probes[name, 1]])
         for name in SMALL
     ]
 
@@ -166,8 +166,8 @@ def test_a_map_that_does_not_reach_the_logits_is_left_out(packed, arrays):
     assert not found["maps"].size
     right = np.ones(40, bool)
     models = [
-        Model("deit", "ViT", "e", [Probe(0, found, right)]),
-        Model("cnn", "CNN", "e", [Probe(0, arrays["cnn", 0], right)]),
+        Model("deit", "ViT", ["e"], [Probe(0, found, right)]),
+        Model("cnn", "CNN", ["e"], [Probe(0, arrays["cnn", 0], right)]),
     ]
     for shown in (models, models[:1]):
         attention.draw(shown, SETTINGS | {"looks": {"deit": 0, "cnn": 1}})
@@ -217,7 +217,7 @@ def test_probes_are_read_by_their_folders(tmp_path, arrays):
         folder.mkdir(parents=True)
         np.savez(folder / "representations.npz", **arrays[name, seed])
         np.savez(folder / "predictions.npz", logits=np.eye(3), labels=np.array([0, 1, seed]))
-        run = {"title": name, "family": "?", "experiment": "e", "train_size": 5000, "seed": seed}
+        run = {"title": name, "family": "?", "experiments": ["e"], "train_size": 5000, "seed": seed}
         runs.append(run | {"folder": str(folder)})
         files.append(folder / "representations.npz")
     read = read_probed(runs, files[::-1], [file.with_name("predictions.npz") for file in files])
@@ -296,7 +296,7 @@ def hand_written(family, seeds=3, **means):
         if "attention_distance" in arrays:
             arrays["uniform_distance"] = np.array(16.5)
         probes.append(Probe(seed, arrays, np.ones(3, bool)))
-    return Model(family, family, "comparison", probes)
+    return Model(family, family, ["comparison"], probes)
 
 
 UNIFORM = [[[16.4, 16.6], [16.5, 16.5]]] * 2
@@ -366,8 +366,18 @@ def test_the_last_blocks_patches_do_not_count():
 def test_one_seed_decides_nothing_and_models_of_other_experiments_are_not_paired():
     vit, cnn = hand_written("ViT", seeds=1), hand_written("CNN", seeds=1)
     assert {claim.verdict.partition("in one")[2] for claim in judge([vit, cnn])} == {" seed; chance unknown"}
-    other = cnn._replace(experiment="curves")
+    other = cnn._replace(experiments=["curves"])
     assert [claim.claim.partition(":")[0] for claim in judge([vit, other])] == ["Hierarchical"]
+    both = vit._replace(experiments=["comparison", "curves"])
+    assert list(judge([both, other])) == list(judge([vit, cnn]))
+
+
+def test_what_could_not_be_measured_is_not_judged():
+    """Sides that 4 does not divide have no such tiles; of a model whose layers are no maps there is no reach."""
+    vit, cnn = hand_written("ViT"), hand_written("CNN", reach=[[np.nan] * 2] * 2)
+    for of_seed in vit.probes:
+        of_seed.arrays["tiles"] = np.array([2, 3])
+    assert [claim.claim.partition(":")[0] for claim in judge([vit, cnn])] == ["Translation"]
 
 
 def test_the_section_gives_difference_interval_and_number_of_seeds():

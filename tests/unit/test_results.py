@@ -604,6 +604,26 @@ def test_three_models_are_ranked(tmp_path):
     assert ranked in written(pd.concat([runs, third]))
 
 
+@pytest.mark.parametrize(("width", "doubt"), [(0.3, ""), (0.9, "; chance alone could swap CNN and ViT")])
+def test_a_ranking_doubts_what_the_pair_doubts(width, doubt, tmp_path):
+    """On a subset, where seeds are paired: both models rise and fall together; images may say otherwise."""
+    runs, _ = collected(tmp_path, finished(tmp_path))
+    cnn = runs[(runs["model"] == "cnn") & (runs["dataset"] == "cifar10")].assign(train_size="1000")
+    rises = np.array([-3.0, 0.0, 3.0])
+    names = {"ViT": 0.5 + 0.01 * rises, "CNN": 0.0, "Mixer": 20.0}
+    models = [
+        cnn.assign(model=name.lower(), model_title=name, family=name, final=60 - less + rises)
+        for name, less in names.items()
+    ]
+    runs = measured(pd.concat(models))
+    (pair,) = pairs(runs)
+    intervals = {pair.key: {"final": Interval(-0.5 - width, -0.5 + width)}}
+    asked = {"comparison": {"title": "T", "accuracy": "final", "pairs": None}}
+    _, section = findings.findings(runs, asked, over_images={"comparison": intervals})
+    (ranking,) = (line for line in section.items if "by final accuracy" in line)
+    assert ranking.endswith(f"CNN 60.00, ViT 59.50, Mixer 40.00{doubt}")
+
+
 def test_a_renamed_experiment_gives_the_same_under_its_new_name(tmp_path):
     study = finished(tmp_path)
     runs, epochs = collected(tmp_path, study)
@@ -704,7 +724,8 @@ def test_a_claim_of_ones_own(tmp_path):
     assert held(runs, metric="final", larger="CNN", scope={"train_size": "largest"}) == []  # there is one
     assert held(runs, metric="final", larger="CNN", together=True) == [no]
     assert held(runs, metric="final", within=7) == [no, yes, yes]
-    assert held(runs, metric="final", larger="CNN", pairs=[["cnn", "vit"]]) == []
+    assert held(runs, metric="final", larger="CNN", pairs=[["cnn", "vit"]]) == [yes, yes, no]
+    assert held(runs, metric="final", larger="CNN", pairs=[["cnn", "simple_vit"]]) == []
     assert held(runs, untold="nobody measured it") == ["cannot be told"]
 
 
@@ -765,7 +786,7 @@ def test_the_second_notebooks_questions_are_answered(tmp_path):
         "with 1,000 images? The SimpleCNN (best accuracy, SimpleViT − SimpleCNN: −20.00 points" in won_small
     )
     assert "level or ahead for the first time at 25,000 images" in caught_up
-    assert "at equal updates less at equal epochs: −8.00 less −20.00: +12.00 points" in why
+    assert "at equal updates less at equal epochs, best accuracy: −8.00 less −20.00: +12.00 points" in why
     assert (
         "Of 5 training-set sizes, the SimpleViT is more accurate at 2, the SimpleCNN is more accurate at 3"
         in takeaway

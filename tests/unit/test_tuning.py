@@ -11,6 +11,7 @@ from vitcnn.results import findings, tables
 from vitcnn.results.answers import analyse
 from vitcnn.results.collect import places
 from vitcnn.results.figures import curves, data_efficiency
+from vitcnn.results.flaws import Results, _rate
 from vitcnn.results.pairs import measured, pairs, sweeps
 
 RECIPES = ["lr1", "lr2", "lr3"]
@@ -27,6 +28,7 @@ def trials(seeds=(0, 1)):
             table["recipe"] = recipe
         of_recipe["held_out"] = [HELD_OUT[model][place] for model in of_recipe["model"]]
         of_recipe["final"] -= place
+        of_recipe["lr"] = 0.001 * (place + 1)
         runs.append(of_recipe)
         epochs.append(of_epoch.assign(seconds=1.0, train_loss=1.0, test_accuracy=50.0 + place))
         answers |= {
@@ -83,6 +85,24 @@ def test_the_table_has_a_row_for_each_recipe_and_says_which_is_best_on_held_out_
     assert chosen["is_edge"].to_dict() == {"vit_p": False, "cnn": True}
     text = tables.note(runs, "final")
     assert "vit_p on CIFAR-10: lr2; cnn on CIFAR-10: lr3, at an edge" in text
+
+
+def test_of_two_rates_none_is_called_an_edge():
+    runs, *_ = trials()
+    assert not tables.chosen_recipes(runs[runs["recipe"] != "lr2"])["is_edge"].any()
+
+
+def test_the_flaw_of_the_rate_is_not_measured_where_none_was_chosen():
+    runs, *_ = trials()
+    one = measured(runs[runs["recipe"] == "lr1"])
+    for tried in (one, measured(runs.assign(held_out=None))):
+        assert list(_rate(Results(tried, tried[:0], list(pairs(tried))))) == []
+
+
+def test_unfinished_runs_of_two_recipes_are_not_compared_across_them():
+    runs, *_ = trials()
+    across = (runs["recipe"] == "lr1") == (runs["model"] == "cnn")
+    assert not list(pairs(measured(runs.assign(gap=across.map({True: None, False: "gone"})))))
 
 
 def test_one_recipe_for_each_model_is_as_it_was():

@@ -112,35 +112,36 @@ def tabulating_flaws(wildcards):
 
 
 def entries_of_probed():
-    """Return an entry for each probed run: its folder, title, family, experiment, train size and seed."""
-    experiments = {
-        name: plan.experiment_runs(STUDY, name)
-        for name in (STUDY["representations"] or {}).get("experiments", [])
-    }
-    titles = titles_of(PROBED)
+    """Return an entry for each probed run: its folder, title, family, experiments, train size and seed."""
+    asked = STUDY["representations"]
+    return [
+        entry | {"train_size": run.train_size, "seed": run.seed}
+        for run, entry in zip(PROBED, entries_of(PROBED, asked["experiments"] if asked else []))
+    ]
+
+
+def entries_of(runs, names):
+    """Return an entry for each run: its folder, title, family, and which of the experiments ask for it."""
+    experiments = {name: {*plan.experiment_runs(STUDY, name)} for name in names}
+    titles = titles_of(runs)
     return [
         {
             "folder": str(run.folder),
             "title": titles[run],
             "family": MODELS[run.model]["family"],
-            "experiment": next(name for name, asked in experiments.items() if run in asked),
-            "train_size": run.train_size,
-            "seed": run.seed,
+            "experiments": [name for name, asked in experiments.items() if run in asked],
         }
-        for run in PROBED
+        for run in runs
     ]
 
 
 def titles_of(runs):
-    """Return by run the title of its model, with that of the recipe where a model has several."""
+    """Return by run the title of its model, with the recipe where a model has several."""
     recipes = {(run.model, run.recipe) for run in runs}
+    several = [model for model, _ in recipes]
     return {
         run: MODELS[run.model]["title"]
-        + (
-            f", {STUDY['recipes'][run.recipe].get('title', run.recipe)}"
-            if sum(model == run.model for model, _ in recipes) > 1
-            else ""
-        )
+        + (f", {run.recipe}" if several.count(run.model) > 1 else "")
         for run in runs
     }
 
@@ -175,25 +176,15 @@ def tabulating_corruptions(wildcards):
     """Return the settings of tabulate_corruptions: each run, and which pairs of models are compared."""
     asked = STUDY["corruptions"]
     dataset = DATASETS[asked["dataset"]]
-    experiments = {name: plan.experiment_runs(STUDY, name) for name in asked["experiments"]}
-    titles = titles_of(CORRUPTED)
+    entries = entries_of(CORRUPTED, asked["experiments"])
     return {
         "title": f"Corrupted images of {dataset['title']}",
         "generated": is_generated(dataset["source"]),
-        "runs": [
-            run._asdict()
-            | {
-                "folder": str(run.folder),
-                "title": titles[run],
-                "family": MODELS[run.model]["family"],
-                "experiments": [name for name, runs in experiments.items() if run in runs],
-            }
-            for run in CORRUPTED
-        ],
+        "runs": [run._asdict() | entry for run, entry in zip(CORRUPTED, entries)],
         "pairs": {
             name: STUDY["experiments"][name].get("pairs")
-            for name, runs in experiments.items()
-            if runs
+            for name in asked["experiments"]
+            if plan.experiment_runs(STUDY, name)
         },
     }
 

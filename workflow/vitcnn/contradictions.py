@@ -26,6 +26,11 @@ def contradictions(config: Mapping[str, Any]) -> Iterator[str]:
         yield from _unknown_datasets(section, config[section], datasets)
     for name, recipe in config["recipes"].items():
         yield from (f"recipes.{name}.{line}" for line in _of_recipe(recipe))
+    for section in ("datasets", "models"):  # results are told apart by their titles
+        titles = {}
+        for name, entry in config[section].items():
+            if (other := titles.setdefault(entry["title"], name)) != name:
+                yield f"{section}.{name}.title: {entry['title']} is the title of {other} too; give it another"
     for name, experiment in config["experiments"].items():
         if experiment is not None:
             others = (other for other, asked in config["experiments"].items() if asked)
@@ -118,6 +123,12 @@ def _of_measurements(config: Mapping[str, Any]) -> Iterator[str]:
                 f"corruptions.dataset: {name} has images of {datasets[name]['image_size']} pixels; severities are "
                 f"published for {' and '.join(map(str, CORRUPTED_SIZES))}; name another dataset, or set corruptions: null"
             )
+    probed = [
+        config["experiments"].get(name) for name in (config["representations"] or {}).get("experiments", [])
+    ]
+    seeds = [{*asked.get("seeds", config["seeds"])} for asked in probed if asked]
+    if seeds and not set.intersection(*seeds):
+        yield "representations.experiments: have no seed in common, and models are compared seed by seed"
     for name in (config["cost"] or {}).get("experiments", []):
         if (config["experiments"].get(name) or {}).get("optional"):
             yield f"cost.experiments: {name} is optional, and cost is part of the whole study; leave it out"

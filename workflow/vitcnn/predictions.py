@@ -60,6 +60,8 @@ def askable(study: Mapping[str, Any]) -> dict[str, Any]:
             "families": {model: study["models"][model]["family"] for model in experiment["models"]},
             "pairs": experiment.get("pairs"),
             **{key: experiment[key] for key in ("accuracy", "datasets", "train_sizes")},
+            # only where each model is trained by several
+            "recipes": experiment["recipe"] if isinstance(experiment["recipe"], list) else [],
         }
     return {**(study["predictions"] or {}), "experiments": experiments}
 
@@ -265,8 +267,9 @@ def _models(
     compared = rivals(experiment)
     shown = " or ".join(f"[{vit}, {cnn}]" for vit, cnn in compared) or "none"
     chosen = compared if models is None else [pair for pair in compared if set(pair) == set(models)]
-    if len(experiment["datasets"]) > 1:
-        return ("", ""), [f"experiment: {name} has several datasets; name one that has a single dataset"]
+    for what in ("dataset", "recipe"):
+        if len(experiment[f"{what}s"]) > 1:
+            return ("", ""), [f"experiment: {name} has several {what}s; name one that has a single {what}"]
     if models is None and len(chosen) != 1:
         return ("", ""), [f"models: is missing; the pairs of a ViT and a CNN that {name} compares: {shown}"]
     if not chosen:

@@ -27,13 +27,14 @@ def cover_cells(images: Tensor, covered: Tensor, fill: Tensor, off_grid: bool = 
     """Return the images with some of their 8×8 cells, `covered` `(N, 64) bool`, filled with `fill` `(3,)`.
 
     With `off_grid` the cells lie half a cell down and to the right, those at the edge partly on the
-    other side. 8 must divide S.
+    other side. Where 8 does not divide S, some cells are a pixel larger than others.
     """
     size = images.shape[-1]
-    cell = size // CELLS
-    mask = covered.view(-1, 1, CELLS, CELLS).repeat_interleave(cell, 2).repeat_interleave(cell, 3)
+    cell_of = torch.arange(size, device=images.device) * CELLS // size
+    mask = covered.view(-1, 1, CELLS, CELLS)[:, :, cell_of[:, None], cell_of]
     if off_grid:
-        mask = mask.roll((cell // 2, cell // 2), (2, 3))
+        half = size // CELLS // 2
+        mask = mask.roll((half, half), (2, 3))
     return torch.where(mask, fill.view(1, 3, 1, 1), images)
 
 

@@ -271,7 +271,7 @@ def for_people(name: str, table: pd.DataFrame, accuracy: str) -> pd.DataFrame:
         )
         if rows["mcnemar_p"].notna().any():
             shown["McNemar"] = ["–" if pd.isna(value) else p_in_words(value) for value in rows["mcnemar_p"]]
-        return shown
+        return shown.astype(str)  # columns of no rows are numbers otherwise
     shown = table[["Model", "Dataset"]].copy()
     shown["Images"] = [f"{images:,}" for images in table["Images"]]
     shown["Seeds"] = table["Seeds"].astype(str)

@@ -43,7 +43,7 @@ def hold(stated: Mapping[str, Any], found: Sequence[Pair]) -> Iterator[Claim]:
         return
     rows = [
         Claim(stated["text"], *_of_pair(stated, pair, metric))._replace(
-            p=pair.difference(metric).p if stated["primary"] and pair.has(metric) else None
+            p=pair.difference(metric).p if stated["primary"] and _is_told(pair, metric) else None
         )
         for pair, metric in scoped
     ]
@@ -75,7 +75,7 @@ def _in_scope(stated: Mapping[str, Any], found: Sequence[Pair]) -> list[Pair]:
         pair
         for pair in found
         if _is_of(pair, scope)
-        and ("pairs" not in stated or [pair.of("model", 0), pair.of("model", 1)] in stated["pairs"])
+        and ("pairs" not in stated or {*pair.key[-2:]} in map(set, stated["pairs"]))
         and ("larger" not in stated or _side(pair, stated["larger"]))
     ]
 
@@ -93,6 +93,10 @@ def _side(pair: Pair, model: str) -> int:
     """Return 1 if `model`, by name or by family, is the first of the pair, -1 if the second, 0 if it is neither or both."""
     first, second = (model in (pair.of("model", side), pair.of("family", side)) for side in (0, 1))
     return int(first) - int(second)
+
+
+def _is_told(pair: Pair, metric: str) -> bool:
+    return pair.has(metric) and pair.compares(metric)
 
 
 def _of_pair(stated: Mapping[str, Any], pair: Pair, metric: str) -> tuple[str, str]:

@@ -12,7 +12,7 @@ from vitcnn.results.claims import adjusted, claims_table, hold
 from vitcnn.results.collect import accepted_changes, marked, other_versions, places
 from vitcnn.results.pairs import MEASURES, ImageIntervals, Pair, caught_up, measured, pairs, sweeps
 from vitcnn.results.sections import Section
-from vitcnn.results.statistics import CONFIDENCE, compare, in_words
+from vitcnn.results.statistics import CONFIDENCE, in_words
 
 _NOTHING = "No two models to compare are finished: a ViT and a CNN, or those of pairs in config.yaml"
 _PRIMARY = (
@@ -37,10 +37,10 @@ def findings(
     done = runs[runs["gap"].isna()]
     found = [_basis(runs, done, bool(over_images))]
     for name, asked in experiments.items():
-        rows = done[done["experiment"] == name]
+        rows = runs[runs["experiment"] == name]
         compared = list(pairs(rows, asked["pairs"], over_images.get(name, {})))
         found.append(Section(asked["title"], items=[*_experiment(rows, compared, asked["accuracy"])]))
-    published = done[~done["generated"]]
+    published = runs[~runs["generated"]]
     titles, held = [], []
     for group in claims.values():
         compared = [
@@ -106,13 +106,14 @@ def _basis(runs: pd.DataFrame, done: pd.DataFrame, has_images: bool) -> Section:
     return Section(marked("Findings", runs), notices, paragraphs, gaps)
 
 
-def _experiment(done: pd.DataFrame, compared: Sequence[Pair], accuracy: str) -> Iterator[str]:
+def _experiment(runs: pd.DataFrame, compared: Sequence[Pair], accuracy: str) -> Iterator[str]:
     """Yield what the finished runs of one experiment show, line by line."""
+    done = runs[runs["gap"].isna()]
     if not compared:
         yield _NOTHING
     for pair in compared:
         yield f"{pair.place}: {pair.says(accuracy)}"
-    yield from _rankings(done, accuracy)
+    yield from _rankings(runs, compared, accuracy)
     by_size = sweeps(compared)
     several = [sweep for sweep in by_size if len(sweep) > 1]
     for sweep in several:
@@ -130,28 +131,29 @@ def _experiment(done: pd.DataFrame, compared: Sequence[Pair], accuracy: str) -> 
     yield from _optimism(done)
 
 
-def _rankings(done: pd.DataFrame, accuracy: str) -> Iterator[str]:
+def _rankings(runs: pd.DataFrame, compared: Sequence[Pair], accuracy: str) -> Iterator[str]:
     """Yield the order of three or more models on each dataset at each size, and what chance alone could swap."""
-    for where, group in done.groupby(places(done), sort=False):
-        ranked = sorted(group.groupby("model_title"), key=lambda one: -one[1][accuracy].mean())
+    known = {pair.key: pair for one in compared for pair in (one, one.turned)}
+    for where, group in runs[runs["gap"].isna()].groupby(places(runs), sort=False):
+        models = (rows.sort_values("seed") for _, rows in group.groupby("model", sort=False))
+        ranked = sorted(models, key=lambda rows: -rows[accuracy].mean())
         if len(ranked) < 3:
             continue
-        images = f"{int(group['train_images'].iloc[0]):,} images"
-        place = ", ".join([group["dataset_title"].iloc[0], images, *where[2:]])
-        order = ", ".join(f"{title} {rows[accuracy].mean():.2f}" for title, rows in ranked)
-        unsure = [
-            f"{first} and {second}"
-            for (first, ours), (second, theirs) in pairwise(ranked)
-            if not (compared := compare(ours[accuracy], theirs[accuracy])).sign or compared.low is None
-        ]
+        neighbours = [Pair(*two, by=where[2] if len(where) > 2 else "") for two in pairwise(ranked)]
+        order = ", ".join(f"{rows['model_title'].iloc[0]} {rows[accuracy].mean():.2f}" for rows in ranked)
+        unsure = []
+        for pair in neighbours:
+            apart = known.get(pair.key, pair).difference(accuracy)
+            if not apart.sign or apart.low is None:
+                unsure.append(" and ".join(pair.names))
         doubt = f"; chance alone could swap {', or '.join(unsure)}" if unsure else ""
-        yield f"{place}, by {MEASURES[accuracy].words}: {order}{doubt}"
+        yield f"{neighbours[0].place}, by {MEASURES[accuracy].words}: {order}{doubt}"
 
 
 def catching_up(sweep: list[Pair], accuracy: str) -> Iterator[str]:
     """Yield how the difference of two models changes with the number of images."""
     first, second = sweep[0].names
-    where = sweep[0].dataset
+    where = ", ".join(filter(None, [sweep[0].dataset, sweep[0].by]))
     gaps = [pair.difference(accuracy).mean for pair in sweep]
     shown = ", ".join(f"{pair.images:,}: {in_words(gap)}" for pair, gap in zip(sweep, gaps, strict=True))
     words = MEASURES[accuracy].words

@@ -12,7 +12,7 @@ from vitcnn.results.answers import read_over_images
 from vitcnn.results.claims import BORNE_OUT, NOT_BORNE_OUT, UNDECIDED
 from vitcnn.results.collect import places, read_tables
 from vitcnn.results.learned import against, judge
-from vitcnn.results.pairs import Pair, measured, pairs, with_interval
+from vitcnn.results.pairs import MEASURES, Pair, measured, pairs, with_interval
 from vitcnn.results.probed import Model
 from vitcnn.results.statistics import CONFIDENCE, Difference, Interval, compare, holm, in_words, p_in_words
 from vitcnn.results.tables import REPORTED, chosen_recipes
@@ -230,10 +230,11 @@ def _rate(tried: Results) -> Iterator[Measured]:
     for pair in tried.pairs:
         if pair.of("lr", 0) != NOTEBOOK_RATE or pair.of("lr", 1) != NOTEBOOK_RATE:
             continue
-        best = []
-        for model in (pair.of("model", side) for side in (0, 1)):
-            where = (pair.of("dataset", 0), pair.of("train_size", 0), model)
-            best.append(tried.runs[_is(tried.runs, where, chosen[where])])
+        place = pair.of("dataset", 0), pair.of("train_size", 0)
+        sides = [(*place, pair.of("model", side)) for side in (0, 1)]
+        if not all(where in chosen.index for where in sides):
+            continue
+        best = [tried.runs[_is(tried.runs, where, chosen[where])] for where in sides]
         rates = ", ".join(f"{rows['lr'].iloc[0]:g}" for rows in best)
         words = f"{_where(pair)}; each by its best rate ({rates}) less both by {NOTEBOOK_RATE:g}"
         yield from _change(words, Pair(*best), pair, "selected")
@@ -289,7 +290,7 @@ def _change(words: str, after: Pair, before: Pair, epoch: str) -> Iterator[Measu
     both = f"{in_words(ours[seeds].mean())} less {in_words(theirs[seeds].mean())}"
     runs = pd.concat([*after[:2], *before[:2]])
     runs = runs.loc[runs["seed"].isin(seeds), ["model", "recipe", "seed"]].drop_duplicates()
-    yield Measured(f"{words}: {both}", found, "points", len(runs))
+    yield Measured(f"{words}, {MEASURES[epoch].words}: {both}", found, "points", len(runs))
 
 
 def _timing(costs: pd.DataFrame | None) -> Iterator[Measured]:
@@ -332,6 +333,7 @@ def _where(pair: Pair) -> str:
 
 
 def _compared(words: str, pair: Pair, epoch: str) -> Measured:
+    words = f"{words}; {MEASURES[epoch].words}"
     return Measured(words, pair.difference(epoch), "points", len(pair.first) + len(pair.second))
 
 

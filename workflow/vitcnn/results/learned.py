@@ -19,12 +19,13 @@ _GLOBAL = 0.9  # of it: a model above looks at all the image
 
 
 class Judged(NamedTuple):
-    """A claim, what was measured of whom, the difference found, its unit, and the verdict.
+    """A claim, the titles of the models it is about, what was measured, the difference found, its unit, and the verdict.
 
     `untrained` is the same difference between the models as training begins with them, where that was measured.
     """
 
     claim: str
+    titles: tuple[str, ...]
     measured: str
     difference: Difference
     unit: str
@@ -59,28 +60,35 @@ def judge(models: Sequence[Model]) -> Iterator[Judged]:
         (vit, cnn)
         for vit in models
         for cnn in models
-        if (vit.family, cnn.family) == ("ViT", "CNN") and vit.experiment == cnn.experiment
+        if (vit.family, cnn.family) == ("ViT", "CNN") and {*vit.experiments} & {*cnn.experiments}
     ]
     for vit, cnn in pairs:
-        names = f"{vit.title} less {cnn.title}"
+        titles, names = (vit.title, cnn.title), f"{vit.title} less {cnn.title}"
         apart = partial(compare, paired=_is_paired(vit, cnn))
-        reaches = _reaches(vit)[..., -1], _reaches(cnn)[..., -1]
-        yield _judged(
-            "Locality: CNNs rely on what is near each other, ViTs less so",
-            f"accuracy kept with {_TILES}×{_TILES} tiles shuffled, {names}",
-            apart(_kept(vit, "shuffled", "tiles", _TILES), _kept(cnn, "shuffled", "tiles", _TILES)),
-            "points",
-            1,
-        )
+        if _TILES in vit.over_seeds("tiles")[0]:  # else they do not divide the images' side
+            yield _judged(
+                "Locality: CNNs rely on what is near each other, ViTs less so",
+                titles,
+                f"accuracy kept with {_TILES}×{_TILES} tiles shuffled, {names}",
+                apart(_kept(vit, "shuffled", "tiles", _TILES), _kept(cnn, "shuffled", "tiles", _TILES)),
+                "points",
+                1,
+            )
         yield _judged(
             "Translation: CNNs are less disturbed by a shift",
+            titles,
             f"accuracy kept when shifted by {_SHIFT} pixels, {names}",
             apart(_kept(vit, "shifted", "shifts", _SHIFT), _kept(cnn, "shifted", "shifts", _SHIFT)),
             "points",
             -1,
         )
+        reaches = [_reaches(model) for model in (vit, cnn)]
+        if not all(reach.shape[2] for reach in reaches):  # no layer is a map
+            continue
+        reaches = [reach[..., -1] for reach in reaches]
         yield _judged(
             "Global: ViTs relate distant places, CNNs near ones",
+            titles,
             f"reach of the last layer that is a map, {names}",
             apart(*(reach[:, 0] for reach in reaches)),
             "pixels",
@@ -96,6 +104,7 @@ def judge(models: Sequence[Model]) -> Iterator[Judged]:
         uniform = float(vit.over_seeds("uniform_distance")[0])
         yield _judged(
             "Global: each patch attends to all others",
+            (vit.title,),
             f"mean attention distance of the {vit.title}, less {_GLOBAL:.0%} of what uniform attention has",
             against(mean[:, 0], _GLOBAL * uniform),
             "pixels",
@@ -104,6 +113,7 @@ def judge(models: Sequence[Model]) -> Iterator[Judged]:
         )
         yield _judged(
             "Locality: ViTs learn it from the data",
+            (vit.title,),
             f"distance of the {vit.title}'s most local head, less {_LOCAL:.0%} of what uniform attention has",
             against(least[:, 0], _LOCAL * uniform),
             "pixels",
@@ -111,10 +121,11 @@ def judge(models: Sequence[Model]) -> Iterator[Judged]:
             untrained=float(least[:, 1].mean() - _LOCAL * uniform),
         )
     for cnn in models:
-        if cnn.family == "CNN":
+        if cnn.family == "CNN" and _reaches(cnn).shape[2]:
             growth = np.diff(_reaches(cnn)[:, :, [0, -1]], axis=2)[..., 0]
             yield _judged(
                 "Hierarchical: CNNs learn to see more from layer to layer",
+                (cnn.title,),
                 f"reach of the {cnn.title}'s last layer over its first, trained less untrained",
                 against(growth[:, 0] - growth[:, 1], 0),
                 "pixels",
@@ -142,6 +153,7 @@ def _is_paired(one: Model, other: Model) -> bool:
 
 def _judged(
     claim: str,
+    titles: tuple[str, ...],
     measured: str,
     difference: Difference,
     unit: str,
@@ -154,7 +166,7 @@ def _judged(
         )
     else:
         verdict = {sign: BORNE_OUT, -sign: NOT_BORNE_OUT, 0: UNDECIDED}[difference.sign]
-    return Judged(claim, measured, difference, unit, verdict, untrained)
+    return Judged(claim, titles, measured, difference, unit, verdict, untrained)
 
 
 def _shown(judged: Judged) -> str:

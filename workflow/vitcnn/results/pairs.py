@@ -63,6 +63,12 @@ class Pair(NamedTuple):
         return (*where, self.of("model", 0), self.of("model", 1))
 
     @property
+    def turned(self) -> "Pair":
+        """The same pair with the second model first."""
+        over_images = {name: Interval(-high, -low) for name, (low, high) in self.over_images.items()}
+        return Pair(self.second, self.first, over_images, self.by)
+
+    @property
     def names(self) -> tuple[str, str]:
         """The titles of the two models."""
         return self.of("model_title", 0), self.of("model_title", 1)
@@ -146,12 +152,13 @@ def pairs(
     asked: Sequence[Sequence[str]] | None = None,
     over_images: ImageIntervals = MappingProxyType({}),
 ) -> Iterator[Pair]:
-    """Yield the pairs of models among the finished runs of an experiment, on each dataset at each size.
+    """Yield the pairs of models among the finished ones of an experiment's runs, on each dataset at each size.
 
     `asked` names them; by default they are every ViT with every CNN. `over_images` has intervals over test images by
     the pair's key() and measure.
     """
-    for where, group in rows.groupby(places(rows), sort=False):
+    finished = rows[rows["gap"].isna()] if "gap" in rows else rows
+    for where, group in finished.groupby(places(rows), sort=False):
         models = {model: of.sort_values("seed") for model, of in group.groupby("model", sort=False)}
         for first, second in asked if asked is not None else _by_family(group):
             if first in models and second in models:
@@ -170,8 +177,9 @@ def caught_up(sweep: Iterable[Pair], accuracy: str) -> Pair | None:
 
 
 def sweeps(found: Iterable[Pair]) -> list[list[Pair]]:
-    """Return pairs, those of the same models, dataset and recipe together, by size."""
-    together: dict[tuple[str, str, tuple[str, str]], list[Pair]] = {}
+    """Return pairs, those of one experiment, and of the same models, dataset and recipe, together, by size."""
+    together: dict[tuple[str, ...], list[Pair]] = {}
     for pair in found:
-        together.setdefault((pair.dataset, pair.by, pair.names), []).append(pair)
+        dataset, _, *others = pair.key
+        together.setdefault((pair.of("experiment", 0), dataset, *others), []).append(pair)
     return [sorted(sweep, key=lambda pair: pair.images) for sweep in together.values()]

@@ -11,7 +11,7 @@ import pandas as pd
 from vitcnn.predictions import CONFIDENCE, Prediction, last_seal
 from vitcnn.results.collect import accepted_changes, marked, other_versions
 from vitcnn.results.findings import catching_up, faster
-from vitcnn.results.pairs import ImageIntervals, Interval, Pair, caught_up, measured, pairs, sweeps
+from vitcnn.results.pairs import ImageIntervals, Pair, caught_up, measured, pairs, sweeps
 from vitcnn.results.sections import Section
 from vitcnn.results.statistics import in_words
 
@@ -153,10 +153,7 @@ def _families_of(pair: Pair) -> tuple[str, str]:
 
 
 def _vit_first(pair: Pair) -> Pair:
-    if pair.of("family", 1) != "ViT":
-        return pair
-    turned = {name: Interval(-high, -low) for name, (low, high) in pair.over_images.items()}
-    return Pair(pair.second, pair.first, turned)
+    return pair.turned if pair.of("family", 1) == "ViT" else pair
 
 
 def _made(seal: Mapping[str, str] | None, digest: str, first_start: str) -> tuple[str, str]:

@@ -21,11 +21,14 @@ class Probe(NamedTuple):
 
 
 class Model(NamedTuple):
-    """A model with the probes of its runs, one a seed, in the order of the seeds, and how many images they saw."""
+    """A model with the probes of its runs, one a seed, in the order of the seeds, and how many images they saw.
+
+    `experiments` are those that ask for these runs.
+    """
 
     title: str
     family: str
-    experiment: str
+    experiments: Sequence[str]
     probes: list[Probe]
     train_size: int | str = ALL
 
@@ -41,7 +44,7 @@ class Model(NamedTuple):
 def read_probed(
     runs: Sequence[Mapping[str, Any]], representations: Sequence[Path], predictions: Sequence[Path]
 ) -> list[Model]:
-    """Return the models of `runs`, in that order. Each says `folder`, `title`, `family`, `experiment`, `train_size`
+    """Return the models of `runs`, in that order. Each says `folder`, `title`, `family`, `experiments`, `train_size`
     and `seed`.
 
     Each run's files are those of its folder. Arrays are read when they are used. Raises StudyError for a
@@ -58,7 +61,7 @@ def read_probed(
         except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
             raise StudyError(f"{probe.parent}: its arrays cannot be read ({error}); delete them") from error
         model = models.setdefault(
-            run["title"], Model(run["title"], run["family"], run["experiment"], [], run["train_size"])
+            run["title"], Model(run["title"], run["family"], run["experiments"], [], run["train_size"])
         )
         model.probes.append(Probe(run["seed"], arrays, correct))
     for model in models.values():

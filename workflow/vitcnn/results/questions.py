@@ -29,7 +29,7 @@ def questions(
     `steps` is an experiment that compares them after equal updates, `models` what was probed; without them the fourth
     answer says less. Runs on generated images answer nothing.
     """
-    published = measured(runs[runs["gap"].isna() & ~runs["generated"]])
+    published = measured(runs[~runs["generated"]])
 
     def pairs_of(name: str | None) -> list[Pair]:
         if name not in experiments:
@@ -66,14 +66,12 @@ def _winner(pair: Pair, accuracy: str) -> str:
 
 def _why(sweep: Sequence[Pair], accuracy: str, steps: Sequence[Pair], models: Sequence[Model]) -> str:
     """Return what was measured that bears on it; no run changes one cause and nothing else."""
-    if sweep[0].difference(accuracy).sign >= 0:
-        return "It does not, in these runs."
+    sign = sweep[0].difference(accuracy).sign
+    if sign >= 0:
+        return "It does not, in these runs." if sign else "Whether it does is undecided, in these runs."
     said = ["No run here changes one cause alone. What bears on it"]
-    titles = [model.title for model in models]
     for judged in judge(models):
-        if judged.claim.startswith(_BEARS) and any(
-            name in judged.measured for name in sweep[0].names if name in titles
-        ):
+        if judged.claim.startswith(_BEARS) and {*judged.titles} <= {*sweep[0].names}:
             said.append(f"{judged.claim}: {judged.verdict}")
     for found in compare_steps(steps, sweep):
         change = with_interval(found.difference, "+.2f", f" {found.unit}")

@@ -100,18 +100,19 @@ def _columns(runs: pd.DataFrame) -> dict[str, _Column]:
 def chosen_recipes(runs: pd.DataFrame) -> pd.DataFrame:
     """Return for each dataset, train_size and model the recipe with the best mean accuracy on held-out images.
 
-    None where an experiment has one recipe for each model. `is_edge` says whether it is the first or the last of the
-    recipes, in their order, so that one beyond might be better.
+    None where an experiment has one recipe for each model. `is_edge` says of three or more learning rates, one a
+    recipe, whether it is the lowest or the highest, so that one beyond might be better.
     """
-    if "held_out" not in _columns(runs):
-        return pd.DataFrame(columns=["dataset_title", "model_title", "recipe", "held_out", "is_edge"])
     keys = ["dataset", "train_size", "model"]
+    if "held_out" not in _columns(runs):
+        return pd.DataFrame(columns=[*keys, "dataset_title", "model_title", "recipe", "held_out", "is_edge"])
     means = runs.groupby([*keys, "dataset_title", "model_title", "recipe"], sort=False)["held_out"].mean()
     best = (
         means.dropna().reset_index().sort_values("held_out", kind="stable").groupby(keys, sort=False).tail(1)
     )
-    order = runs["recipe"].unique()
-    return best.assign(is_edge=best["recipe"].isin([order[0], order[-1]])).sort_index()
+    rates = runs.groupby("recipe")["lr"].first().sort_values()
+    ends = rates.index[[0, -1]] if rates.nunique() == len(rates) > 2 else []
+    return best.assign(is_edge=best["recipe"].isin(ends)).sort_index()
 
 
 def note(runs: pd.DataFrame, accuracy: str = "final") -> str:

@@ -16,8 +16,8 @@ def draw(runs: pd.DataFrame, epochs: pd.DataFrame, settings: Mapping[str, Any]) 
     asked = panels.largest_size(runs[runs["experiment"] == experiment])
     datasets = panels.by_dataset(asked)
     figure, axes = style.new_figure(len(datasets), 3, (15, 4.6 * len(datasets)), settings["title"], asked)
-    shown = panels.largest_size(epochs[epochs["experiment"] == experiment])
-    trained_on = panels.by_dataset(shown)
+    shown = panels.of_sizes(epochs[epochs["experiment"] == experiment], asked)
+    trained_on = panels.by_dataset(shown, asked)
     for (loss, accuracy, speed), (dataset, rows) in zip(axes, datasets.items(), strict=True):
         trained = trained_on.get(dataset, shown[:0])
         where = f", {panels.title(dataset, rows)}" if len(datasets) > 1 else ""

@@ -13,9 +13,12 @@ from vitcnn.results.figures import style
 from vitcnn.results.statistics import half_width
 
 
-def by_dataset(rows: pd.DataFrame) -> dict[tuple[str, ...], pd.DataFrame]:
-    """Return the rows of each dataset, by its name, in the order of `rows`; of each recipe, where models have several."""
-    keys = [column for column in places(rows) if column != "train_size"]
+def by_dataset(rows: pd.DataFrame, asked: pd.DataFrame | None = None) -> dict[tuple[str, ...], pd.DataFrame]:
+    """Return the rows of each dataset, by its name, in the order of `rows`; of each recipe, where models have several.
+
+    Whether they have says `asked`, if `rows` are of those runs that are finished.
+    """
+    keys = [column for column in places(rows if asked is None else asked) if column != "train_size"]
     return dict(iter(rows.groupby(keys, sort=False)))
 
 
@@ -29,6 +32,11 @@ def largest_size(rows: pd.DataFrame) -> pd.DataFrame:
     sizes = rows["train_size"].astype(str)
     order = sizes.map(lambda size: float("inf") if size == "all" else int(size))
     return rows[order == order.max()]
+
+
+def of_sizes(rows: pd.DataFrame, asked: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of those training sizes that `asked` has."""
+    return rows[rows["train_size"].astype(str).isin(asked["train_size"].astype(str))]
 
 
 def lines(axes: Axes, rows: pd.DataFrame, x: str, y: str, settings: Mapping[str, Any], marks: bool) -> None:

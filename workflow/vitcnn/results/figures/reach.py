@@ -95,6 +95,8 @@ def _reaches(
     for model in models:
         reach = model.over_seeds("reach")
         mapped = ~np.isnan(reach[0, 0])
+        if not mapped.any():
+            continue
         depth = np.linspace(0, 100, mapped.sum()) if mapped.sum() > 1 else np.array([0.0])
         probes.line(axes, depth, reach[:, 0, mapped], look[model.title], settings, label=model.title)
         probes.line(

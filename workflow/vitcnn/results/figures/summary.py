@@ -17,8 +17,8 @@ def draw(runs: pd.DataFrame, epochs: pd.DataFrame, settings: Mapping[str, Any]) 
     whole, sizes = settings["experiments"]
     asked = runs[runs["experiment"].isin([whole, sizes])].assign(millions=runs["num_parameters"] / 1e6)
     largest = panels.largest_size(asked[asked["experiment"] == whole])
-    trained = panels.largest_size(epochs[epochs["experiment"] == whole])
-    datasets, trained_on = panels.by_dataset(largest), panels.by_dataset(trained)
+    trained = panels.of_sizes(epochs[epochs["experiment"] == whole], largest)
+    datasets, trained_on = panels.by_dataset(largest), panels.by_dataset(trained, largest)
     by_size = panels.by_dataset(asked[asked["experiment"] == sizes])
     figure, axes = style.new_figure(2 * len(datasets), 2, (12, 9 * len(datasets)), settings["title"], asked)
     for row, (dataset, rows) in enumerate(datasets.items()):
@@ -33,9 +33,11 @@ def draw(runs: pd.DataFrame, epochs: pd.DataFrame, settings: Mapping[str, Any]) 
         best.set_ylabel(panels.accuracy_label(accuracy))
         panels.epoch_seconds(speed, trained_on.get(dataset, trained[:0]), settings)
         speed.set_title("Training speed" + where)
-        panels.data_efficiency(
-            efficiency, by_size.get(dataset, asked[:0]), settings["accuracy"][sizes], settings
-        )
+        of_sizes = by_size.get(dataset, by_size.get(dataset[:1]))
+        if of_sizes is None:  # the second experiment has other datasets
+            efficiency.set_visible(False)
+            continue
+        panels.data_efficiency(efficiency, of_sizes, settings["accuracy"][sizes], settings)
         efficiency.set_title("Data efficiency" + where)
     style.caption(figure, asked, settings)
     return figure
