@@ -84,6 +84,10 @@ CONFIG = yaml.safe_load((ROOT / "config.yaml").read_text())
         ({"recipes": {"adam10": {"lr": math.nan}}}, "recipes.adam10.lr: nan is no finite number"),
         ({"recipes": {"adam10": {"mixup": math.inf}}}, "recipes.adam10.mixup: inf is no finite number"),
         (
+            {"datasets": {"cifar10": {"source": ["~nouser/x"]}}},
+            "datasets.cifar10.source: ~nouser/x: ",
+        ),
+        (
             {"models": {"vit": {"title": "CNN"}}},
             "models.cnn.title: CNN is the title of vit too; give it another",
         ),

@@ -335,6 +335,10 @@ def test_two_recipes_of_a_model_are_two_points(tmp_path):
         ),
         ({"cost": {"experiments": ["ladder"]}}, "cost.experiments: ladder is optional"),
         (
+            {"representations": {"experiments": ["ladder"]}},
+            "representations.experiments: ladder is optional",
+        ),
+        (
             {"experiments": {"cost": CONFIG["experiments"]["curves"]}},
             "experiments.cost: a figure or table has this name; give the experiment another",
         ),

@@ -98,9 +98,11 @@ def test_any_kind_of_image_becomes_rgb():
     first = read_image(animation.getvalue(), 8, "error")[0]
     assert (first == np.asarray(palette.convert("RGB")).transpose(2, 0, 1)).all()
     buffer = io.BytesIO()
-    Image.fromarray(np.ones((8, 8), np.float32)).save(buffer, "TIFF")
-    with pytest.raises(ValueError, match="has pixels of 32 bits"):
-        read_image(buffer.getvalue(), 8, "error")
+    for kind in (np.float32, np.int32):
+        buffer = io.BytesIO()
+        Image.fromarray(np.ones((8, 8), kind)).save(buffer, "TIFF")
+        with pytest.raises(ValueError, match="has pixels of 32 bits"):
+            read_image(buffer.getvalue(), 8, "error")
 
 
 def test_a_photograph_stands_upright():
@@ -216,6 +218,13 @@ def test_one_of_several_datasets_is_not_chosen(tmp_path):
         StudyError, match=r"intel: seg_test/seg_test and seg_train/seg_train in it could each be"
     ):
         read(tmp_path / "intel", tmp_path / "a", test_share=0.5)
+
+
+def test_a_class_in_folders_of_its_own_is_not_taken_for_the_dataset(tmp_path):
+    for name in ("cat", "dog/poodle", "dog/terrier"):
+        save(tmp_path / "photos" / name / "0.png", 1)
+    with pytest.raises(StudyError, match=r"photos/dog and .*photos/cat both hold images: name one as the"):
+        read(tmp_path / "photos", tmp_path / "a", test_share=0.5)
 
 
 def test_equal_images_stay_on_one_side():
@@ -369,6 +378,28 @@ def test_tables_as_they_come(change, table, tmp_path):
     assert (labels(target, "train"), labels(target, "test")) == ([0, 1, 0, 1], [0, 1])
 
 
+def test_a_number_beside_the_name_is_no_name(tmp_path):
+    """Lines in the order of 0, 1, 10, 11, 2, numbered: line 2 is about 10.png."""
+    lines, names = ["id,name,label,split"], sorted(map(str, range(12)))
+    for number, name in enumerate(names):
+        save(tmp_path / "a" / f"{name}.png", int(name))
+        label, split = ("even", "odd")[int(name) % 2], "train" if number < 8 else "test"
+        lines.append(f"{number},{name}.png,{label},{split}")
+    (tmp_path / "a" / "labels.csv").write_text("\n".join(lines))
+    _, target = read(tmp_path / "a", tmp_path, "image_csv")
+    assert labels(target, "train") == [int(name) % 2 for name in names[:8]]
+    assert (np.load(target / "train_images.npy")[2] == read_image(picture(10), 8, "error")[0]).all()
+
+
+def test_a_table_names_images_from_its_folder_first(tmp_path):
+    for split, seed in (("train", 0), ("test", 4)):
+        for n, name in enumerate(("0.png", "sub/0.png")):
+            save(tmp_path / "a" / split / name, seed + n)
+        (tmp_path / "a" / split / "metadata.csv").write_text("file_name,label\n0.png,x\nsub/0.png,y")
+    _, target = read(tmp_path / "a", tmp_path, "image_csv")
+    assert (np.load(target / "test_images.npy")[0] == read_image(picture(4), 8, "error")[0]).all()
+
+
 def test_tables_in_folders_of_splits(tmp_path):
     """As the Hugging Face Hub has them."""
     for split, count in (("train", 4), ("test", 2)):
@@ -516,12 +547,27 @@ def test_parquet_in_folders_and_in_one_file(tmp_path):
     [
         ({"image": pa.array(["a.png", "b.png"])}, r"train\.parquet: has no column of image files"),
         ({"label": pa.array([0, 2])}, r"train\.parquet: label 2 is none of its 2 classes"),
+        (
+            {"label": pa.array([0.0, 1.0])},
+            r"train\.parquet: its column label holds double, which is no class",
+        ),
+        (
+            {"label": pa.array(["cat", "dog"])},
+            r"train\.parquet: its column label holds string, which is no class",
+        ),
         ({"image": pa.array([b"x", None])}, r"train\.parquet: row 2 has no image in its column image"),
     ],
 )
 def test_what_is_wrong_with_a_parquet_file(columns, message, tmp_path):
     write_parquet(tmp_path / "a" / "train.parquet", [0, 1], [0, 1], **columns)
     with pytest.raises(StudyError, match=message):
+        read(tmp_path / "a", tmp_path, "parquet")
+
+
+def test_two_classes_of_one_name_are_refused(tmp_path):
+    hub = json.loads(json.dumps(HUB).replace('"dog"', '"cat"'))
+    write_parquet(tmp_path / "a" / "train.parquet", [0, 1], [0, 1], metadata=hub)
+    with pytest.raises(StudyError, match=r"train\.parquet: two of its classes are named cat"):
         read(tmp_path / "a", tmp_path, "parquet")
 
 

@@ -116,6 +116,15 @@ def test_a_library_that_is_not_installed(monkeypatch):
         architectures.cache_clear()
 
 
+def test_settings_of_a_library_are_read_as_yaml_reads_them():
+    """As text Snakemake hands over what stands inside `--config`."""
+    typed = {"qkv_bias": "false", "depth": "2", "drop_rate": "1e-1", "drop_path_rate": {"default": "0.1"}}
+    checked = check_config(config_with(builder="timm:vit_tiny_patch16_224", global_pool="avg", **typed))
+    model = checked["models"]["mine"]
+    assert [model[key] for key in typed] == [False, 2, 0.1, {"default": 0.1}]
+    assert model["global_pool"] == "avg"
+
+
 def test_family_and_values_by_dataset():
     model = {"builder": "timm:vit_tiny_patch16_224", "family": "ViT"} | TINY_VIT
     checked = check_config(config_with(**model | {"patch_size": {"default": 4, "imagenet200": 8}}))

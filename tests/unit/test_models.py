@@ -339,6 +339,29 @@ def test_a_default_that_is_computed_is_refused(tmp_path, monkeypatch):
         registry.builders.cache_clear()
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "def build(image_size, num_classes, hidden=256):\n    pass\n",
+            r"mine\.py: build\(hidden\): .* by name",
+        ),
+        ("import torch\ndef build(:\n", r"mine\.py: line 2: "),
+    ],
+)
+def test_a_builder_that_cannot_be_read_is_named(text, message, tmp_path, monkeypatch):
+    from vitcnn.models import registry
+
+    (tmp_path / "mine.py").write_text(text)
+    monkeypatch.setattr(registry, "FOLDER", tmp_path)
+    registry.builders.cache_clear()
+    try:
+        with pytest.raises(StudyError, match=message):
+            _signature("mine")
+    finally:
+        registry.builders.cache_clear()
+
+
 def test_a_new_model_is_one_file_and_one_entry(tmp_path, monkeypatch):
     from vitcnn import models
     from vitcnn.models import registry

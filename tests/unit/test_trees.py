@@ -243,3 +243,29 @@ def test_what_follows_the_members_of_a_tar_counts_too(tmp_path):
     archive.write_bytes(gzip.compress(plain.getvalue() + bytes(50_000_000)))
     with pytest.raises(StudyError, match="when it is unpacked"):
         copy_tree(archive, "cifar10", tmp_path / "out" / "tree", max_unpacked_gb=0.01)
+
+
+def test_a_zip_with_a_password_is_named(tmp_path):
+    archive = tmp_path / "photos.zip"
+    with zipfile.ZipFile(archive, "w") as file:
+        file.writestr("train/cat/0.png", b"x")
+    data = bytearray(archive.read_bytes())
+    for header, flags in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        data[data.index(header) + flags] |= 1
+    archive.write_bytes(data)
+    with pytest.raises(
+        StudyError, match=r"photos\.zip: cannot be unpacked here \(.*encrypted.*\); unpack it and"
+    ):
+        copy_tree(archive, "image_folder", tmp_path / "tree")
+
+
+def test_a_name_that_is_not_in_utf_8_is_named(tmp_path):
+    (tmp_path / "photos").mkdir()
+    try:
+        (tmp_path / "photos" / os.fsdecode(b"K\xe4tzchen.png")).write_bytes(b"x")
+    except OSError:
+        pytest.skip("this file system takes UTF-8 alone")
+    with pytest.raises(
+        StudyError, match=r"photos: the name of a file in it, .*tzchen\.png', is not in UTF-8"
+    ):
+        list_files(tmp_path / "photos")

@@ -451,7 +451,11 @@ def test_audit(copied):
     (copied / orphan / "representations.npz").touch()
     assert audit("--remove", orphan).returncode == 0
     assert not (copied / orphan).exists()
-    assert (copied / RUN).exists()
+    killed = probed | {"outputs": None}
+    write_json(copied / RUN / "corruptions.provenance.json", killed | {"digest": digest(killed)})
+    assert audit("--remove", f"{RUN}/corruptions.provenance.json").returncode == 0
+    assert not (copied / RUN / "corruptions.provenance.json").exists()
+    assert (copied / RUN / "metrics.json").exists() and (copied / RUN / "provenance.json").exists()
 
 
 def test_a_prediction_is_scored_and_trains_nothing(copied):

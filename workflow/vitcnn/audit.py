@@ -127,7 +127,8 @@ def remove_unused(jobs: Sequence[Job], names: Collection[str]) -> None:
             raise StudyError(f"{place}: is in use or unknown. Nothing was removed")
     for path in map(Path, places):
         records = sorted(path.glob("*provenance.json")) if path.is_dir() else [record_beside(path)]
-        outputs = [Path(file) for record in records for file in read_record(record)["outputs"] or ()]
+        found = [read_record(record) or {} for record in records]
+        outputs = [Path(file) for record in found for file in record.get("outputs") or ()]
         for file in (*outputs, *records):
             file.unlink(missing_ok=True)
         for folder in records[-1].parents:
@@ -137,7 +138,9 @@ def remove_unused(jobs: Sequence[Job], names: Collection[str]) -> None:
 
 
 def record_beside(output: Path) -> Path:
-    """Return where the record of an output in `results` is: of its name, or of its folder."""
+    """Return where the record of an output in `results` is: of its name, or of its folder; a record's is itself."""
+    if output.name.endswith("provenance.json"):
+        return output
     own = output.with_name(f"{output.stem}.provenance.json")
     return own if own.exists() else output.with_name("provenance.json")
 

@@ -129,9 +129,12 @@ def _of_measurements(config: Mapping[str, Any]) -> Iterator[str]:
     seeds = [{*asked.get("seeds", config["seeds"])} for asked in probed if asked]
     if seeds and not set.intersection(*seeds):
         yield "representations.experiments: have no seed in common, and models are compared seed by seed"
-    for name in (config["cost"] or {}).get("experiments", []):
-        if (config["experiments"].get(name) or {}).get("optional"):
-            yield f"cost.experiments: {name} is optional, and cost is part of the whole study; leave it out"
+    for section in ("cost", "representations"):
+        for name in (config[section] or {}).get("experiments", []):
+            if (config["experiments"].get(name) or {}).get("optional"):
+                yield (
+                    f"{section}.experiments: {name} is optional, and {section} is part of the whole study; leave it out"
+                )
 
 
 def _unknown_experiments(config: Mapping[str, Any]) -> Iterator[str]:
@@ -180,7 +183,7 @@ def _of_claims(group: Mapping[str, Any], config: Mapping[str, Any]) -> Iterator[
     # A study without these experiments keeps their claims, of which nothing comes then.
     is_asked = any(config["experiments"].get(name) for name in asked["experiments"])
     for claim in group.get("claims", []):
-        is_one_test = "larger" in claim and isinstance(claim["metric"], str) and not claim["together"]
+        is_one_test = "larger" in claim and isinstance(claim.get("metric"), str) and not claim["together"]
         if claim["primary"] and not is_one_test:
             yield f'"{claim["text"]}": primary is for one metric that is larger, pair by pair'
         scopes = (claim["scope"], claim.get("closer", {}))

@@ -98,6 +98,12 @@ def _signature(builder: str) -> tuple[dict[str, Any], tuple[str, ...]]:
     """
     functions = [n for n in parse_builder(builder).body if isinstance(n, ast.FunctionDef)]
     build = next(f for f in functions if f.name == "build")
+    positional = [a.arg for a in build.args.args if a.arg not in ("image_size", "num_classes")]
+    if positional:
+        raise StudyError(
+            f"workflow/vitcnn/models/{builder}.py: build({positional[0]}): hyper-parameters are given by name; write a * "
+            "before the first of them"
+        )
     properties, required = {}, []
     for argument, default in zip(build.args.kwonlyargs, build.args.kw_defaults, strict=True):
         if argument.arg in ("image_size", "num_classes", "architecture"):  # not of the hyper-parameters
@@ -129,7 +135,8 @@ def _signature(builder: str) -> tuple[dict[str, Any], tuple[str, ...]]:
 def _builder_schema(entry: dict[str, Any], builder: str) -> dict[str, Any]:
     """Return the schema of a model: what a builder of our own takes is known, a library's says it when built."""
     properties, required = copy.deepcopy(_signature(builder))
-    plain = {"type": ["boolean", "number", "string", "array", "null"], "per_dataset": True}
+    kinds = ["boolean", "number", "string", "array", "null"]
+    plain = {"type": kinds, "per_dataset": True, "reads_text": True}
     family = entry["properties"]["family"] | {"default": builder_family(builder)}
     return {
         "type": "object",
@@ -172,6 +179,10 @@ def _with_defaults(validator_class: type) -> type:
     def additional_properties(validator, subschema, instance, schema):
         if isinstance(instance, dict) and isinstance(subschema, dict):
             for key in instance.keys() - schema.get("properties", {}).keys():
+                if subschema.get("else", subschema).get(
+                    "reads_text"
+                ):  # any kind of value is allowed, and text is what was typed
+                    instance[key] = _read_all(instance[key])
                 read_text(validator, instance, key, subschema)
         yield from check["additionalProperties"](validator, subschema, instance, schema)
 
@@ -185,6 +196,14 @@ def _with_defaults(validator_class: type) -> type:
     from jsonschema import validators
 
     return validators.extend(validator_class, own)
+
+
+def _read_all(value: Any) -> Any:
+    if isinstance(value, str):
+        return _read_scalar(value)
+    if isinstance(value, dict):
+        return {key: _read_all(inner) for key, inner in value.items()}
+    return [_read_all(inner) for inner in value] if isinstance(value, list) else value
 
 
 def _read_scalar(text: str) -> Any:

@@ -34,9 +34,11 @@ SPLIT_COLUMNS = ("split", "set", "subset")
 
 
 class Row(NamedTuple):
-    """One line of a table: where it stands, the image it names, its class and its split, where it says them."""
+    """One line of a table: where it stands, in which folder, the image it names, its class and its split, where it
+    says them."""
 
     place: str
+    folder: Path
     image: str
     label: str | None
     split: str | None
@@ -123,12 +125,15 @@ def _read_table(table: Path, split_here: str | None) -> list[Row]:
         next((columns[name] for name in names if name in columns), None)
         for names in (IMAGE_COLUMNS, LABEL_COLUMNS, SPLIT_COLUMNS)
     )
+    # Beside `name`, an `id` may be the number of the line, which another file has for its name.
+    with_suffix = [c for c in map(columns.get, IMAGE_COLUMNS) if c and lines and _names_file(lines[0][1][c])]
+    image = next(iter(with_suffix), image)
     if image is None:
         raise StudyError(f"{table}: has no column for the image; it may be named {', '.join(IMAGE_COLUMNS)}")
     if label is None:
         if split_here == "test":
             log.warning("%s: has no labels; its images are left out", table)
-            return [Row(place, line[image] or "", None, "test") for place, line in lines]
+            return [Row(place, table.parent, line[image] or "", None, "test") for place, line in lines]
         raise StudyError(f"{table}: has no column for the label; it may be named {', '.join(LABEL_COLUMNS)}")
     rows = []
     for place, line in lines:
@@ -142,8 +147,13 @@ def _read_table(table: Path, split_here: str | None) -> list[Row]:
         said = split_of((line[split] or "").strip()) if split else None
         if split and said is None:
             raise StudyError(f"{place}: {line[split]!r} is no split; train, val and test are")
-        rows.append(Row(place, name, value, said or split_here or _split_of_path(PurePosixPath(name))))
+        said = said or split_here or _split_of_path(PurePosixPath(name))
+        rows.append(Row(place, table.parent, name, value, said))
     return rows
+
+
+def _names_file(value: str | None) -> bool:
+    return PurePosixPath((value or "").strip()).suffix.lower() in SUFFIXES
 
 
 def _find_images(tree: Path) -> list[Path]:
@@ -169,8 +179,9 @@ def _image_of(row: Row, index: dict[str, list[Path]], tree: Path) -> Path:
     if path.is_absolute() or ".." in path.parts:
         raise StudyError(f"{row.place}: {row.image} leads out of the folder")
     found = index.get(path.as_posix(), [])
-    if tree / path in found:
-        return tree / path
+    for folder in (row.folder, tree):
+        if folder / path in found:
+            return folder / path
     if row.split and len(found) > 1:  # train/1.png and test/1.png
         found = [f for f in found if row.split in map(split_of, f.relative_to(tree).parts[:-1])] or found
     if not found:

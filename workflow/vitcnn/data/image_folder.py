@@ -35,6 +35,18 @@ def is_root(folder: Path, layout: str) -> bool:
     return sum(_has_files(inner) for inner in folders if not split_of(inner.name)) >= 2
 
 
+def refuse_others(root: Path) -> None:
+    """Raise StudyError if a folder beside a root without splits holds images too: both may be classes."""
+    if any(split_of(inner.name) == "train" for inner in _folders(root)):
+        return
+    for other in _folders(root.parent):
+        if other != root and any(path.suffix.lower() in SUFFIXES for path in _files(other)):
+            raise StudyError(
+                f"{root} and {other} both hold images: name one as the source, or, if they are classes of one dataset, "
+                "put the images of each into its folder itself"
+            )
+
+
 def decode(
     tree: Path,
     target: Path,

@@ -22,7 +22,7 @@ from vitcnn.files import file_digest, save_array, writing
 log = logging.getLogger(__name__)
 
 CHUNK = 100  # images that one process decodes at a time
-SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+SUFFIXES = frozenset({".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 # What tools leave beside images; none of it is a class or an image.
 _LEFT_BEHIND = frozenset({"__MACOSX", "Thumbs.db", "desktop.ini"})
 SPLIT_NAMES = {
@@ -155,12 +155,9 @@ def to_rgb(image: Image.Image) -> Image.Image:
     """
     if image.mode == "RGB" and "transparency" not in image.info:
         return image
-    if image.mode.startswith("I;16") or image.mode == "I":
-        values = np.asarray(image)
-        if values.min() < 0 or values.max() > 65535:
-            raise ValueError("has pixels of more than 16 bits")
-        return Image.fromarray((values >> 8).astype(np.uint8)).convert("RGB")
-    if image.mode == "F":
+    if image.mode.startswith("I;16"):
+        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
+    if image.mode in ("I", "F"):
         raise ValueError("has pixels of 32 bits")
     if image.has_transparency_data:
         image = image.convert("RGBA")
@@ -206,11 +203,10 @@ def choose_test_share(keys: Sequence[str], labels: Sequence[int], share: float) 
     """
     keys_array, labels_array = np.asarray(keys), np.asarray(labels)
     chosen = np.zeros(len(labels_array), dtype=bool)
-    for label in np.unique(labels_array):
-        own = labels_array == label
-        ordered = np.sort(keys_array[own])
-        last = ordered[max(1, round(len(ordered) * share)) - 1]
-        chosen |= own & (keys_array <= last)
+    order = np.lexsort((keys_array, labels_array))
+    for own in np.split(order, np.flatnonzero(np.diff(labels_array[order])) + 1):
+        last = keys_array[own[max(1, round(len(own) * share)) - 1]]
+        chosen[own] = keys_array[own] <= last
     return chosen
 
 

@@ -96,11 +96,26 @@ def _read(path: Path) -> tuple[list[bytes], list[str | None]]:
     if absent:
         raise StudyError(f"{path}: row {absent} has no image in its column {image}")
     names = _class_names(schema.metadata or {}, label)
+    if names and len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise StudyError(f"{path}: two of its classes are named {twice}; rename one")
+    kind = schema.field(label).type
+    is_number = pa.types.is_integer(kind)
+    if not (is_number or (not names and (_is_text(kind) or pa.types.is_boolean(kind)))):
+        raise StudyError(
+            f"{path}: its column {label} holds {kind}, which is no class; write whole numbers or names"
+        )
     labels = [None if value == -1 else value for value in table[label].to_pylist()]  # -1 is a secret one
     wrong = [value for value in labels if names and value is not None and not 0 <= value < len(names)]
     if wrong:
         raise StudyError(f"{path}: label {wrong[0]} is none of its {len(names)} classes")
     return images, [None if v is None else names[v] if names else str(v) for v in labels]
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    if pa.types.is_dictionary(kind):
+        return _is_text(kind.value_type)
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind)
 
 
 def _holds_images(kind: pa.DataType) -> bool:

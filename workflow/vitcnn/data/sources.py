@@ -105,4 +105,7 @@ class Source(NamedTuple):
             raise ValueError(f"{scheme}:// is not supported; use https://, kaggle:, torchvision: or a path")
         if not location.strip():
             raise ValueError("names no place")
-        return cls("path", str(Path(location).expanduser()), checksum)
+        try:
+            return cls("path", str(Path(location).expanduser()), checksum)
+        except RuntimeError as error:
+            raise ValueError(f"{error}; write the whole path") from error

@@ -101,6 +101,8 @@ def find_root(folder: Path, layout: str, origin: Path | None = None) -> Path:
             "one as the source, or put them into one folder as train and test"
         )
     if roots:
+        if layout == "image_folder" and roots[0] != folder:
+            _reader(layout).refuse_others(roots[0])
         return roots[0]
     other = [name for name in READERS if name != layout and _search(folder, name)]
     looks = f"; it looks like {other[0]}" if other else ""
@@ -122,6 +124,13 @@ def list_files(folder: Path) -> dict[str, int]:
                     sizes[prefix + entry.name] = entry.stat().st_size
 
     visit(str(folder), "")
+    for name in sizes:
+        try:
+            name.encode()
+        except UnicodeEncodeError as error:
+            raise StudyError(
+                f"{folder}: the name of a file in it, {name!a}, is not in UTF-8; rename it"
+            ) from error
     return sizes
 
 
@@ -208,6 +217,10 @@ def _extract(archive: Path, target: Path, max_unpacked_gb: float) -> dict[str, i
             return _extract_tar(archive, target, limit)
     except DAMAGE as error:
         raise StudyError(f"{archive}: is truncated or damaged ({error}); fetch it again") from error
+    except (NotImplementedError, RuntimeError) as error:  # a zip's compression, or its password
+        raise StudyError(
+            f"{archive}: cannot be unpacked here ({error}); unpack it and name the folder as the source"
+        ) from error
     raise StudyError(f"{archive}: is neither a zip nor a tar archive, or is truncated; fetch it again")
 
 

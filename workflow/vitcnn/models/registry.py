@@ -66,7 +66,7 @@ REFUSED = {
 def builders() -> tuple[str, ...]:
     """Return the names of the project's own builders: the files here that define build()."""
     files = FOLDER.glob("[!_]*.py")
-    own = {f.stem for f in files if "\ndef build(" in f.read_text(encoding="utf-8")}
+    own = {f.stem for f in files if re.search(r"^def build\(", f.read_text(encoding="utf-8"), re.M)}
     return tuple(sorted(own - {library.module for library in LIBRARIES.values()}))
 
 
@@ -123,4 +123,7 @@ def builder_family(name: str) -> str:
 def parse_builder(name: str) -> ast.Module:
     """Return the syntax tree of a builder's file, which is not imported: that would import torch."""
     file = FOLDER / f"{resolve_builder(name).module.rpartition('.')[2]}.py"
-    return ast.parse(file.read_text(encoding="utf-8"), str(file))
+    try:
+        return ast.parse(file.read_text(encoding="utf-8"), str(file))
+    except SyntaxError as error:
+        raise StudyError(f"{file}: line {error.lineno}: {error.msg}") from error
