@@ -343,7 +343,7 @@ def test_a_default_that_is_computed_is_refused(tmp_path, monkeypatch):
     ("text", "message"),
     [
         (
-            "def build(image_size, num_classes, hidden=256):\n    pass\n",
+            "\ndef build(image_size, num_classes, hidden=256):\n    pass\n",
             r"mine\.py: build\(hidden\): .* by name",
         ),
         ("import torch\ndef build(:\n", r"mine\.py: line 2: "),
