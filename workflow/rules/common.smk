@@ -61,6 +61,7 @@ PREDICTED = (
 PREDICTED_EXPERIMENTS, UNSCORABLE = predictions.predicted_experiments(PREDICTED, STUDY)
 
 RESOLVED_CONFIG = "logs/config.json"  # of the last invocation that made something
+ASKED_CONFIG = "logs/asked.json"  # of the last invocation, for audit and status
 ASKED_SIZES = "logs/asked_sizes.json"  # by dataset, what its runs in the last invocation need
 
 # A training takes one slot and a preparation of data takes all, so data come first. Snakemake ignores a

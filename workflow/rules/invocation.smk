@@ -13,6 +13,8 @@ def on_graph(jobs, is_running, takes_lock):
         raise WorkflowError(str(error)) from None
     if UNSCORABLE and any(job.rule.name == "score_predictions" for job in jobs):
         raise WorkflowError(UNSCORABLE)
+    if is_running:
+        write_json(Path(ASKED_CONFIG), STUDY)
     writes = [job for job in jobs if "partial/" not in job.output.provenance]
     if not is_running or not writes:  # partial, audit, status, seal: beside a study that runs here
         return

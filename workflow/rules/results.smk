@@ -227,7 +227,7 @@ rule audit:
         # It reads the rules, so it needs the Python that runs Snakemake.
         python=sys.executable,
         script=WORKFLOW / "scripts/audit.py",
-        study=canonical_json(STUDY),
+        study=f"@{ASKED_CONFIG}",  # as text it would bury the answer, as Snakemake quotes a command that fails
     shell:
         "{params.python:q} {params.script:q} --log {log:q} --settings {params.study:q}"
 
@@ -240,6 +240,6 @@ rule status:
         "../../envs/results.yaml"
     params:
         command=command("status"),
-        study=canonical_json(STUDY),
+        study=f"@{ASKED_CONFIG}",
     shell:
         "{params.command} --log {log:q} --settings {params.study:q}"

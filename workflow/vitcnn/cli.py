@@ -7,6 +7,7 @@ import logging
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from vitcnn.errors import StudyError
 from vitcnn.interrupts import Interrupted, raise_on_signals
@@ -39,9 +40,17 @@ def argument_parser(description: str | None) -> argparse.ArgumentParser:
         help="an output made with other versions of packages is up to date too",
     )
     parser.add_argument(
-        "--settings", type=json.loads, default={}, metavar="JSON", help="what decides the output, by name"
+        "--settings",
+        type=_settings,
+        default={},
+        metavar="JSON",
+        help="what decides the output, by name; or @ and a file of it",
     )
     return parser
+
+
+def _settings(text: str) -> Any:
+    return json.loads(Path(text[1:]).read_text(encoding="utf-8") if text.startswith("@") else text)
 
 
 def run(
