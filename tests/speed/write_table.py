@@ -89,7 +89,8 @@ def equivalence(figures):
             shown = "" if found["equivalent"] else "not "
             verdict = f"equivalence within ±1 point {shown}shown, p = {found['p']:.1g}"
             difference = f"{found['accuracy']['difference']:+.2f} ({low:+.2f} to {high:+.2f}) points"
-            what = f"{row['dataset']}, {row['train_size']} images, {row['epochs']} epochs"
+            epochs = "1 epoch" if row["epochs"] == 1 else f"{row['epochs']} epochs"
+            what = f"{row['dataset']}, {row['train_size']} images, {epochs}"
             what = f"accuracy of `{row['model']}` on {what}: {' and '.join(arms)}"
             yield what, *means, difference, verdict
 
