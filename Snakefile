@@ -95,6 +95,11 @@ for experiment in ALL_EXPERIMENTS:
             experiment
         input:
             results_of([experiment]),
+            collect(
+                "results/models/{dataset}/{model}.txt",
+                dataset=STUDY["experiments"][experiment]["datasets"],
+                model=STUDY["experiments"][experiment]["models"],
+            ),
 
 
 onstart:

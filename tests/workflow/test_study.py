@@ -122,12 +122,10 @@ def test_an_experiment_of_any_name_makes_its_results_alone(tmp_path):
     mine = {"datasets": ["cifar10"], "models": ["cnn", "simple_cnn"], "recipe": "adam10", "seeds": [0]}
     change = {"experiments": {"zoo": mine | {"train_sizes": [100, 200]}}}
     shown = {"collect_runs": 1, "tabulate_experiment": 1, "analyse_answers": 1, "draw_figure": 2}
-    assert jobs(snakemake(tmp_path, "--dry-run", "zoo", config=change)) == CHAIN | shown | {
-        "train": 4,
-        "zoo": 1,
-    }
+    shown |= {"train": 4, "describe_model": 2}  # so that models that cannot be built are found first
+    assert jobs(snakemake(tmp_path, "--dry-run", "zoo", config=change)) == CHAIN | shown | {"zoo": 1}
     counts = jobs(snakemake(tmp_path, "--dry-run", "curves"))
-    assert counts == CHAIN | shown | {"train": 4, "curves": 1}  # without the summary, which needs more
+    assert counts == CHAIN | shown | {"curves": 1}  # without the summary, which needs more
 
 
 def test_an_optional_experiment_is_made_by_its_name_alone(tmp_path):
@@ -141,7 +139,8 @@ def test_an_optional_experiment_is_made_by_its_name_alone(tmp_path):
     }
     change = {"experiments": {"mine": mine, "curves": None, "data_efficiency": None}}
     shown = {"collect_runs": 1, "tabulate_experiment": 1, "analyse_answers": 1, "draw_figure": 1, "mine": 1}
-    assert jobs(snakemake(tmp_path, "--dry-run", "mine", config=change)) == CHAIN | shown | {"train": 2}
+    shown |= {"train": 2, "describe_model": 2}
+    assert jobs(snakemake(tmp_path, "--dry-run", "mine", config=change)) == CHAIN | shown
     assert jobs(snakemake(tmp_path, "--dry-run", config=change))["train"] == 4  # of the comparison
 
 

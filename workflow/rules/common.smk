@@ -128,16 +128,13 @@ def of_figure(pattern):
     )
 
 
-def of_models(pattern):
-    """Return an input function: a file of each model of the experiment, on each dataset; none for partial results."""
+def of_equals(pattern):
+    """Return an input function: a file of each model, on each dataset, that the experiment declares equal to another."""
 
     def files(wildcards):
         asked = STUDY["experiments"][wildcards.experiment]
-        return (
-            []
-            if wildcards.part
-            else collect(pattern, dataset=asked["datasets"], model=asked["models"])
-        )
+        models = dict.fromkeys(entry["models"][1] for entry in asked["equal"])
+        return [] if wildcards.part else collect(pattern, dataset=asked["datasets"], model=models)
 
     return files
 

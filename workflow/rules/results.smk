@@ -7,9 +7,8 @@ rule collect_runs:
         metrics=of_runs("results/runs/{run}/metrics.json"),
         runtime=of_runs("results/runs/{run}/runtime.json"),
         records=of_runs("results/runs/{run}/provenance.json"),
-        # Where they are, the models can be built, and are as equal as declared. So it is checked whenever the
-        # experiment is asked for.
-        models=ancient(of_models("results/models/{dataset}/{model}.txt")),
+        # Where they are, the models are as equal as declared. So it is checked whenever the experiment is asked for.
+        equal=ancient(of_equals("results/models/{dataset}/{model}.txt")),
     output:
         runs=update("results/{part}collected/{experiment}/runs.csv"),
         epochs=update("results/{part}collected/{experiment}/epochs.csv"),
