@@ -123,10 +123,13 @@ def _of_measurements(config: Mapping[str, Any]) -> Iterator[str]:
                 f"corruptions.dataset: {name} has images of {datasets[name]['image_size']} pixels; severities are "
                 f"published for {' and '.join(map(str, CORRUPTED_SIZES))}; name another dataset, or set corruptions: null"
             )
-    probed = [
-        config["experiments"].get(name) for name in (config["representations"] or {}).get("experiments", [])
+    representations = config["representations"] or {"experiments": []}
+    probed = [config["experiments"].get(name) for name in representations["experiments"]]
+    seeds = [
+        {*asked.get("seeds", config["seeds"])}
+        for asked in probed
+        if asked and representations["dataset"] in asked["datasets"]
     ]
-    seeds = [{*asked.get("seeds", config["seeds"])} for asked in probed if asked]
     if seeds and not set.intersection(*seeds):
         yield "representations.experiments: have no seed in common, and models are compared seed by seed"
     for section in ("cost", "representations"):
