@@ -22,7 +22,7 @@ from vitcnn.results import findings, tables
 from vitcnn.results.claims import Claim, hold, judge
 from vitcnn.results.collect import collect_runs, marked
 from vitcnn.results.figures import style
-from vitcnn.results.pairs import MEASURES, measured, pairs
+from vitcnn.results.pairs import MEASURES, measured, pairs, sweeps
 from vitcnn.results.questions import _winner, questions
 from vitcnn.results.sections import Section, to_html, to_markdown
 from vitcnn.results.statistics import Difference, Interval, compare, half_width
@@ -556,6 +556,21 @@ def test_a_claim_about_what_no_run_has_cannot_be_told(tmp_path):
     (claim,) = hold(stated, list(pairs(measured(rows))))
     assert claim.verdict == "cannot be told" and claim.p is None
     assert claim.shown.endswith(": these runs have no selected accuracy")
+    rows.loc[rows["family"] == "ViT", "device"] = "A GPU"
+    (claim,) = hold(stated | {"metric": "train_seconds"}, list(pairs(measured(rows))))
+    assert claim.verdict == "cannot be told" and claim.p is None  # so it weighs on no other primary claim
+
+
+def test_two_experiments_are_two_sweeps(tmp_path):
+    """A claim about the smallest size is held against each of them."""
+    runs, _ = collected(tmp_path, finished(tmp_path))
+    rows = measured(runs[runs["experiment"] == "data_efficiency"])
+    both = [*pairs(rows), *pairs(rows.assign(experiment="data_steps"))]
+    found = sweeps(both)
+    assert [[pair.of("experiment", 0) for pair in sweep] for sweep in found] == [
+        ["data_efficiency"] * len(found[0]),
+        ["data_steps"] * len(found[0]),
+    ]
 
 
 def test_one_seed_within_the_chance_of_its_images_is_ahead_and_bears_out_nothing(tmp_path):
@@ -686,6 +701,12 @@ def test_curves_of_several_sizes_are_those_of_the_largest(tmp_path):
     runs, epochs = collected(tmp_path, finished(tmp_path))
     speed = draw("data_efficiency_curves", runs, epochs).axes[2]
     assert [bar.get_height() for bar in speed.patches] == pytest.approx([4.04, 1.01])
+
+
+def test_curves_of_other_sizes_do_not_stand_for_runs_that_are_missing(tmp_path):
+    runs, epochs = collected(tmp_path, finished(tmp_path))
+    loss = draw("data_efficiency_curves", runs, epochs[epochs["train_size"] == "1000"]).axes[0]
+    assert not loss.lines and [text.get_text() for text in loss.texts] == ["no runs yet"]
 
 
 def test_sizes_are_not_mistaken_for_seeds(tmp_path):
