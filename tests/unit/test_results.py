@@ -38,6 +38,14 @@ FINAL = {
     ("imagenet200", "vit"): 31.0,
     ("imagenet200", "cnn"): 29.0,
 }
+PARAMETERS = {
+    ("vit", "cifar10"): 1_205_642,
+    ("cnn", "cifar10"): 175_258,
+    ("vit", "cifar100"): 1_217_252,
+    ("cnn", "cifar100"): 181_108,
+    ("vit", "imagenet200"): 1_248_584,
+    ("cnn", "imagenet200"): 187_608,
+}
 BY_SIZE = {1000: -20.0, 5000: -10.0, 10000: -5.0, 25000: 1.0, 50000: 3.0}
 
 
@@ -86,7 +94,7 @@ def write_run(root, study, run):
         "test_images": 10_000,
         "test_images_in_train": 9 if run.dataset == "cifar100" else 0,
         "damaged_images": {"train": 0, "test": 0},
-        "num_parameters": 1_205_642 if "vit" in run.model else 175_258,
+        "num_parameters": PARAMETERS["vit" if "vit" in run.model else "cnn", run.dataset],
         "history": history,
         "accuracy": {"final": tested[-1], "best": max(tested), "selected": None},
     }
@@ -358,6 +366,25 @@ def test_generated_images_are_named_and_nothing_reported_is_set_beside_them(tmp_
     assert "ViT − CNN" in text
     assert "notebook concluded" not in text
     assert not any(verdict in text for verdict in ("borne out", "undecided", "cannot be told"))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"epochs": 3}, {"lr": 0.0005}, {}],
+    ids=["epochs", "lr", "size"],
+)
+def test_nothing_reported_is_set_beside_runs_that_repeat_no_notebook(change, tmp_path, monkeypatch):
+    study = study_of()
+    study["recipes"]["adam10"] |= change
+    if not change:
+        monkeypatch.setitem(PARAMETERS, ("vit", "cifar10"), 1_000_000)
+        monkeypatch.setitem(PARAMETERS, ("cnn", "cifar10"), 100_000)
+    for run in plan.all_runs(study):
+        write_run(tmp_path, study, run)
+    runs, _ = collected(tmp_path, study)
+    cifar10 = runs[runs["dataset"] == "cifar10"]
+    assert not any("reported" in column for column in tabulated(cifar10))
+    assert "Reported" not in note_of(cifar10)
 
 
 def test_published_images_beside_generated_ones(tmp_path):

@@ -230,6 +230,7 @@ _FIGURES = (
     "selected",
     "held_out",
     "lr",
+    "epochs",
     "train_seconds",
     "inference_ms_per_image",
     "images_per_second",
@@ -251,6 +252,7 @@ def _figures(metrics: Mapping[str, Any], runtime: Mapping[str, Any]) -> dict[str
             (e["val_accuracy"] for e in metrics["history"] if e["val_accuracy"] is not None), default=None
         ),
         "lr": metrics["spec"]["recipe"]["lr"],
+        "epochs": metrics["spec"]["recipe"].get("epochs"),  # none where it counts updates
         "device": runtime["device"]["name"],
         "peak_memory_bytes": runtime["peak_gpu_memory_bytes"] or runtime["peak_memory_bytes"],
         "damaged_images": sum(metrics["damaged_images"].values()),

@@ -30,7 +30,7 @@ _COLUMNS = {
 }
 
 _REPORTED = ", reported"
-_REPEATED = ["model", "dataset", "recipe", "train_size"]  # what makes a run one of the notebook's
+_REPEATED = ["model", "dataset", "recipe", "train_size"]
 _EPOCH = {
     "final": "after the last epoch",
     "best": "after the best epoch, which is chosen on them and overstates",
@@ -196,10 +196,16 @@ def _are_numbers(table: pd.DataFrame) -> list[bool]:
 
 
 def _reported(runs: pd.DataFrame) -> pd.DataFrame:
-    """Return what the notebook reported of those of the runs that repeat it on published images."""
-    reported = pd.read_csv(REPORTED).assign(train_size="all").set_index(_REPEATED)
-    published = runs.loc[~runs["generated"], _REPEATED]
-    return reported[reported.index.isin(pd.MultiIndex.from_frame(published))]
+    """Return what the notebook reported of those of the runs that repeat it on published images.
+
+    A model of the same name but another size, and a recipe of other epochs or another learning rate, repeat nothing.
+    """
+    reported = pd.read_csv(REPORTED)
+    ours = runs[~runs["generated"] & (runs["train_size"] == "all")]
+    ours = ours.assign(parameters_millions=(ours["num_parameters"] / 1e6).round(2))
+    shared = ["model", "dataset", "recipe", "epochs", "lr", "parameters_millions"]
+    found = reported.merge(ours[shared].drop_duplicates().astype({"epochs": float}), on=shared)
+    return found.assign(train_size="all").set_index(_REPEATED)
 
 
 def _threads(count: int) -> str:
