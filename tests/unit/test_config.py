@@ -88,6 +88,13 @@ CONFIG = yaml.safe_load((ROOT / "config.yaml").read_text())
             "datasets.cifar10.source: ~nouser/x: ",
         ),
         (
+            {
+                "datasets": {"depth": CONFIG["datasets"]["cifar10"]},
+                "models": {"vit": {"depth": {"depth": 2}}},
+            },
+            "datasets.depth: is the name of a setting too; give it another",
+        ),
+        (
             {"models": {"vit": {"title": "CNN"}}},
             "models.cnn.title: CNN is the title of vit too; give it another",
         ),

@@ -17,6 +17,10 @@ CORRUPTED_SIZES = (32, 64)  # of data/corruptions.py, which imports more than is
 def contradictions(config: Mapping[str, Any]) -> Iterator[str]:
     """Yield what no schema can see, a line for each, with the key."""
     datasets = config["datasets"]
+    settings = set(chain(*config["models"].values(), *config["recipes"].values()))
+    if clashes := datasets.keys() & settings:  # what a mapping of such names means cannot be told
+        yield from (f"datasets.{name}: is the name of a setting too; give it another" for name in clashes)
+        return
     for name, dataset in datasets.items():
         yield from (f"datasets.{name}.{line}" for line in _of_dataset(dataset))
     yield from _not_finite(config)
