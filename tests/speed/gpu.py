@@ -2,22 +2,27 @@
 
   python tests/speed/gpu.py specs SPECS                        where the project is installed: the runs as JSON
   python tests/speed/gpu.py correctness SPECS --out FILE       on the GPU: the same bytes, each way
-  python tests/speed/gpu.py speed SPECS --out FILE [--resources FOLDER] [--seeds 1]
+  python tests/speed/gpu.py speed SPECS --out FILE [--resources FOLDER] [--seeds 5] [--seconds 480]
 
 `correctness` compares steps replayed from a graph with eager ones, a resumed training with an uninterrupted one,
-several seeds in one process with each alone, and the first step in fp32 with the CPU's. `speed` measures each model
-beside the notebooks' plain way, several seeds in one process, and whole runs with the start of their processes, one
-after the other and together. The runs train on what is packed in FOLDER/{dataset}/packed, else on drawn images.
+several seeds in one process with each alone, and the first step in fp32 with the CPU's. `speed` measures whole runs
+with the start of their processes, one after the other, together, and with several seeds together; each model beside the
+notebooks' plain way; and several seeds in one process. The runs train on what is packed in FOLDER/{dataset}/packed, else on
+drawn images. The file is written after each part, with the traceback of one that failed; after so many seconds no
+further part is begun.
 """
 
 import argparse
 import copy
 import json
+import math
 import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +33,7 @@ ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "workflow"))
 
 STEPS = 12  # past the capture
+IN_TURN = 10_000  # images of each of several trainers in one process
 
 
 def write_specs(path):
@@ -51,7 +57,10 @@ def create(spec, device, precision, count, graphs="auto", seed=0):
 
 
 def differences(trainer, other):
-    """Return the largest difference of two trainers' weights, relative to the largest weight; 0 for the same bytes."""
+    """Return the largest difference of two trainers' weights, relative to the largest weight.
+
+    0 for the same bytes, infinity where a difference is no number.
+    """
     import torch
 
     found = 0.0
@@ -59,17 +68,19 @@ def differences(trainer, other):
         there = other.model.state_dict()[name].to(value.device)
         if not torch.equal(value, there):
             scale = value.abs().max().item() or 1.0
-            found = max(found, (value.double() - there.double()).abs().max().item() / scale)
+            apart = (value.double() - there.double()).abs().max().item() / scale
+            found = max(found, apart if math.isfinite(apart) else math.inf)
     return found
 
 
 def in_turn(trainers, steps):
     """Train each of the trainers so many steps, a step of one after a step of the other, each on its stream."""
-    import torch
+    from vitcnn.training.devices import synchronize
 
     batches = trainers[0]._batches("train")
     for trainer in trainers:
         trainer.model.train()
+        synchronize(trainer.device)  # the batches were made on another stream
     for _ in range(steps):
         for trainer in trainers:
             with trainer.stream:
@@ -78,54 +89,67 @@ def in_turn(trainers, steps):
                     trainer._draw_pass()
                 trainer.figures.append(trainer.steps["train"](batches[place]))
                 trainer.updates += 1
-    if trainers[0].device.type == "cuda":
-        torch.cuda.synchronize()
+    synchronize(trainers[0].device)
 
 
-def correctness(specs, device, count):
-    """Return for each model and precision how far apart ways are that should give the same bytes."""
+def correctness(spec, device, precision, count):
+    """Return how far apart ways to train a model are that should give the same bytes."""
     import torch
 
-    found = []
-    for (name, spec), precision in ((m, p) for m in specs["models"].items() for p in ("fp32", "bf16")):
-        captured, eager, resumed = (
-            create(spec, device, precision, count, graphs) for graphs in ("auto", "off", "auto")
-        )
-        captured.train(STEPS)
-        eager.train(STEPS)
-        resumed.train(STEPS // 2)
-        figures, again = copy.deepcopy(resumed.get_state()), create(spec, device, precision, count)
-        again.set_state(figures)
-        again.train(STEPS - STEPS // 2)
-        several = [create(spec, device, precision, count, seed=seed) for seed in range(3)]
-        in_turn(several, STEPS)
-        alone = create(spec, device, precision, count, seed=2)
-        in_turn([alone], STEPS)
-        row = {
-            "model": name,
-            "precision": precision,
-            "graphs": captured.graphs,
-            "graph_against_eager": differences(captured, eager),
-            "resumed_against_uninterrupted": differences(captured, again),
-            "several_seeds_against_alone": differences(several[2], alone),
-        }
-        if precision == "fp32":
-            steps = [create(spec, d, "fp32", count, "off") for d in (device, torch.device("cpu"))]
-            losses = [trainer.train(1)[0] for trainer in steps]
-            row["first_loss_against_cpu"] = abs(losses[0] - losses[1]) / abs(losses[1])
-        found.append(row)
-        print(row, flush=True)
-    return {"correctness": found}
+    captured, eager, resumed = (
+        create(spec, device, precision, count, graphs) for graphs in ("auto", "off", "auto")
+    )
+    captured.train(STEPS)
+    eager.train(STEPS)
+    resumed.train(STEPS // 2)
+    state, again = copy.deepcopy(resumed.get_state()), create(spec, device, precision, count)
+    again.set_state(state)
+    again.train(STEPS - STEPS // 2)
+    several = [create(spec, device, precision, count, seed=seed) for seed in range(3)]
+    in_turn(several, STEPS)
+    alone = create(spec, device, precision, count, seed=2)
+    in_turn([alone], STEPS)
+    predicted = [trainer.predict("test") for trainer in (captured, eager)]
+    row = {
+        "graph_against_eager": differences(captured, eager),
+        "predicted_by_graph_as_eagerly": torch.equal(*predicted),
+        "captured": [name for name, step in captured.steps.items() if getattr(step, "replay", None)],
+        "graphs": captured.graphs,
+        "resumed_against_uninterrupted": differences(captured, again),
+        "several_seeds_against_alone": differences(several[2], alone),
+    }
+    if precision == "fp32":
+        # Without dropout, whose masks a GPU draws from another generator.
+        dropout = {key: 0.0 for key in spec["model"] if "dropout" in key}
+        without = spec | {"model": spec["model"] | dropout}
+        steps = [create(without, d, "fp32", count, "off") for d in (device, torch.device("cpu"))]
+        losses = [trainer.train(1)[0] for trainer in steps]
+        row["first_loss_against_cpu"] = abs(losses[0] - losses[1]) / abs(losses[1])
+    return row
 
 
-def together(spec, device, count, trainers):
-    """Return images a second of so many seeds trained in turn in one process, all of them counted."""
-    made = [create(spec, device, spec["precision"], count, seed=seed) for seed in range(trainers)]
-    steps = len(made[0]._batches("train"))
-    in_turn(made, steps)
-    started = time.perf_counter()
-    in_turn(made, steps)
-    return trainers * count / (time.perf_counter() - started)
+def together(spec, device, count):
+    """Return images a second of so many seeds trained in turn in one process, all of them counted.
+
+    `replays` are those of one seed's graph alone, launched again and again: what the launches allow.
+    """
+    found = {}
+    for trainers in (1, 2, 5):
+        made = [create(spec, device, spec["precision"], count, seed=seed) for seed in range(trainers)]
+        steps = len(made[0]._batches("train"))
+        in_turn(made, steps)
+        started = time.perf_counter()
+        in_turn(made, steps)
+        found[trainers] = trainers * count / (time.perf_counter() - started)
+    step = made[0].steps["train"]
+    if getattr(step, "replay", None):
+        started = time.perf_counter()
+        with made[0].stream:
+            for _ in range(steps):
+                step.replay()
+            made[0].optimizer.lr.item()  # waits for them
+        found["replays"] = steps * step.size / (time.perf_counter() - started)
+    return found
 
 
 def packed(folder, spec, count):
@@ -149,17 +173,22 @@ def packed(folder, spec, count):
     return folder
 
 
-def whole_runs(specs, device, resources, seeds, count, out):
-    """Return the seconds of the comparison's runs, starts included, one after the other and together, and metrics."""
-    data = {}
-    for spec in specs["runs"]:
-        name = spec["dataset"]["name"]
-        there = resources / name / "packed" if resources else None
-        data[name] = there or data.get(name) or packed(out / "data" / name, spec, count)
-    runs = [spec | {"seed": seed} for seed in range(seeds) for spec in specs["runs"]]
+def data_of(spec, resources, count, out):
+    """Return the packed dataset of a run: from the folder `resources` where it is there, else of drawn images."""
+    name = spec["dataset"]["name"]
+    there = resources / name / "packed" if resources else None
+    if there and (there / "manifest.json").exists():
+        return there
+    drawn = out / "data" / name
+    return drawn if drawn.exists() else packed(drawn, spec, count)
 
-    def train(place, spec):
-        folder = out / place / spec["dataset"]["name"] / spec["model"]["name"] / str(spec["seed"])
+
+def whole_runs(runs, device, data, out, at_once):
+    """Return the seconds of runs, starts included, `at_once` of them at a time, and what each of them left."""
+    out.mkdir()
+
+    def train(number):
+        spec, folder = runs[number], out / str(number)
         command = [
             sys.executable,
             ROOT / "workflow/scripts/train.py",
@@ -167,25 +196,65 @@ def whole_runs(specs, device, resources, seeds, count, out):
             json.dumps({"spec": spec}),
         ]
         command += ["--data", data[spec["dataset"]["name"]], "--out", folder, "--device", device.type]
-        subprocess.run(
-            [*map(str, command), "--jobs-per-gpu", str(len(runs)), "--log", f"{folder}.log"], check=True
-        )
-        return json.loads((folder / "metrics.json").read_text()), json.loads(
-            (folder / "runtime.json").read_text()
-        )
+        command += ["--jobs-per-gpu", at_once, "--log", out / f"{number}.log"]
+        done = subprocess.run([str(word) for word in command], capture_output=True, text=True)
+        if done.returncode:
+            return {"failed": done.stderr[-2000:]}
+        return {name: json.loads((folder / f"{name}.json").read_text()) for name in ("metrics", "runtime")}
 
-    seconds = {}
     started = time.perf_counter()
-    for spec in specs["runs"]:
-        train("in_sequence", spec)
-    seconds["six_in_sequence"] = time.perf_counter() - started
+    with ThreadPoolExecutor(at_once) as pool:
+        left = list(pool.map(train, range(len(runs))))
+    return {"seconds": time.perf_counter() - started, "runs": left}
+
+
+def parts_of_correctness(specs, device, count):
+    """Yield each part's name and the function that measures it: every model in both precisions."""
+    for name, spec in specs["models"].items():
+        for precision in ("fp32", "bf16"):
+            yield f"{name}, {precision}", partial(correctness, spec, device, precision, count)
+
+
+def parts_of_speed(specs, device, args, out):
+    """Yield each part's name and the function that measures it, what matters most first."""
+    from vitcnn.training.devices import select_precision
+
+    data = {
+        spec["dataset"]["name"]: data_of(spec, args.resources, args.images, out) for spec in specs["runs"]
+    }
+    runs = [spec | {"seed": seed} for seed in range(args.seeds) for spec in specs["runs"]]
+    six = len(specs["runs"])
+    yield "in sequence", partial(whole_runs, runs[:six], device, data, out / "in_sequence", 1)
+    yield "together", partial(whole_runs, runs[:six], device, data, out / "together", six)
+    precision = select_precision("auto", device)
+    models = {name: spec | {"precision": precision} for name, spec in specs["models"].items()}
+    for name, spec in models.items():
+        yield f"{name} beside the plain way", partial(compare, spec, device.type, 3, args.images)
+    if args.seeds > 1:
+        yield (
+            f"{args.seeds} seeds together",
+            partial(whole_runs, runs, device, data, out / "seeds", len(runs)),
+        )
+    for name, spec in models.items():
+        yield f"{name}, seeds in one process", partial(together, spec, device, min(args.images, IN_TURN))
+
+
+def measure(parts, out, device, seconds):
+    """Measure part after part, and write what there is after each; return the names of those that failed."""
     started = time.perf_counter()
-    with ThreadPoolExecutor(len(runs)) as pool:
-        left = list(pool.map(lambda spec: train("together", spec), runs))
-    seconds[f"{len(runs)}_together"] = time.perf_counter() - started
-    print(seconds, flush=True)
-    figures = [{"metrics": metrics, "runtime": runtime} for metrics, runtime in left]
-    return {"seconds": seconds, "real_images": bool(resources), "runs": figures}
+    figures, failed = {}, []
+    for name, part in parts:
+        if time.perf_counter() - started > seconds:
+            figures[name] = {"left_out": f"after {seconds} s"}
+        else:
+            try:
+                figures[name] = part()
+            except Exception:  # of one part, where the others still tell something
+                figures[name] = {"failed": traceback.format_exc()}
+            failed += [name] * ("failed" in json.dumps(figures[name]))
+        print(name, {key: value for key, value in figures[name].items() if key != "runs"}, flush=True)
+        write_figures(out, {"parts": figures}, device)
+    return failed
 
 
 def main():
@@ -198,29 +267,25 @@ def main():
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--images", type=int, default=EPOCH, help="in an epoch of drawn images")
     parser.add_argument("--resources", type=Path, help="folder of packed datasets")
-    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--seeds", type=int, default=1, help="of the runs trained together")
+    parser.add_argument("--seconds", type=int, default=480, help="after which no part is begun")
     args = parser.parse_args()
     if args.what == "specs":
         write_specs(args.specs)
         return
+    if not args.out:
+        parser.error(f"{args.what} needs --out")
 
-    from vitcnn.training.devices import select_device, select_precision
+    from vitcnn.training.devices import select_device
 
     device, specs = select_device(args.device), json.loads(args.specs.read_text())
-    if args.what == "correctness":
-        figures = correctness(specs, device, min(args.images, 1000))
-    else:
-        precision = select_precision("auto", device)
-        models = [spec | {"precision": precision} for spec in specs["models"].values()]
-        figures = {"training": [compare(spec, args.device, 3, args.images) for spec in models]}
-        figures["seeds_in_one_process"] = {
-            spec["model"]["name"]: {n: together(spec, device, args.images, n) for n in (1, 2, 5)}
-            for spec in models
-        }
-        with tempfile.TemporaryDirectory() as out:
-            figures |= whole_runs(specs, device, args.resources, args.seeds, args.images, Path(out))
-    if args.out:
-        write_figures(args.out, figures, args.device)
+    with tempfile.TemporaryDirectory() as out:
+        if args.what == "correctness":
+            parts = parts_of_correctness(specs, device, min(args.images, 1000))
+        else:
+            parts = parts_of_speed(specs, device, args, Path(out))
+        failed = measure(parts, args.out, args.device, args.seconds)
+    sys.exit(f"failed: {'; '.join(failed)}" if failed else 0)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,8 @@
 """The step that a GPU replays, with a stand-in for the capture: which calls compute what, and how often."""
 
 import copy
+import gc
+import weakref
 
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ from conftest import ROOT
 
 from vitcnn.config import load_config
 from vitcnn.plan import Run, run_spec
+from vitcnn.training import graphs
 from vitcnn.training.graphs import WARM_UP, Graphed
 from vitcnn.training.trainer import Images, Trainer
 
@@ -63,6 +66,59 @@ def test_a_capture_that_fails_is_said_once_and_steps_go_without(caplog):
     assert caplog.text.count("was not captured") == 1
 
 
+def test_what_a_failed_capture_allocated_is_free_when_the_step_runs():
+    held = []
+
+    def fail(step, batch, generators):
+        activations = torch.zeros(10)
+        held.append(weakref.ref(activations))
+        raise RuntimeError("out of memory")
+
+    def step(batch):
+        assert all(tensor() is None for tensor in held)
+        return batch * 2
+
+    graphed = Graphed(step, 2, capture=fail)
+    for _ in range(WARM_UP + 1):
+        graphed(torch.zeros(2))
+    assert len(held) == 1
+
+
+def test_a_capture_is_not_disturbed_and_gives_generators_back(monkeypatch):
+    """With a stand-in for CUDA's graph: no garbage is collected meanwhile, and each generator gets a fresh state."""
+
+    class Generator:
+        device = "cpu"
+        fresh = None
+
+        def get_state(self):
+            return torch.Generator().manual_seed(3).get_state()
+
+        def graphsafe_set_state(self, fresh):
+            self.fresh = fresh
+
+    class Graph:
+        def __init__(self, *_, **__): ...
+        def register_generator_state(self, generator): ...
+        def __enter__(self): ...
+        def __exit__(self, *_): ...
+
+    def step(batch):
+        assert not gc.isenabled()
+        raise RuntimeError("operation not permitted")
+
+    of_masks, of_torch = Generator(), Generator()
+    monkeypatch.setattr(graphs, "TORCH", (2, 11))
+    for name, stand_in in (("CUDAGraph", Graph), ("graph", Graph), ("current_stream", lambda: None)):
+        monkeypatch.setattr(torch.cuda, name, stand_in)
+    monkeypatch.setattr(torch.cuda, "default_generators", {None: of_torch})
+    with pytest.raises(RuntimeError, match="not permitted"):
+        graphs.capture(step, torch.zeros(2), [of_masks])
+    assert gc.isenabled()
+    for generator in (of_masks, of_torch):
+        assert torch.equal(generator.fresh.get_state(), generator.get_state())
+
+
 def memory(trainer):
     """Return where everything lies that a step reads or writes from one epoch to the next."""
     tensors = [trainer.order, *trainer.parameters, *trainer.mixing, trainer.prepared]
@@ -97,12 +153,12 @@ def test_a_replayed_training_is_the_eager_one(model, more):
     random = np.random.default_rng(0)
     pixels, labels = random.integers(0, 256, (90, 3, 32, 32), np.uint8), random.integers(0, 10, 90)
     left = []
-    for graphs in (False, True):
+    for replays in (False, True):
         device = torch.device("cpu")
         images = {name: Images.load(pixels, labels, np.arange(90), device) for name in ("train", "test")}
         trainer = Trainer(spec, images, device, "fp32")
         captures = []
-        if graphs:
+        if replays:
             for name, step in trainer.steps.items():
                 captures.append(Capture())
                 trainer.steps[name] = Graphed(step, 16, capture=captures[-1])

@@ -200,13 +200,44 @@ def test_a_gpu_repeats_itself_and_fp32_is_no_tf32_there(monkeypatch):
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
     monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", True)
     monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "")
+    cuda = torch.backends.cuda
+    fused = {name: getattr(cuda, f"{name}_sdp_enabled") for name in ("flash", "mem_efficient", "cudnn")}
+    before = {name: is_enabled() for name, is_enabled in fused.items()}
+    assert any(before.values())
     try:
         devices.use_deterministic_algorithms(torch.device("cuda"))
+        assert not any(is_enabled() for is_enabled in fused.values())
+        assert cuda.math_sdp_enabled()
         assert torch.are_deterministic_algorithms_enabled()
         assert not torch.backends.cudnn.allow_tf32
         assert not torch.backends.cuda.matmul.allow_tf32
     finally:
         torch.use_deterministic_algorithms(False)
+        for name, was in before.items():
+            getattr(cuda, f"enable_{name}_sdp")(was)
+
+
+@pytest.mark.parametrize(
+    ("visible", "is_there"), [("", False), ("-1,0", False), ("0,-1", True), (None, True)]
+)
+def test_a_gpu_that_is_hidden_is_none(visible, is_there, monkeypatch):
+    monkeypatch.setattr(devices.Path, "glob", lambda folder, pattern: iter(["nvidia0"]))
+    monkeypatch.setattr(devices.platform, "system", lambda: "Linux")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert devices.has_gpu("auto") == devices.has_gpu("cuda") == is_there
+
+
+def test_memory_that_is_not_enough(data, tmp_path, monkeypatch):
+    def train(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nmore")
+
+    monkeypatch.setattr("vitcnn.training.run.train", train)
+    with pytest.raises(
+        StudyError, match=r"not enough: .* 2.00 GiB. Lower jobs_per_gpu, or the .* batch_size"
+    ):
+        run(spec_of(), data, tmp_path)
 
 
 def test_a_device_that_is_absent():
@@ -245,6 +276,10 @@ def test_architectures_without_kernels_are_refused(name, capability, runs):
     else:
         with pytest.raises(StudyError, match=rf"{name} \(sm_{capability[0]}{capability[1]}\) is not among"):
             devices.refuse_without_kernels(name, capability, wheels)
+
+
+def fail(message):
+    raise RuntimeError(message)
 
 
 def trainer_of(data, precision="fp32", model="cnn", device="cpu", **recipe):
@@ -295,6 +330,21 @@ def test_weights_cast_ahead_train_as_autocast_casts_them(precision, model, data)
     other.train_epoch()
     ahead.set_state(other.get_state())
     assert torch.equal(other.predict("test"), ahead.predict("test"))
+
+
+def test_a_step_that_failed_midway_leaves_no_gradient_behind(data, monkeypatch):
+    """As a capture may: nothing of it was computed, but the casts have gradients."""
+    whole, failed = (trainer_of(data, "bf16", "vit", optimizer="sgd") for _ in range(2))
+    for each in (whole, failed):
+        each.casts = CastWeights(each.model, torch.zeros(2, 3, 32, 32), "bf16")
+    before = copy.deepcopy(failed.get_state())
+    failed._draw_pass()
+    with monkeypatch.context() as patched, pytest.raises(RuntimeError, match="capturing"):
+        patched.setattr(CastWeights, "collect_gradients", lambda casts: fail("capturing"))
+        failed._train_step(failed._batches("train")[0])
+    assert any(cast.grad is not None for cast in failed.casts.casts.values())
+    failed.set_state(before)
+    assert whole.train_epoch() == failed.train_epoch()
 
 
 def test_a_weight_that_is_used_in_two_ways_is_left_to_autocast():

@@ -4,6 +4,7 @@ Weights are as initialised: what is learned changes none of it.
 """
 
 import ctypes
+import gc
 import logging
 import time
 from collections.abc import Callable, Mapping
@@ -99,6 +100,7 @@ def _train_largest(
             if batch == 1:
                 raise
             batch //= 2
+        gc.collect()  # a trainer refers to itself
         torch.cuda.empty_cache()
 
 

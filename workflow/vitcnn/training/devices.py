@@ -29,7 +29,8 @@ def has_gpu(device: str) -> bool:
     """
     # NVIDIA's driver, Windows' own under WSL, AMD's: each shows a device file.
     driver = any(any(Path("/dev").glob(pattern)) for pattern in ("nvidia[0-9]*", "dxg", "kfd"))
-    cuda = driver and os.environ.get("CUDA_VISIBLE_DEVICES") not in HIDDEN
+    first = os.environ.get("CUDA_VISIBLE_DEVICES", "all").split(",")[0]  # what follows a -1 is hidden too
+    cuda = driver and first.strip() not in HIDDEN
     mps = platform.system() == "Darwin" and platform.machine() == "arm64"
     return {"cpu": False, "cuda": cuda, "mps": mps, "auto": cuda or mps}[device]
 
@@ -141,6 +142,12 @@ def use_deterministic_algorithms(device: "torch.device") -> None:
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cuda.matmul.allow_tf32 = False
+    for fused in (  # whose backward passes add in any order: in warn mode torch lets them
+        torch.backends.cuda.enable_flash_sdp,
+        torch.backends.cuda.enable_mem_efficient_sdp,
+        torch.backends.cuda.enable_cudnn_sdp,
+    ):
+        fused(False)
 
 
 def device_name(device: "torch.device") -> str:

@@ -3,6 +3,7 @@
 At the notebooks' batch sizes a GPU waits for Python: a step is a thousand launches of microseconds.
 """
 
+import gc
 import logging
 import time
 from collections.abc import Callable, Iterable
@@ -22,14 +23,40 @@ Step = Callable[[Tensor], Tensor]
 def capture(
     step: Step, batch: Tensor, generators: Iterable[torch.Generator]
 ) -> tuple[Callable[[], None], Tensor]:
-    """Capture `step(batch)` without running it; return what replays it, and the output that a replay fills."""
+    """Capture `step(batch)` without running it; return what replays it, and the output that a replay fills.
+
+    Raises RuntimeError where CUDA refuses; what is drawn from the generators after that is as without the capture.
+    """
     graph = torch.cuda.CUDAGraph()
     if TORCH < (2, 15):  # from then on a capture finds the generators by itself, and this call will go
         for generator in generators:
             graph.register_generator_state(generator)
-    with torch.cuda.graph(graph, stream=torch.cuda.current_stream()):
-        output = step(batch)
+    # A former graph that is collected now would end the capture (pytorch#161037).
+    collects = gc.isenabled()
+    gc.collect()
+    gc.disable()
+    try:
+        with torch.cuda.graph(graph, stream=torch.cuda.current_stream()):
+            output = step(batch)
+    except RuntimeError:
+        if TORCH < (2, 15):
+            for generator in (*generators, torch.cuda.default_generators[batch.device.index]):
+                renew(generator)
+        raise
+    finally:
+        if collects:
+            gc.enable()
     return graph.replay, output
+
+
+def renew(generator: torch.Generator) -> None:
+    """Give a generator a state of its own again, of the same numbers.
+
+    A capture that fails leaves the former one waiting for its end, and drawing from it is an error (torch 2.11).
+    """
+    fresh = torch.Generator(generator.device)
+    fresh.set_state(generator.get_state())
+    generator.graphsafe_set_state(fresh)
 
 
 @cache  # once for all steps
@@ -74,9 +101,10 @@ class Graphed:
             except RuntimeError as error:
                 self.failure = str(error).partition("\n")[0]
                 _warn(self.failure)
-                return self.step(batch)
-            finally:
-                self.capture_seconds = time.perf_counter() - before
+            self.capture_seconds = time.perf_counter() - before
+        if self.failure:  # not where it is caught: the error holds what the failed step allocated
+            torch.cuda.empty_cache()
+            return self.step(batch)
         self.batch.copy_(batch)
         self.replay()
         return self.output.clone()

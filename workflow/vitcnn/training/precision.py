@@ -22,7 +22,7 @@ class CastWeights:
     """The weights that autocast would cast in every pass, cast ahead by two kernels a step in place of two a weight.
 
     Call the model through this, and its weights give the numbers that autocast gives. `update` after every change
-    of the weights; `collect_gradients` after every backward pass.
+    of the weights; `zero_grad` before every backward pass, and `collect_gradients` after it.
     """
 
     def __init__(self, model: nn.Module, example: Tensor, precision: str) -> None:
@@ -46,6 +46,11 @@ class CastWeights:
         if self.casts:
             torch._foreach_copy_(list(self.casts.values()), self.weights)
 
+    def zero_grad(self) -> None:
+        """Forget the gradients of the casts, also those of a pass that failed."""
+        for cast in self.casts.values():
+            cast.grad = None
+
     @torch.no_grad()
     def collect_gradients(self) -> None:
         """Give the weights the gradients of their casts."""
@@ -55,8 +60,6 @@ class CastWeights:
             weight.grad = torch.empty_like(weight)
         if reached:
             torch._foreach_copy_([weight.grad for weight, _ in reached], [cast.grad for _, cast in reached])
-        for _, cast in reached:
-            cast.grad = None
 
 
 def _find_cast(model: nn.Module, example: Tensor) -> dict[str, nn.Parameter]:

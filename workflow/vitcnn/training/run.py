@@ -18,6 +18,7 @@ import torch
 
 from vitcnn import plan
 from vitcnn.data.packed import Packed, load_packed
+from vitcnn.errors import StudyError
 from vitcnn.files import canonical_json, digest, file_digest, replacing, write_json
 from vitcnn.interrupts import held_back
 from vitcnn.models import count_parameters
@@ -48,7 +49,8 @@ def train_run(
     of the same spec, data, kind of device, threads and `fingerprint`, a digest of code and packages. The caller removes that folder.
 
     Returns the paths. `metrics.json`, which marks the run as finished, is written last. Raises StudyError if the
-    device is absent, the spec does not fit the data, or the training diverges; Interrupted after a signal.
+    device is absent or its memory is not enough, the spec does not fit the data, or the training diverges;
+    Interrupted after a signal.
     """
     spec = json.loads(canonical_json(spec))  # in one order of keys, wherever it came from
     device = devices.select_device(device_name)
@@ -69,8 +71,13 @@ def train_run(
             threads,
             attempt,
         )
-        trained = train(spec, packed, device, precision, checkpoints, graphs)
-
+        try:
+            trained = train(spec, packed, device, precision, checkpoints, graphs)
+        except torch.OutOfMemoryError as error:
+            reason = str(error).partition("\n")[0]
+            raise StudyError(
+                f"device: the memory of the GPU is not enough: {reason} Lower jobs_per_gpu, or the recipe's batch_size"
+            ) from error
         (folder / "metrics.json").unlink(missing_ok=True)
         with replacing(folder / "model.safetensors") as temporary:
             state = {name: value.cpu().contiguous() for name, value in trained.model.state_dict().items()}

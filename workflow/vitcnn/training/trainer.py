@@ -141,8 +141,8 @@ class Trainer:
         `between` is called after every update.
         """
         self.model.train()
-        batches = self._batches("train")
         with self.stream:
+            batches = self._batches("train")
             while len(self.figures) < updates:
                 place = self.updates % len(batches)
                 if place == 0:
@@ -211,9 +211,9 @@ class Trainer:
     def warm_up(self) -> None:
         """Do a step of each kind and undo it, so that no epoch's time holds the loading of libraries."""
         before = copy.deepcopy(self.get_state())
-        batch = self._batches("train")[0]
         self.model.train()
         with self.stream:
+            batch = self._batches("train")[0]
             self._draw_pass()
             if self.policy_seeds is not None:
                 self._prepare(batch)
@@ -226,12 +226,14 @@ class Trainer:
 
     @property
     def graphs(self) -> str | None:
-        """Return how steps are launched: "captured", "off", why a capture failed, or None without CUDA."""
+        """Return how steps are launched: "captured", "off", why none is captured, or None without CUDA."""
         if self.device.type != "cuda":
             return None
         graphed = [step for step in self.steps.values() if isinstance(step, Graphed)]
         failures = [step.failure for step in graphed if step.failure]
-        return "off" if not graphed else failures[0] if failures else "captured"
+        if failures or not graphed:
+            return failures[0] if failures else "off"
+        return "captured" if any(step.replay for step in graphed) else "too few batches to capture one"
 
     @property
     def capture_seconds(self) -> float:
@@ -251,6 +253,8 @@ class Trainer:
             logits = (self.casts or self.model)(mix(self._normalized(pixels), mixing))
         loss = F.cross_entropy(logits.float(), targets, label_smoothing=self.recipe["label_smoothing"])
         self.optimizer.zero_grad()
+        if self.casts:
+            self.casts.zero_grad()
         if self.loss_scale is None:
             loss.backward()
         else:
@@ -320,8 +324,9 @@ class Trainer:
             if self.augmented is None:
                 shape = self.images["train"].pixels.shape[1:]
                 self.augmented = torch.empty((count, *shape), dtype=torch.uint8, device=self.device)
-            for rows in torch.arange(count, device=self.device).split(AHEAD_CHUNK):
-                self.augmented[rows] = self._augmented(rows)[0]
+            chunks = torch.arange(count, device=self.device).split(AHEAD_CHUNK)
+            for kept, rows in zip(self.augmented.split(AHEAD_CHUNK), chunks, strict=True):
+                kept.copy_(self._augmented(rows)[0])
 
 
 def safe_memory_format(model: nn.Module, device: torch.device) -> torch.memory_format:
