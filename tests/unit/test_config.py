@@ -207,7 +207,19 @@ CONFIG = yaml.safe_load((ROOT / "config.yaml").read_text())
         ),
         (
             {"report": {"figures": {"curves_curves": {"kind": "curves", "experiments": ["curves"]}}}},
-            "report.figures.curves_curves: another figure has this name",
+            "report.figures.curves_curves: is the name of a figure of experiments.curves; rename that, or set",
+        ),
+        (
+            {"recipes": {"adam10": {"normalization": {"mean": [0.5], "std": [0.5, 0.5, 0.5]}}}},
+            "recipes.adam10.normalization.mean: has 1 of at least 3",
+        ),
+        (
+            {"recipes": {"adam10": {"normalization": {"mean": [124, 116, 104], "std": [0.2, 0.2, 0.2]}}}},
+            "recipes.adam10.normalization.mean.0: 124 is greater than the maximum of 1",
+        ),
+        (
+            {"datasets": {"cifar10": {"source": ["torchvision:MNIST"]}}},
+            "datasets.cifar10.source: torchvision:MNIST needs layout: torchvision",
         ),
     ],
 )

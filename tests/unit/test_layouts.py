@@ -179,6 +179,13 @@ def test_a_share_of_each_class_is_for_testing(folder, tmp_path):
         path.rename(path.with_name(f"x{9 - int(path.stem)}.png"))
     _, again = read(tmp_path / "flat", tmp_path / "b", test_share=0.3)
     assert {image.tobytes() for image in tested} == {i.tobytes() for i in np.load(again / "test_images.npy")}
+    save(tmp_path / "flat" / "bird" / "0.png", 99)  # alone in its class
+    with pytest.raises(
+        StudyError, match=r"no image of the class bird, whose 1 of t\w+ begin with bird/0\.png; add"
+    ):
+        read(tmp_path / "flat", tmp_path / "c", test_share=0.3)
+    (tmp_path / "flat" / "bird" / "0.png").unlink()
+    (tmp_path / "flat" / "bird").rmdir()
     with pytest.raises(StudyError, match="set test_share"):
         read(tmp_path / "flat", tmp_path / "c")
     with pytest.raises(StudyError, match=r"tree/test: is a test split of its own; leave test_share out"):

@@ -14,7 +14,7 @@ from vitcnn.config import check_config
 from vitcnn.errors import StudyError
 from vitcnn.interrupts import Interrupted
 from vitcnn.models import count_parameters, create_model
-from vitcnn.models.check import check_model, create_on_meta
+from vitcnn.models.check import check_last_batch, check_model, create_on_meta
 from vitcnn.models.describe import describe_model
 from vitcnn.models.head import compute_head_in_fp32
 from vitcnn.models.registry import architectures, resolve_builder
@@ -225,6 +225,7 @@ def test_stopped_anywhere_a_foreign_model_ends_with_the_same_bytes(data, tmp_pat
 def test_every_head_of_a_timm_model_is_computed_in_fp32(name, size):
     spec = spec_of(builder=f"timm:{name}")
     spec["dataset"]["image_size"] = size
+    check_model(spec)
     model = create_model(spec).eval()
     compute_head_in_fp32(model, 10)  # as the trainer does with every model
     heads = [m for n, m in model.named_modules() if n.startswith("head") and isinstance(m, torch.nn.Linear)]
@@ -234,6 +235,19 @@ def test_every_head_of_a_timm_model_is_computed_in_fp32(name, size):
     with torch.autocast("cpu", torch.bfloat16), torch.no_grad():
         model(torch.zeros(2, 3, size, size))
     assert len(heads) == 2 and seen == [torch.float32] * 2
+
+
+def test_a_last_batch_of_one_image_is_refused_where_a_model_cannot_train_on_it(data, tmp_path):
+    spec = spec_of(builder="torchvision:resnet18")
+    spec["train_size"], spec["recipe"]["batch_size"] = 100, 33
+    with pytest.raises(
+        StudyError, match=r"recipes\.adam10\.batch_size: 33 leaves a last batch of one of the 100 "
+    ):
+        train_run(spec, data, tmp_path, "cpu", 1)
+    spec["recipe"]["batch_size"] = 50
+    check_last_batch(spec, 100)
+    spec["recipe"]["batch_size"] = 33
+    check_last_batch(spec | {"model": spec_of(builder="timm:vit_tiny_patch16_224", **TINY_VIT)["model"]}, 100)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])

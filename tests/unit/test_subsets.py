@@ -80,3 +80,4 @@ def test_hold_out_is_a_tenth_of_each_class_and_follows_the_image():
     assert (np.bincount(labels[held], minlength=10) == 5).all()
     order = rng.permutation(500)
     assert (choose_hold_out(image_keys(images[order]), labels[order]) == held[order]).all()
+    assert choose_hold_out(image_keys(images[:4]), labels[:4]).sum() == 1

@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import html
+import json
 import re
 import shutil
 
@@ -11,6 +12,8 @@ import yaml
 from chromium import chromium
 from conftest import ROOT, SMALL, jobs, made_once, merge, read, run_script, snakemake
 
+from vitcnn import plan
+from vitcnn.config import check_config
 from vitcnn.files import digest, read_json, write_json
 
 RUN = "results/runs/cifar10/vit/adam10/nall/seed0"
@@ -142,6 +145,29 @@ def test_an_optional_experiment_is_made_by_its_name_alone(tmp_path):
     shown |= {"train": 2, "describe_model": 2}
     assert jobs(snakemake(tmp_path, "--dry-run", "mine", config=change)) == CHAIN | shown
     assert jobs(snakemake(tmp_path, "--dry-run", config=change))["train"] == 4  # of the comparison
+
+
+def test_the_ledger_takes_an_optional_experiment_as_it_is_asked_for_now(tmp_path):
+    """Not one of another configuration; its settings are read off the command that is planned."""
+    mine = {"datasets": ["cifar10"], "models": ["cnn", "vit"], "recipe": "adamw10", "optional": True}
+    change = {"experiments": {"tuning": mine}, "flaws": {"rate": "tuning"}}
+    config = check_config(merge(merge(yaml.safe_load((ROOT / "config.yaml").read_text()), SMALL), change))
+    record = {"version": 1, "settings": {"study": plan.part_of_study(config, "tuning")}}
+    collected = tmp_path / "results/collected/tuning/provenance.json"
+    for path in (collected, tmp_path / "results/tables/tuning_differences.provenance.json"):
+        path.parent.mkdir(parents=True)
+        write_json(path, record | {"digest": digest(record)})
+
+    def settings(**more):
+        command = ("--dry-run", "--printshellcmds", "results/tables/flaws.md")
+        said = snakemake(tmp_path, *command, config=merge(change, more))
+        planned = re.search(r"tabulate_flaws\.py .*--settings '([^']*)'", said.stdout + said.stderr)
+        return json.loads(planned[1])
+
+    assert settings()["optional"].keys() == {"tuning"}
+    other = settings(recipes={"adamw10": {"lr": 0.5}})
+    assert other["optional"] == {}
+    assert other["absent"]["tuning"] == "`snakemake tuning` does it again, as the configuration changed"
 
 
 def test_what_the_models_learned_is_one_job_a_run(tmp_path):

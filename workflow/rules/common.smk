@@ -21,7 +21,7 @@ from vitcnn.errors import StudyError
 from vitcnn.files import canonical_json, digest, file_digest, write_json
 from vitcnn.locks import hold, holder
 from vitcnn.provenance.environment import not_as_locked
-from vitcnn.provenance.record import fingerprint
+from vitcnn.provenance.record import fingerprint, read_record
 from vitcnn.progress import Followed, Progress
 from vitcnn.profiles import refuse_absent_profile, refuse_real_data
 from vitcnn.status import TRAINING

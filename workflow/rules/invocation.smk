@@ -119,7 +119,8 @@ def say_how_long():
         *("--config", RESOLVED_CONFIG, "--jobs", str(at_a_time), "--runs", "-"),
     ]
     said = subprocess.run(estimate, input="\n".join(names), capture_output=True, text=True)
-    logger.info(f"\n{said.stdout or f'To be trained: {len(names)} run(s). {said.stderr}'}")
+    why_not = said.stderr.strip().splitlines()[-1:]
+    logger.info(f"\n{said.stdout or ' '.join([f'To be trained: {len(names)} run(s).', *why_not])}")
 
 
 def show_progress():

@@ -89,26 +89,40 @@ def finding(wildcards):
 def tabulating_flaws(wildcards):
     """Return the settings of tabulate_flaws.
 
-    Of optional experiments those count that are there already; they are no inputs, which would be made.
+    Of optional experiments those count that are there already, as the configuration asks for them now; they are no
+    inputs, which would be made.
     """
     records = {
         name: Path(f"results/tables/{name}_differences.provenance.json")
         for name in ALL_EXPERIMENTS
         if name in FLAWS and name not in EXPERIMENTS
     }
-    there = {name: file_digest(record) for name, record in records.items() if record.exists()}
+    found = {name: record for name, record in records.items() if record.exists()}
+    there = {name: file_digest(record) for name, record in found.items() if is_as_asked(name)}
     measured = [*FLAW_EXPERIMENTS, *there]
     return {
         "flaws": STUDY["flaws"] or {},
         "pairs": {name: STUDY["experiments"][name].get("pairs") for name in measured},
         "optional": there,
         "absent": {
-            name: f"`snakemake {name}` does it" if name in records else f"experiments.{name} is off"
+            name: f"experiments.{name} is off"
+            if name not in records
+            else f"`snakemake {name}` does it{' again, as the configuration changed' if name in found else ''}"
             for name in FLAWS
             if name not in measured
         },
         "probed": entries_of_probed(),
     }
+
+
+def is_as_asked(experiment):
+    """Return whether the runs of an experiment were collected as the configuration asks for them now."""
+    try:
+        record = read_record(Path("results/collected", experiment, "provenance.json"))
+    except StudyError:
+        return False
+    study = plan.part_of_study(STUDY, experiment)
+    return record is not None and canonical_json(record["settings"].get("study")) == canonical_json(study)
 
 
 def entries_of_probed():

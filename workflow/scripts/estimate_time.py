@@ -52,7 +52,7 @@ def main(args):
     seconds = estimate.estimate_seconds(config, runs, RESOURCES, device, start)
     absent = [name for name in plan.datasets_of(runs) if not known_images(config, name, RESOURCES)]
     if absent:
-        print(f"Not downloaded yet, assumed to have the published size: {', '.join(absent)}.")
+        print(f"Not prepared yet, so their size is assumed: {', '.join(absent)}.")
     print(estimate.in_words(config, seconds, device, jobs, time.perf_counter() - started))
 
 

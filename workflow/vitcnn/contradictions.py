@@ -63,9 +63,12 @@ def _not_finite(value: Any, place: str = "") -> Iterator[str]:
 def _of_dataset(dataset: Mapping[str, Any]) -> Iterator[str]:
     for place in dataset["source"]:
         try:
-            Source.parse(place)
+            kind = Source.parse(place).kind
         except ValueError as error:
             yield f"source: {shown(place)}: {error}"
+            continue
+        if kind == "torchvision" != dataset["layout"]:
+            yield f"source: {shown(place)} needs layout: torchvision"
     for key in ("resize", "test_share"):
         if key in dataset and dataset["layout"] not in ANY_SIZE:
             yield f"{key}: {dataset['layout']} has a size and a test split of its own"
@@ -210,7 +213,7 @@ def _of_claims(group: Mapping[str, Any], config: Mapping[str, Any]) -> Iterator[
 
 def _of_report(report: Mapping[str, Any], experiments: Mapping[str, Any]) -> Iterator[str]:
     """Yield what is wrong with the names of figures, titles and experiments."""
-    own = {f"{name}_{kind}" for name in experiments for kind in ("curves", "data_efficiency")}
+    own = {f"{name}_{kind}": name for name in experiments for kind in ("curves", "data_efficiency")}
     titles = read_schema("config.schema.yaml")["properties"]["report"]["properties"]["titles"]
     fixed = titles["properties"]  # what the models learned, and what they cost
     for name in experiments:
@@ -218,10 +221,12 @@ def _of_report(report: Mapping[str, Any], experiments: Mapping[str, Any]) -> Ite
             yield f"experiments.{name}: a figure or table has this name; give the experiment another"
     for name, figure in report["figures"].items():
         place = f"report.figures.{name}"
-        if name in own or name in fixed:
-            yield f"{place}: another figure has this name; choose another"
         if figure is None:
             continue
+        if name in fixed:
+            yield f"{place}: another figure has this name; choose another"
+        if name in own:
+            yield f"{place}: is the name of a figure of experiments.{own[name]}; rename that, or set {place}: null"
         wanted = 2 if figure["kind"] == "summary" else 1
         if len(figure["experiments"]) != wanted:
             yield f"{place}.experiments: names {len(figure['experiments'])}; kind: {figure['kind']} shows {wanted}"

@@ -248,7 +248,8 @@ def _explain(error: "ValidationError") -> Iterator[str]:
     elif error.validator == "enum":
         yield f"{place}: {value!r} is not one of {', '.join(map(str, rule))}{suggest(value, rule)}"
     elif error.validator in ("minItems", "minProperties"):
-        yield f"{place}: is empty; name at least one"
+        count = f"has {len(value)} of at least {rule}" if value else "is empty; name at least one"
+        yield f"{place}: {count}"
     elif error.validator == "uniqueItems":
         twice = sorted({str(item) for item in value if value.count(item) > 1})
         yield f"{place}: {', '.join(twice)} listed more than once"

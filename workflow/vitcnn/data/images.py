@@ -76,9 +76,16 @@ def decode_images(
     for split in SPLITS:
         empty = sorted(set(range(len(classes))) - set(splits[split].labels))
         if empty:
+            (other,) = set(SPLITS) - {split}
+            names = [
+                name
+                for name, label in zip(splits[other].names, splits[other].labels, strict=True)
+                if label == empty[0]
+            ]
+            there = f", whose {len(names)} of {other} begin with {names[0]}" if names else ""
             raise StudyError(
-                f"{target.parent}: the {split} split has no image of the class {classes[empty[0]]}; add some, or "
-                "remove the class"
+                f"{target.parent}: the {split} split has no image of the class {classes[empty[0]]}{there}; add some, "
+                "or remove the class"
             )
     refuse_too_large(target.parent.name, sum(len(splits[split].names) for split in SPLITS), image_size)
     decoded = Decoded(classes=[{"id": name, "words": name.replace("_", " ")} for name in classes])

@@ -130,13 +130,13 @@ def image_keys(images: np.ndarray) -> np.ndarray:
 
 
 def choose_hold_out(keys: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Return which of the training images `(N,) bool` are held out: a tenth of each class.
+    """Return which of the training images `(N,) bool` are held out: a tenth of each class, and one at least.
 
     Within a class they are those with the lowest image_keys(), so the same images are held out everywhere,
     in whatever order they come.
     """
     held = np.zeros(len(labels), dtype=bool)
-    held[stratified_order(labels, keys)[: round(len(labels) * HOLD_OUT_SHARE)]] = True
+    held[stratified_order(labels, keys)[: max(1, round(len(labels) * HOLD_OUT_SHARE))]] = True
     return held
 
 

@@ -221,7 +221,9 @@ def _extract(archive: Path, target: Path, max_unpacked_gb: float) -> dict[str, i
         raise StudyError(
             f"{archive}: cannot be unpacked here ({error}); unpack it and name the folder as the source"
         ) from error
-    raise StudyError(f"{archive}: is neither a zip nor a tar archive, or is truncated; fetch it again")
+    raise StudyError(
+        f"{archive}: is neither a zip nor a tar archive, or is truncated; fetch it again, or name a folder as the source"
+    )
 
 
 def _extract_zip(archive: Path, target: Path, limit: _Limit) -> dict[str, int]:

@@ -36,6 +36,23 @@ def check_model(spec: Mapping[str, Any]) -> None:
         )
 
 
+def check_last_batch(spec: Mapping[str, Any], images: int) -> None:
+    """Raise StudyError if an epoch of so many images ends with a batch of one, which the model cannot train on.
+
+    A batch norm cannot where it sees one number a channel, as behind the last layers of a ResNet on small images.
+    """
+    size, batch_size = spec["dataset"]["image_size"], spec["recipe"]["batch_size"]
+    if images % batch_size != 1 and batch_size > 1:
+        return
+    try:
+        create_on_meta(spec).train()(torch.empty(1, 3, size, size, device="meta"))
+    except ValueError as error:
+        raise StudyError(
+            f"recipes.{spec['recipe']['name']}.batch_size: {batch_size} leaves a last batch of one of the {images:,} "
+            f"images, and the model {spec['model']['name']} cannot be trained on one ({error}); choose another"
+        ) from error
+
+
 def create_on_meta(spec: Mapping[str, Any]) -> nn.Module:
     """Return the model of a spec on torch's meta device: shapes are computed, numbers are not."""
     try:

@@ -22,6 +22,8 @@ def compute_head_in_fp32(model: nn.Module, num_classes: int) -> None:
     compute = head.forward
 
     def forward(x: Tensor) -> Tensor:
+        if x.is_meta:  # for which there is no autocast, and nothing to compute
+            return compute(x)
         with torch.autocast(x.device.type, enabled=False):
             return compute(x.float())
 

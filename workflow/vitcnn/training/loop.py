@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from vitcnn.data.packed import Packed
 from vitcnn.data.subsets import choose_subset
 from vitcnn.errors import StudyError
+from vitcnn.models.check import check_last_batch
 from vitcnn.training.checkpoints import Checkpoints
 from vitcnn.training.devices import synchronize
 from vitcnn.training.schedule import evaluations, images_in, updates_until
@@ -72,8 +73,8 @@ def train(
     """Train the run that `spec` describes and evaluate it on the test images after every epoch.
 
     On CUDA, steps are captured as graphs unless `graphs` is "off". With `checkpoints` it resumes from the newest
-    that matches. Raises StudyError if the spec does not fit the data, or the loss is no longer a number;
-    Interrupted, after a checkpoint, if it is to stop.
+    that matches. Raises StudyError if the spec does not fit the data or leaves a last batch that cannot be trained on,
+    or if the loss is no longer a number; Interrupted, after a checkpoint, if it is to stop.
     """
     started = time.perf_counter()
     training = Training(spec, packed, device, precision, checkpoints, graphs)
@@ -100,6 +101,7 @@ class Training:
         graphs: str = "auto",
     ) -> None:
         train_rows, val_rows = split_rows(spec, packed)
+        check_last_batch(spec, len(train_rows))
         self.recipe = spec["recipe"]
         self.images = {
             "train": Images.load(*packed.train, train_rows, device),

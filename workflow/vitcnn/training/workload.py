@@ -14,7 +14,7 @@ from vitcnn.training.schedule import evaluations, images_in, updates_until
 def image_passes(config: Mapping[str, Any], run: plan.Run, resources: Path) -> tuple[int, int]:
     """Return how many images a run trains on and how many it predicts, all epochs together.
 
-    Where the dataset's size is not known yet, it is taken to be the published one.
+    Where the dataset's size is not known yet, it is taken to be that of CIFAR, or of Tiny ImageNet in its layout.
     """
     recipe = plan.run_spec(config, run)["recipe"]
     train, held, test = known_images(config, run.dataset, resources) or (
