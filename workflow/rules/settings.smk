@@ -105,9 +105,11 @@ def tabulating_flaws(wildcards):
         "pairs": {name: STUDY["experiments"][name].get("pairs") for name in measured},
         "optional": there,
         "absent": {
-            name: f"experiments.{name} is off"
-            if name not in records
-            else f"`snakemake {name}` does it{' again, as the configuration changed' if name in found else ''}"
+            name: (
+                f"experiments.{name} is off"
+                if name not in records
+                else f"`snakemake {name}` does it{' again, as the configuration changed' if name in found else ''}"
+            )
             for name in FLAWS
             if name not in measured
         },
@@ -122,7 +124,9 @@ def is_as_asked(experiment):
     except StudyError:
         return False
     study = plan.part_of_study(STUDY, experiment)
-    return record is not None and canonical_json(record["settings"].get("study")) == canonical_json(study)
+    return record is not None and canonical_json(record["settings"].get("study")) == canonical_json(
+        study
+    )
 
 
 def entries_of_probed():
