@@ -2,18 +2,22 @@
 
 import copy
 import gc
+import sys
 import weakref
 
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT
+from conftest import ROOT, read
 
 from vitcnn.config import load_config
 from vitcnn.plan import Run, run_spec
 from vitcnn.training import graphs
 from vitcnn.training.graphs import WARM_UP, Graphed
 from vitcnn.training.trainer import Images, Trainer
+
+sys.path.insert(0, str(ROOT / "tests/speed"))
+import gpu
 
 
 class Capture:
@@ -173,3 +177,32 @@ def test_a_replayed_training_is_the_eager_one(model, more):
         assert figures == again
         assert torch.equal(logits, logits_again)
     assert all(torch.equal(eager[3][name], value) for name, value in replayed[3].items())
+
+
+def test_the_one_script_for_a_gpu_keeps_each_part_whatever_comes_after_it(tmp_path):
+    def fail():
+        assert read(out)["parts"] == {"first": {"images": 3}}
+        raise RuntimeError("no kernel")
+
+    out = tmp_path / "out.json"
+    assert gpu.measure([("first", lambda: {"images": 3}), ("second", fail)], out, "cpu", 60) == ["second"]
+    assert "RuntimeError: no kernel" in read(out)["parts"]["second"]["failed"]
+    assert gpu.measure([("late", fail)], out, "cpu", -1) == []
+    assert read(out)["parts"] == {"late": {"left_out": "after -1 s"}}
+
+
+@pytest.mark.parametrize("model", ["vit", "cnn"])
+def test_the_one_script_for_a_gpu_on_a_cpu(model):
+    """Where each way is the same: no difference; and a weight that is no number is one."""
+    config = load_config(ROOT / "config.yaml") | {"precision": "fp32"}
+    spec = copy.deepcopy(run_spec(config, Run("cifar10", model, "adam10", "all", 0)))
+    spec["recipe"]["batch_size"] = 4
+    spec["model"] |= {"vit": {"embed_dim": 16, "depth": 1}, "cnn": {"channels": [16, 16, 16]}}[model]
+    found = gpu.correctness(spec, torch.device("cpu"), "fp32", 40)
+    differences = ("graph_against_eager", "resumed_against_uninterrupted", "several_seeds_against_alone")
+    assert [found[name] for name in (*differences, "first_loss_against_cpu")] == [0] * 4
+    assert found["predicted_by_graph_as_eagerly"]
+    one, other = (gpu.create(spec, torch.device("cpu"), "fp32", 40, "off", seed) for seed in (0, 1))
+    assert 0 < gpu.differences(one, other) < float("inf")
+    next(other.model.parameters()).data[:] = float("nan")
+    assert gpu.differences(one, other) == float("inf")
