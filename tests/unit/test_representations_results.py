@@ -8,6 +8,7 @@ import safetensors.torch
 import torch
 import yaml
 from conftest import ROOT
+from matplotlib.text import Text
 
 from vitcnn import plan
 from vitcnn.config import check_config
@@ -169,8 +170,10 @@ def test_a_map_that_does_not_reach_the_logits_is_left_out(packed, arrays):
         Model("deit", "ViT", ["e"], [Probe(0, found, right)]),
         Model("cnn", "CNN", ["e"], [Probe(0, arrays["cnn", 0], right)]),
     ]
-    for shown in (models, models[:1]):
-        attention.draw(shown, SETTINGS | {"looks": {"deit": 0, "cnn": 1}})
+    figures = [
+        attention.draw(shown, SETTINGS | {"looks": {"deit": 0, "cnn": 1}}) for shown in (models, models[:1])
+    ]
+    assert "; no map of deit" in " ".join(text.get_text() for text in figures[0].findobj(Text))
 
 
 def test_the_untrained_baseline_is_the_model_that_training_begins_with(packed):

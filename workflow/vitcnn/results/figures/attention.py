@@ -23,14 +23,16 @@ _ORDERS = {  # the look of each order of deletion, the same in all panels
 def draw(models: Sequence[Model], settings: Mapping[str, Any]) -> Figure:
     """Return the figure: a gallery of maps, the deletion curves, and the maps' likeness before training."""
     shown = [model for model in models if len(model.probes[0].arrays["maps"])]
-    figure = probes.figure_of(settings, (13.5, 8.6))
+    lines = 1 + sum(len(model.probes[0].arrays["maps"]) for model in shown)
+    figure = probes.figure_of(settings, (13.5, max(4.6, 0.955 * lines)))
     if not shown:
         probes.no_runs(figure.subplots(), "no model here gives a map")
         return figure
     gallery, tests = figure.subfigures(1, 2, width_ratios=[1.2, 1])
     _gallery(gallery, shown)
-    rows = -(-len(shown) // 2)
-    axes = tests.subplots(rows + 1, 2, squeeze=False)
+    columns = min(2, len(shown))
+    rows = -(-len(shown) // columns)
+    axes = tests.subplots(rows + 1, columns, squeeze=False)
     for number, panel in enumerate(axes[:rows].flat):
         if number < len(shown):
             _deletion(panel, shown[number], settings)
@@ -50,7 +52,9 @@ def draw(models: Sequence[Model], settings: Mapping[str, Any]) -> Figure:
     for panel in axes[rows]:
         panel.remove()
     _correlations(tests.add_subplot(grid[rows, :]), shown, settings)
-    probes.caption(figure, models, settings, "maps: first seed; ×: named wrongly")
+    without = [model.title for model in models if model not in shown]
+    note = f"; no map of {' and '.join(without)}" if without else ""
+    probes.caption(figure, models, settings, f"maps: first seed; ×: named wrongly{note}")
     return figure
 
 
