@@ -17,6 +17,12 @@ from vitcnn.schema import resolve
 CONFIG = yaml.safe_load((ROOT / "config.yaml").read_text())
 
 
+def claims_of(*experiments, **stated):
+    """A group of one claim about the comparison, or about other experiments."""
+    claims = [{"text": "So it is"} | stated]
+    return {"title": "Mine", "experiments": list(experiments) or ["comparison"], "claims": claims}
+
+
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
@@ -138,6 +144,18 @@ CONFIG = yaml.safe_load((ROOT / "config.yaml").read_text())
             "experiments.curves.pairs: simple_cn is not one of its models; did you mean simple_cnn?",
         ),
         ({"experiments": {"curves": {"pairs": [["simple_vit"]]}}}, "experiments.curves.pairs.0"),
+        (
+            {
+                "experiments": {
+                    "curves": {"pairs": [["simple_vit", "simple_cnn"], ["simple_cnn", "simple_vit"]]}
+                }
+            },
+            "experiments.curves.pairs: the pair of simple_cnn and simple_vit is named 2 times, in either order",
+        ),
+        (
+            {"claims": {"mine": claims_of(metric="final", larger="ViT", pairs=[["vit", "cnn"]] * 3)}},
+            'claims.mine: "So it is": pairs: the pair of cnn and vit is named 3 times, in either order',
+        ),
         (
             {"claims": {"first_notebook": {"experiments": ["comparizon"]}}},
             "claims.first_notebook: comparizon is not one of the experiments; did you mean comparison?",
@@ -376,7 +394,5 @@ def test_the_schema_and_config_yaml_name_the_same_keys():
     ],
 )
 def test_a_primary_claim_is_one_test(claim):
-    stated = {"text": "So it is", "primary": True} | claim
-    group = {"title": "Mine", "experiments": ["comparison"], "claims": [stated]}
     with pytest.raises(StudyError, match=r'claims\.mine: "So it is": primary is for one metric'):
-        check_config(merge(CONFIG, {"claims": {"mine": group}}))
+        check_config(merge(CONFIG, {"claims": {"mine": claims_of(**claim, primary=True)}}))

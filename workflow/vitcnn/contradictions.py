@@ -1,7 +1,8 @@
 """What is wrong with a configuration that has the right shape: names that lead nowhere, values that do not go together."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
@@ -112,10 +113,18 @@ def _of_experiment(experiment: Mapping[str, Any], config: Mapping[str, Any]) -> 
     for model in dict.fromkeys(chain.from_iterable(experiment.get("pairs", []))):
         if model not in models:
             yield f".pairs: {model} is not one of its models{suggest(model, models)}"
+    yield from (f".pairs: {line}" for line in _named_twice(experiment.get("pairs", [])))
     yield from (f".equal: {line}" for line in _unequal_recipes(config, experiment))
     for name in recipes if experiment["accuracy"] == "selected" else ():
         if not config["recipes"][name]["hold_out"]:
             yield f".accuracy: selected needs hold_out: true in recipes.{name}"
+
+
+def _named_twice(pairs: Sequence[Sequence[str]]) -> Iterator[str]:
+    """Yield the pairs that are named more than once, in either order."""
+    for models, count in Counter(tuple(sorted(pair)) for pair in pairs).items():
+        if count > 1:
+            yield f"the pair of {' and '.join(models)} is named {count} times, in either order; name it once"
 
 
 def _of_measurements(config: Mapping[str, Any]) -> Iterator[str]:
@@ -196,6 +205,7 @@ def _of_claims(group: Mapping[str, Any], config: Mapping[str, Any]) -> Iterator[
         is_one_test = "larger" in claim and isinstance(claim.get("metric"), str) and not claim["together"]
         if claim["primary"] and not is_one_test:
             yield f'"{claim["text"]}": primary is for one metric that is larger, pair by pair'
+        yield from (f'"{claim["text"]}": pairs: {line}' for line in _named_twice(claim.get("pairs", [])))
         scopes = (claim["scope"], claim.get("closer", {}))
         if is_asked:
             asked |= {
