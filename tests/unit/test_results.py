@@ -511,7 +511,10 @@ def test_findings_answer_from_the_data(tmp_path):
     )
     few = "CIFAR-10, 1,000 images: best accuracy, SimpleViT − SimpleCNN: −20.00 points [−20.50, −19.50], n = 3\n"
     assert few in text
-    assert "CIFAR-10: the SimpleViT is level or ahead for the first time at 25,000 images" in text
+    ahead = (
+        "CIFAR-10: the SimpleViT is level with or ahead of the SimpleCNN for the first time at 25,000 images"
+    )
+    assert f"{ahead} (tried: from 1,000 to 50,000 images)\n" in text
     assert "CIFAR-10, 50,000 images: training time, ViT ÷ CNN: 4.0 [3.9, 4.1], n = 3\n" in text
     verdicts = verdicts_of(first_notebook(runs))
     assert verdicts["The CNN is more accurate", "CIFAR-10"] == "borne out"
@@ -540,7 +543,56 @@ def test_findings_turn_round_with_the_data(tmp_path):
     assert "does not catch up" not in written(runs)
     never = runs.copy()
     never.loc[never["model"] == "simple_vit", "best"] -= 50
-    assert "the SimpleViT does not catch up from 1,000 to 50,000 images" in written(never)
+    sentence = (
+        "the SimpleViT does not catch up with the SimpleCNN from 1,000 to 50,000 images; the gap narrows"
+    )
+    assert f"{sentence} between the two ends: +23.00 points, n = 3\n" in written(never)
+
+
+@pytest.mark.parametrize(
+    ("few", "many", "said"),
+    [
+        (
+            [-9, -8, -7],
+            [-3, -1, -2],
+            "; the gap narrows between the two ends: +6.00 points [+3.52, +8.48], n = 3",
+        ),
+        (
+            [-3, -1, -2],
+            [-9, -8, -7],
+            "; the gap widens between the two ends: −6.00 points [−8.48, −3.52], n = 3",
+        ),
+        (
+            [-9, -8, -7],
+            [-2, -14, -4],
+            "; this is by the means, undecided at 50,000 images; the change of the gap is within chance between the "
+            "two ends: +1.33 points [−15.21, +17.87], n = 3",
+        ),
+        (
+            [-9, -8, -7],
+            [4, 1, -2],
+            " for the first time at 50,000 images (tried: from 1,000 to 50,000 images); this is by the means, "
+            "undecided at 50,000 images",
+        ),
+        ([-9], [-2], "; one seed: chance is unknown; too few seeds tell whether the gap narrows"),
+        (
+            [-9],
+            [2],
+            " for the first time at 50,000 images (tried: from 1,000 to 50,000 images); one seed: chance is unknown",
+        ),
+    ],
+)
+def test_whether_a_model_catches_up_is_said_with_its_chance(few, many, said, tmp_path):
+    runs, _ = collected(tmp_path, finished(tmp_path, seeds=range(len(few))))
+    ends = {"1000": few, "50000": many}
+    rows = runs[(runs["experiment"] == "data_efficiency") & runs["train_size"].isin(ends)].copy()
+    for size, gaps in ends.items():
+        of_size = rows["train_size"] == size
+        rows.loc[of_size & (rows["model"] == "simple_vit"), "best"] = 50.0 + np.array(gaps)
+        rows.loc[of_size & (rows["model"] == "simple_cnn"), "best"] = 50.0
+    (sweep,) = sweeps(pairs(measured(rows)))
+    *_, sentence = findings.catching_up(sweep, "best")
+    assert sentence.endswith(said)
 
 
 def test_a_difference_within_chance_is_undecided(tmp_path):
@@ -833,7 +885,7 @@ def test_the_second_notebooks_questions_are_answered(tmp_path):
     assert (
         "with 1,000 images? The SimpleCNN (best accuracy, SimpleViT − SimpleCNN: −20.00 points" in won_small
     )
-    assert "level or ahead for the first time at 25,000 images" in caught_up
+    assert "for the first time at 25,000 images" in caught_up
     assert "at equal updates less at equal epochs, best accuracy: −8.00 less −20.00: +12.00 points" in why
     assert (
         "Of 5 training-set sizes, the SimpleViT is more accurate at 2, the SimpleCNN is more accurate at 3"

@@ -10,9 +10,18 @@ import pandas as pd
 
 from vitcnn.results.claims import adjusted, claims_table, hold
 from vitcnn.results.collect import accepted_changes, marked, other_versions, places
-from vitcnn.results.pairs import MEASURES, ImageIntervals, Pair, caught_up, measured, pairs, sweeps
+from vitcnn.results.pairs import (
+    MEASURES,
+    ImageIntervals,
+    Pair,
+    caught_up,
+    measured,
+    pairs,
+    sweeps,
+    with_interval,
+)
 from vitcnn.results.sections import Section
-from vitcnn.results.statistics import CONFIDENCE, in_words
+from vitcnn.results.statistics import CONFIDENCE, compare, in_words
 
 _NOTHING = "No two models to compare are finished: a ViT and a CNN, or those of pairs in config.yaml"
 _PRIMARY = (
@@ -159,17 +168,40 @@ def catching_up(sweep: list[Pair], accuracy: str) -> Iterator[str]:
     words = MEASURES[accuracy].words
     yield f"{where}: {words}, {first} − {second}, in points by training images: {shown}"
     span = f"from {sweep[0].images:,} to {sweep[-1].images:,} images"
+    doubt = _doubt(sweep, accuracy)
+    ahead = f"the {first} is level with or ahead of the {second}"
     caught = caught_up(sweep, accuracy)
     if caught is sweep[0]:
-        yield f"{where}: the {first} is level or ahead at the fewest images already (tried: {span})"
+        yield f"{where}: {ahead} at the fewest images already (tried: {span}){doubt}"
     elif caught:
-        yield (
-            f"{where}: the {first} is level or ahead for the first time at {caught.images:,} images "
-            f"(tried: {span})"
-        )
+        yield f"{where}: {ahead} for the first time at {caught.images:,} images (tried: {span}){doubt}"
     else:
-        change = "narrows" if abs(gaps[-1]) < abs(gaps[0]) else "does not narrow"
-        yield f"{where}: the {first} does not catch up {span}; the gap {change} between the two ends"
+        change = _change_in_words(sweep, accuracy)
+        yield f"{where}: the {first} does not catch up with the {second} {span}{doubt}; {change}"
+
+
+def _doubt(sweep: Sequence[Pair], accuracy: str) -> str:
+    """Return at which sizes the means alone say which of two models is ahead, in words."""
+    differences = [(pair.images, pair.difference(accuracy)) for pair in sweep]
+    undecided = [f"{images:,}" for images, found in differences if found.low is not None and not found.sign]
+    doubt = f"; this is by the means, undecided at {', '.join(undecided)} images" if undecided else ""
+    return doubt + ("; one seed: chance is unknown" if any(d.low is None for _, d in differences) else "")
+
+
+def _change_in_words(sweep: Sequence[Pair], accuracy: str) -> str:
+    """Return whether the second model's lead is smaller at the most images than at the fewest, in words.
+
+    Seed by seed, which is valid whether or not the runs of a seed saw the same images.
+    """
+    by_seed = [
+        pair.first.set_index("seed")[accuracy] - pair.second.set_index("seed")[accuracy] for pair in sweep
+    ]
+    ends = pd.concat([by_seed[0], by_seed[-1]], axis=1).dropna()
+    if len(ends) < 2:
+        return "too few seeds tell whether the gap narrows"
+    change = compare(ends.iloc[:, 1].tolist(), ends.iloc[:, 0].tolist(), paired=True)
+    words = {1: "the gap narrows", -1: "the gap widens", 0: "the change of the gap is within chance"}
+    return f"{words[change.sign]} between the two ends: {with_interval(change, '+.2f', ' points')}"
 
 
 def faster(pair: Pair) -> str:
