@@ -533,6 +533,16 @@ def test_findings_answer_from_the_data(tmp_path):
     assert set(verdicts.values()) == {"borne out"}
 
 
+def test_equal_updates_leave_the_data_alone(tmp_path):
+    runs, _ = collected(tmp_path, finished(tmp_path))
+    both, alone = "fewer images also mean fewer updates", "as many updates at every size"
+    text = written(runs)
+    assert both in text and alone not in text
+    runs["epochs"] = np.nan
+    text = written(runs)
+    assert alone in text and both not in text
+
+
 def test_findings_turn_round_with_the_data(tmp_path):
     runs, _ = collected(tmp_path, finished(tmp_path))
     swapped = runs.copy()

@@ -127,7 +127,9 @@ def _experiment(runs: pd.DataFrame, compared: Sequence[Pair], accuracy: str) -> 
     several = [sweep for sweep in by_size if len(sweep) > 1]
     for sweep in several:
         yield from catching_up(sweep, accuracy)
-    if several:
+    if several and done["epochs"].isna().all():
+        yield "Models have as many updates at every size, so that this is the data alone"
+    elif several:
         yield (
             "Where a recipe counts epochs, fewer images also mean fewer updates: this is data and training "
             "length together"
