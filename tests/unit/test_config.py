@@ -157,12 +157,32 @@ def claims_of(*experiments, **stated):
             'claims.mine: "So it is": pairs: the pair of cnn and vit is named 3 times, in either order',
         ),
         (
+            {"claims": {"mine": claims_of("curves", metric="final", larger="simple_cn")}},
+            "claims.mine: simple_cn is not one of the families (ViT, CNN, other) or models of its experiments; did you "
+            "mean simple_cnn?",
+        ),
+        (
+            {"claims": {"mine": claims_of("comparison", "curves", metric="final", larger="vit_p")}},
+            "claims.mine: vit_p is not one of the families (ViT, CNN, other) or models of its experiments",
+        ),
+        (
+            {
+                "claims": {
+                    "mine": claims_of(
+                        metric="final", larger="ViT", scope={"over_classes": 10, "up_to_classes": 5}
+                    )
+                }
+            },
+            'claims.mine: "So it is": no dataset has over 10 classes and up to 5',
+        ),
+        (
             {"claims": {"first_notebook": {"experiments": ["comparizon"]}}},
             "claims.first_notebook: comparizon is not one of the experiments; did you mean comparison?",
         ),
         (
             {"claims": {"first_notebook": {"claims": [{"text": "a", "metric": "final", "larger": "cnm"}]}}},
-            "claims.first_notebook: cnm is not one of the families or models; did you mean cnn?",
+            "claims.first_notebook: cnm is not one of the families (ViT, CNN, other) or models of its experiments; did you "
+            "mean cnn?",
         ),
         (
             {"claims": {"first_notebook": {"claims": [{"text": "a", "metric": "final"}]}}},
@@ -246,6 +266,29 @@ def test_mistakes_are_named(change, expected):
         check_config(merge(CONFIG, change))
     lines = str(error.value).splitlines()
     assert expected in str(error.value) and len(lines) == len(set(lines))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"comparison": {"datasets": ["cifar10"]}},
+        {"comparison": {"models": ["vit"]}},
+        {"comparison": None},
+        {"fair": {"models": ["cnn", "vit_p"], "recipe": "modern30", "equal": []}},
+    ],
+)
+def test_claims_about_what_a_study_leaves_out_are_no_mistake(change):
+    claims = {
+        "mine": claims_of(metric="final", larger="ViT", scope={"datasets": ["cifar100"]}),
+        "yours": claims_of(
+            "comparison", "curves", metric="final", larger="simple_vit", pairs=[["cnn", "vit"]]
+        ),
+        "theirs": claims_of(
+            "comparison", "curves", metric="final", larger="vit", pairs=[["vit", "simple_cnn"]]
+        ),
+    }
+    checked = check_config(merge(CONFIG, {"experiments": change, "claims": claims}))
+    assert checked["claims"].keys() == CONFIG["claims"].keys() | claims.keys()
 
 
 def test_equal_models_may_have_a_learning_rate_each():

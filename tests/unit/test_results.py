@@ -825,18 +825,36 @@ def held(runs, **stated):
 
 def test_a_claim_of_ones_own(tmp_path):
     runs, _ = collected(tmp_path, finished(tmp_path))
-    yes, no = "borne out", "not borne out"
+    yes, no, untold = "borne out", "not borne out", "cannot be told"
     assert held(runs, metric="final", larger="cnn") == [yes, yes, no]
     assert held(runs, metric="final", larger="ViT") == [no, no, yes]
-    assert held(runs, metric="final", larger="simple_vit") == []
+    assert held(runs, metric="final", larger="other") == [untold]
     assert held(runs, metric="final", larger="CNN", scope={"datasets": ["cifar100"]}) == [yes]
     assert held(runs, metric="final", larger="CNN", scope={"over_classes": 99, "up_to_classes": 100}) == [yes]
-    assert held(runs, metric="final", larger="CNN", scope={"train_size": "largest"}) == []  # there is one
+    assert held(runs, metric="final", larger="CNN", scope={"train_size": "largest"}) == [untold]
     assert held(runs, metric="final", larger="CNN", together=True) == [no]
     assert held(runs, metric="final", within=7) == [no, yes, yes]
     assert held(runs, metric="final", larger="CNN", pairs=[["cnn", "vit"]]) == [yes, yes, no]
-    assert held(runs, metric="final", larger="CNN", pairs=[["cnn", "simple_vit"]]) == []
-    assert held(runs, untold="nobody measured it") == ["cannot be told"]
+    assert held(runs, metric="final", larger="CNN", pairs=[["cnn", "simple_vit"]]) == [untold]
+    assert held(runs, metric="final", closer={"datasets": ["cifar10"]}) == [no]
+    assert held(runs, metric="final", closer={"up_to_classes": 999}) == [
+        untold
+    ]  # no others to be closer than
+    assert held(runs, untold="nobody measured it") == [untold]
+
+
+def test_a_claim_that_no_pair_bears_on_is_said_to_be_one(tmp_path):
+    """As of a study that left out datasets, or models, and kept the claims about them."""
+    runs, _ = collected(tmp_path, finished(tmp_path))
+    few = {claim.claim: claim for claim in first_notebook(runs[runs["num_classes"] <= 100])}
+    many = few["The ViT is more accurate with many classes"]
+    assert many[1:3] == ("these runs compare no pair that this is about", "cannot be told")
+    closer = few["The difference in training time is less pronounced on large datasets"]
+    assert closer[1:3] == ("these runs have not both kinds of datasets", "cannot be told")
+    alone = first_notebook(runs[runs["model"] == "vit"])
+    stated = study_of()["claims"]["first_notebook"]["claims"]
+    assert [claim.claim for claim in alone] == [one["text"] for one in stated]
+    assert {claim.verdict for claim in alone} == {"cannot be told"}
 
 
 @pytest.mark.parametrize(

@@ -195,21 +195,30 @@ def _unequal_recipes(config: Mapping[str, Any], experiment: Mapping[str, Any]) -
 
 
 def _of_claims(group: Mapping[str, Any], config: Mapping[str, Any]) -> Iterator[str]:
-    """Yield names of a group of claims that lead nowhere."""
+    """Yield names of a group of claims that lead nowhere, and scopes that hold nothing.
+
+    A study may switch experiments off, or leave some of their models and datasets out, and keep the claims about them:
+    the findings say of these that they cannot be told.
+    """
+    of_group = [config["experiments"].get(name) for name in group.get("experiments", [])]
+    models = config["models"] if None in of_group else chain.from_iterable(one["models"] for one in of_group)
+    sides = "families (ViT, CNN, other) or models of its experiments"
     known = {section: config[section] for section in ("experiments", "models", "datasets")}
-    known["families or models"] = ["ViT", "CNN", "other", *config["models"]]
+    known[sides] = ["ViT", "CNN", "other", *models]
     asked = {"experiments": group.get("experiments", [])}
-    # A study without these experiments keeps their claims, of which nothing comes then.
-    is_asked = any(config["experiments"].get(name) for name in asked["experiments"])
     for claim in group.get("claims", []):
         is_one_test = "larger" in claim and isinstance(claim.get("metric"), str) and not claim["together"]
         if claim["primary"] and not is_one_test:
             yield f'"{claim["text"]}": primary is for one metric that is larger, pair by pair'
         yield from (f'"{claim["text"]}": pairs: {line}' for line in _named_twice(claim.get("pairs", [])))
         scopes = (claim["scope"], claim.get("closer", {}))
-        if is_asked:
+        for scope in scopes:
+            over, up_to = scope.get("over_classes", 0), scope.get("up_to_classes", math.inf)
+            if up_to <= over:
+                yield f'"{claim["text"]}": no dataset has over {over} classes and up to {up_to}'
+        if any(of_group):
             asked |= {
-                "families or models": [claim["larger"]] if "larger" in claim else [],
+                sides: [claim["larger"]] if "larger" in claim else [],
                 "models": chain.from_iterable(claim.get("pairs", [])),
                 "datasets": chain.from_iterable(scope.get("datasets", []) for scope in scopes),
             }

@@ -9,6 +9,8 @@ from vitcnn.results.pairs import MEASURES, Pair, sweeps
 from vitcnn.results.statistics import CONFIDENCE, Difference, holm, p_in_words
 
 BORNE_OUT, NOT_BORNE_OUT, UNDECIDED, UNTOLD = "borne out", "not borne out", "undecided", "cannot be told"
+_NO_PAIR = "these runs compare no pair that this is about"
+_OTHER_HARDWARE = "the runs were made on different hardware"
 
 
 class Claim(NamedTuple):
@@ -31,15 +33,18 @@ def hold(stated: Mapping[str, Any], found: Sequence[Pair]) -> Iterator[Claim]:
     There is a row for each pair in its `scope`, or one row for all of them if it is claimed of them `together`. A
     claim names a `metric` or several, and of which of two models it is `larger`, by how much they differ at most
     (`within`), or on which datasets they are `closer` than on the others. One that these runs cannot tell says why,
-    in `untold`.
+    in `untold`; so does a row for one that is about none of the pairs.
     """
     if "untold" in stated:
-        yield from [Claim(stated["text"], stated["untold"], UNTOLD)] if found else []
+        yield Claim(stated["text"], stated["untold"], UNTOLD)
         return
     metrics = [stated["metric"]] if isinstance(stated["metric"], str) else stated["metric"]
     scoped = [(pair, metric) for pair in _in_scope(stated, found) for metric in metrics]
+    if not scoped:
+        yield Claim(stated["text"], _NO_PAIR, UNTOLD)
+        return
     if "closer" in stated:
-        yield from _closer(stated, scoped)
+        yield _closer(stated, scoped)
         return
     rows = [
         Claim(stated["text"], *_of_pair(stated, pair, metric))._replace(
@@ -47,7 +52,7 @@ def hold(stated: Mapping[str, Any], found: Sequence[Pair]) -> Iterator[Claim]:
         )
         for pair, metric in scoped
     ]
-    if rows and stated["together"]:
+    if stated["together"]:
         shown = "; ".join(row.shown for row in rows)
         rows = [Claim(stated["text"], shown, _all([row.verdict for row in rows]))]
     yield from rows
@@ -104,7 +109,7 @@ def _of_pair(stated: Mapping[str, Any], pair: Pair, metric: str) -> tuple[str, s
     if not pair.has(metric):
         return f"{pair.place}: these runs have no {MEASURES[metric].words}", UNTOLD
     if not pair.compares(metric):
-        return f"{pair.place}: the runs were made on different hardware", UNTOLD
+        return f"{pair.place}: {_OTHER_HARDWARE}", UNTOLD
     return f"{pair.place}: {pair.says(metric)}", judge(stated, pair, metric)
 
 
@@ -124,16 +129,18 @@ def _verdict(difference: Difference, is_so: bool, is_not_so: bool) -> str:
     return BORNE_OUT if is_so else NOT_BORNE_OUT if is_not_so else UNDECIDED
 
 
-def _closer(stated: Mapping[str, Any], scoped: Sequence[tuple[Pair, str]]) -> Iterator[Claim]:
+def _closer(stated: Mapping[str, Any], scoped: Sequence[tuple[Pair, str]]) -> Claim:
     """Hold "the two are closer on such datasets than on others" against the ratios of a metric."""
     ratios = [(_is_of(pair, stated["closer"]), pair.log_ratio(metric)) for pair, metric in scoped]
     near = [ratio for is_near, ratio in ratios if is_near]
     far = [ratio for is_near, ratio in ratios if not is_near]
-    if not near or not far or not all(pair.compares(metric) for pair, metric in scoped):
-        return
+    if not near or not far:
+        return Claim(stated["text"], "these runs have not both kinds of datasets", UNTOLD)
+    if not all(pair.compares(metric) for pair, metric in scoped):
+        return Claim(stated["text"], _OTHER_HARDWARE, UNTOLD)
     is_so = min(map(_nearest, far)) > max(map(_farthest, near))
     is_not_so = max(map(_farthest, far)) < min(map(_nearest, near))
-    yield Claim(
+    return Claim(
         stated["text"],
         "; ".join(f"{pair.dataset}: {pair.says_ratio(metric)}" for pair, metric in scoped),
         _verdict(min((*near, *far), key=lambda difference: difference.seeds), is_so, is_not_so),

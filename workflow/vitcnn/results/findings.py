@@ -50,19 +50,20 @@ def findings(
         compared = list(pairs(rows, asked["pairs"], over_images.get(name, {})))
         found.append(Section(asked["title"], items=[*_experiment(rows, compared, asked["accuracy"])]))
     published = runs[~runs["generated"]]
+    finished = {*published.loc[published["gap"].isna(), "experiment"]} & experiments.keys()
     titles, held = [], []
     for group in claims.values():
+        names = [name for name in group["experiments"] if name in finished]
         compared = [
             pair
-            for name in group["experiments"]
-            if name in experiments
+            for name in names
             for pair in pairs(
                 published[published["experiment"] == name],
                 experiments[name]["pairs"],
                 over_images.get(name, {}),
             )
         ]
-        of_group = [claim for stated in group["claims"] for claim in hold(stated, compared)]
+        of_group = [claim for stated in group["claims"] for claim in hold(stated, compared)] if names else []
         titles += [group["title"]] * len(of_group)
         held += of_group
     together = defaultdict(list)
