@@ -685,8 +685,21 @@ def test_every_model_and_dataset_is_compared(tmp_path):
     assert "final accuracy, ViT − WideCNN: −37.00 points" in text
     assert "- SVHN, 1,000 images: best accuracy, SimpleViT − SimpleCNN: −20.00 points" in text
     assert "In no pair, and so not compared: Mixer" in text
+
+
+def test_runs_without_a_pair_say_why_and_what_their_accuracy_is(tmp_path):
+    runs, _ = collected(tmp_path, finished(tmp_path))
     alone = runs[runs["model"] == "vit"]
-    assert "No two models to compare are finished" in written(alone)
+    text = written(alone)
+    assert "no pair is asked for: experiments.comparison.pairs asks for one, or the family" in text
+    assert "- CIFAR-10, 50,000 images, by final accuracy: ViT 62.00\n" in text
+    assert "models to compare are finished" not in text and "In no pair" not in text
+    both = written(runs.assign(family="CNN"))
+    assert "no pair is asked for: experiments.comparison.pairs" in both
+    assert "- CIFAR-10, 50,000 images, by final accuracy: CNN 80.00, ViT 62.00" in both
+    runs["gap"] = runs["model"].map({"cnn": "missing"})
+    text = written(runs).partition("\n## ")[2].partition("\n## ")[0]
+    assert "No two models to compare are finished" in text and "no pair is asked for" not in text
 
 
 def test_pairs_of_the_configuration_are_compared(tmp_path):

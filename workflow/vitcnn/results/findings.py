@@ -23,7 +23,11 @@ from vitcnn.results.pairs import (
 from vitcnn.results.sections import Section
 from vitcnn.results.statistics import CONFIDENCE, compare, in_words
 
-_NOTHING = "No two models to compare are finished: a ViT and a CNN, or those of pairs in config.yaml"
+_UNFINISHED = "No two models to compare are finished: a ViT and a CNN, or those of pairs in config.yaml"
+_NO_PAIR = (
+    "No two models are compared, as no pair is asked for: experiments.{}.pairs asks for one, or the family of its "
+    "models (models.NAME.family), of which one is a ViT and one a CNN"
+)
 _PRIMARY = (
     "The p values of the claims called primary are adjusted for each other, over all groups (Holm); a verdict on one "
     "needs an adjusted p below 0.05 as well. All other claims are exploratory."
@@ -48,7 +52,11 @@ def findings(
     for name, asked in experiments.items():
         rows = runs[runs["experiment"] == name]
         compared = list(pairs(rows, asked["pairs"], over_images.get(name, {})))
-        found.append(Section(asked["title"], items=[*_experiment(rows, compared, asked["accuracy"])]))
+        items = [*_experiment(rows, compared, asked["accuracy"])]
+        if not compared:
+            is_asked = any(pairs(rows.drop(columns="gap"), asked["pairs"]))
+            items.insert(0, _UNFINISHED if is_asked else _NO_PAIR.format(name))
+        found.append(Section(asked["title"], items=items))
     published = runs[~runs["generated"]]
     finished = {*published.loc[published["gap"].isna(), "experiment"]} & experiments.keys()
     titles, held = [], []
@@ -119,8 +127,6 @@ def _basis(runs: pd.DataFrame, done: pd.DataFrame, has_images: bool) -> Section:
 def _experiment(runs: pd.DataFrame, compared: Sequence[Pair], accuracy: str) -> Iterator[str]:
     """Yield what the finished runs of one experiment show, line by line."""
     done = runs[runs["gap"].isna()]
-    if not compared:
-        yield _NOTHING
     for pair in compared:
         yield f"{pair.place}: {pair.says(accuracy)}"
     yield from _rankings(runs, compared, accuracy)
@@ -138,20 +144,24 @@ def _experiment(runs: pd.DataFrame, compared: Sequence[Pair], accuracy: str) -> 
     for *_, largest in by_size:
         yield faster(largest)
     paired = {title for pair in compared for title in pair.names}
-    if others := [title for title in done["model_title"].unique() if title not in paired]:
+    if compared and (others := [title for title in done["model_title"].unique() if title not in paired]):
         yield f"In no pair, and so not compared: {', '.join(others)}"
     yield from _optimism(done)
 
 
 def _rankings(runs: pd.DataFrame, compared: Sequence[Pair], accuracy: str) -> Iterator[str]:
-    """Yield the order of three or more models on each dataset at each size, and what chance alone could swap."""
+    """Yield the order of three or more models on each dataset at each size, and what chance alone could swap.
+
+    Where no two are compared, that of any number.
+    """
     known = {pair.key: pair for one in compared for pair in (one, one.turned)}
     for where, group in runs[runs["gap"].isna()].groupby(places(runs), sort=False):
         models = (rows.sort_values("seed") for _, rows in group.groupby("model", sort=False))
         ranked = sorted(models, key=lambda rows: -rows[accuracy].mean())
-        if len(ranked) < 3:
+        if compared and len(ranked) < 3:
             continue
-        neighbours = [Pair(*two, by=where[2] if len(where) > 2 else "") for two in pairwise(ranked)]
+        by = where[2] if len(where) > 2 else ""
+        neighbours = [Pair(*two, by=by) for two in pairwise(ranked)]
         order = ", ".join(f"{rows['model_title'].iloc[0]} {rows[accuracy].mean():.2f}" for rows in ranked)
         unsure = []
         for pair in neighbours:
@@ -159,7 +169,8 @@ def _rankings(runs: pd.DataFrame, compared: Sequence[Pair], accuracy: str) -> It
             if not apart.sign or apart.low is None:
                 unsure.append(" and ".join(pair.names))
         doubt = f"; chance alone could swap {', or '.join(unsure)}" if unsure else ""
-        yield f"{neighbours[0].place}, by {MEASURES[accuracy].words}: {order}{doubt}"
+        place = Pair(ranked[0], ranked[-1], by=by).place
+        yield f"{place}, by {MEASURES[accuracy].words}: {order}{doubt}"
 
 
 def catching_up(sweep: list[Pair], accuracy: str) -> Iterator[str]:
