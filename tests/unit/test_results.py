@@ -533,6 +533,16 @@ def test_findings_answer_from_the_data(tmp_path):
     assert set(verdicts.values()) == {"borne out"}
 
 
+def test_findings_name_test_images_that_are_training_images(tmp_path):
+    runs, _ = collected(tmp_path, finished(tmp_path))
+    words = "**9 test images of CIFAR-100 are training images too.**"
+    sections = written(runs).split("\n## ")
+    assert [words in section for section in sections[1:4]] == [True, False, False]
+    runs["gap"] = np.where(runs["dataset"] == "cifar100", "missing", None)
+    runs.loc[runs["gap"].notna(), "test_images_in_train"] = np.nan
+    assert "training images too" not in written(runs)
+
+
 def test_equal_updates_leave_the_data_alone(tmp_path):
     runs, _ = collected(tmp_path, finished(tmp_path))
     both, alone = "fewer images also mean fewer updates", "as many updates at every size"

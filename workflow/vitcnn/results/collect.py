@@ -139,6 +139,14 @@ def other_versions(runs: pd.DataFrame) -> str:
     return f"{len(other)} of {len(runs)} runs were computed with other packages than envs/lock.txt names: {words}"
 
 
+def leaks(runs: pd.DataFrame) -> list[str]:
+    """Return of each dataset how many of its test images are training images too, in words, where there are any."""
+    most = runs.groupby("dataset_title", sort=False)["test_images_in_train"].max()
+    return [
+        f"{int(n):,} test images of {title} are training images too" for title, n in most.items() if n > 0
+    ]
+
+
 def read_run(folder: Path, spec: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return metrics and runtime of the run in `folder`, which must be that of `spec`.
 

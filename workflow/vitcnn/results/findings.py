@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from vitcnn.results.claims import adjusted, claims_table, hold
-from vitcnn.results.collect import accepted_changes, marked, other_versions, places
+from vitcnn.results.collect import accepted_changes, leaks, marked, other_versions, places
 from vitcnn.results.pairs import (
     MEASURES,
     ImageIntervals,
@@ -56,7 +56,7 @@ def findings(
         if not compared:
             is_asked = any(pairs(rows.drop(columns="gap"), asked["pairs"]))
             items.insert(0, _UNFINISHED if is_asked else _NO_PAIR.format(name))
-        found.append(Section(asked["title"], items=items))
+        found.append(Section(asked["title"], [f"{words}." for words in leaks(rows)], items=items))
     published = runs[~runs["generated"]]
     finished = {*published.loc[published["gap"].isna(), "experiment"]} & experiments.keys()
     titles, held = [], []
