@@ -543,6 +543,18 @@ def test_findings_name_test_images_that_are_training_images(tmp_path):
     assert "training images too" not in written(runs)
 
 
+def test_findings_name_the_recipes_of_models_that_have_their_own(tmp_path):
+    runs, _ = collected(tmp_path, finished(tmp_path))
+    assert "Recipes: " not in written(runs)
+    own = runs.assign(recipe=runs["recipe"].where(runs["model"] != "cnn", "adamw10"))
+    assert (
+        "\n\nRecipes: ViT by adam10, CNN by adamw10. A difference of models whose recipes differ"
+        in written(own)
+    )
+    several = pd.concat([own, own.assign(recipe="adamw20")])  # each pair is by one recipe
+    assert "Recipes: " not in written(several)
+
+
 def test_equal_updates_leave_the_data_alone(tmp_path):
     runs, _ = collected(tmp_path, finished(tmp_path))
     both, alone = "fewer images also mean fewer updates", "as many updates at every size"

@@ -56,7 +56,8 @@ def findings(
         if not compared:
             is_asked = any(pairs(rows.drop(columns="gap"), asked["pairs"]))
             items.insert(0, _UNFINISHED if is_asked else _NO_PAIR.format(name))
-        found.append(Section(asked["title"], [f"{words}." for words in leaks(rows)], items=items))
+        notices = [f"{words}." for words in leaks(rows)]
+        found.append(Section(asked["title"], notices, _recipes(rows), items))
     published = runs[~runs["generated"]]
     finished = {*published.loc[published["gap"].isna(), "experiment"]} & experiments.keys()
     titles, held = [], []
@@ -122,6 +123,15 @@ def _basis(runs: pd.DataFrame, done: pd.DataFrame, has_images: bool) -> Section:
                 "difference round. Add some to seeds in config.yaml."
             )
     return Section(marked("Findings", runs), notices, paragraphs, gaps)
+
+
+def _recipes(runs: pd.DataFrame) -> list[str]:
+    """Return a paragraph on the recipe of each model, where each has one and they differ; else none."""
+    by_model = runs.drop_duplicates(["model", "recipe"])
+    if by_model["recipe"].nunique() < 2 or by_model["model"].duplicated().any():
+        return []
+    named = ", ".join(f"{row.model_title} by {row.recipe}" for row in by_model.itertuples())
+    return [f"Recipes: {named}. A difference of models whose recipes differ is one of both."]
 
 
 def _experiment(runs: pd.DataFrame, compared: Sequence[Pair], accuracy: str) -> Iterator[str]:
