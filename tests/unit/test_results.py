@@ -555,6 +555,17 @@ def test_findings_name_the_recipes_of_models_that_have_their_own(tmp_path):
     assert "Recipes: " not in written(several)
 
 
+def test_findings_say_how_many_seeds_each_model_has(tmp_path):
+    runs, _ = collected(tmp_path, finished(tmp_path))
+    assert "of the second over n seeds each, with" in written(runs)
+    runs["gap"] = np.where((runs["model"] == "vit") & (runs["seed"] == 2), "missing", None)
+    text = written(runs)
+    assert "of the second over each one's seeds (2 to 3; n is that of the model with fewer), with" in text
+    assert re.search(r"CIFAR-10, 50,000 images: final accuracy, ViT − CNN: .*, n = 2\n", text)
+    runs["gap"] = np.where((runs["experiment"] == "comparison") & (runs["seed"] == 2), "missing", None)
+    assert "of the second over n seeds each, with" in written(runs)  # n is beside each difference
+
+
 def test_equal_updates_leave_the_data_alone(tmp_path):
     runs, _ = collected(tmp_path, finished(tmp_path))
     both, alone = "fewer images also mean fewer updates", "as many updates at every size"
@@ -718,7 +729,10 @@ def test_runs_without_a_pair_say_why_and_what_their_accuracy_is(tmp_path):
     assert "models to compare are finished" not in text and "In no pair" not in text
     both = written(runs.assign(family="CNN"))
     assert "no pair is asked for: experiments.comparison.pairs" in both
-    assert "- CIFAR-10, 50,000 images, by final accuracy: CNN 80.00, ViT 62.00" in both
+    assert (
+        "- CIFAR-10, 50,000 images, by final accuracy: CNN 80.00, ViT 62.00; told apart by seeds alone: CNN and ViT\n"
+        in both
+    )
     runs["gap"] = runs["model"].map({"cnn": "missing"})
     text = written(runs).partition("\n## ")[2].partition("\n## ")[0]
     assert "No two models to compare are finished" in text and "no pair is asked for" not in text
@@ -760,7 +774,8 @@ def test_a_ranking_doubts_what_the_pair_doubts(width, doubt, tmp_path):
     asked = {"comparison": {"title": "T", "accuracy": "final", "pairs": None}}
     _, section = findings.findings(runs, asked, over_images={"comparison": intervals})
     (ranking,) = (line for line in section.items if "by final accuracy" in line)
-    assert ranking.endswith(f"CNN 60.00, ViT 59.50, Mixer 40.00{doubt}")
+    asked_of_nobody = "; told apart by seeds alone: ViT and Mixer"
+    assert ranking.endswith(f"CNN 60.00, ViT 59.50, Mixer 40.00{doubt}{asked_of_nobody}")
 
 
 def test_a_renamed_experiment_gives_the_same_under_its_new_name(tmp_path):

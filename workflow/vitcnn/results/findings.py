@@ -98,9 +98,14 @@ def _basis(runs: pd.DataFrame, done: pd.DataFrame, has_images: bool) -> Section:
         distinct = done.drop_duplicates(["dataset", "model", "recipe", "train_size", "seed"])
         seeds = ", ".join(map(str, sorted(done["seed"].unique())))
         devices = ", ".join(sorted(done["device"].unique()))
+        where = ["experiment", "dataset", "train_size"]
+        counts = done.groupby([*where, "model", "recipe"])["seed"].nunique()
+        each = "n seeds each"
+        if counts.groupby(where).nunique().max() > 1:
+            each = f"each one's seeds ({counts.min()} to {counts.max()}; n is that of the model with fewer)"
         paragraphs = [
             f"Runs: {len(distinct)}; seeds: {seeds}; on {devices}. No sentence here was written by hand.",
-            "A − B is the mean of the first less that of the second over n seeds each, with its "
+            f"A − B is the mean of the first less that of the second over {each}, with its "
             f"{CONFIDENCE:.0%} confidence interval in brackets (Welch's t; paired, where both models of a seed saw the "
             "same subset), which covers the chance of initial weights and order. "
             + (
@@ -114,10 +119,7 @@ def _basis(runs: pd.DataFrame, done: pd.DataFrame, has_images: bool) -> Section:
             "the machine did. The table `cost`, where it is asked for, has times of each model alone.",
         ]
         notices += [f"{words}." for words in (other_versions(distinct), accepted_changes(distinct)) if words]
-        if (
-            done.groupby(["experiment", "dataset", "model", "recipe", "train_size"])["seed"].nunique().min()
-            < 2
-        ):
+        if counts.min() < 2:
             notices.append(
                 "Where there is one seed (n = 1), nothing can be concluded about chance: another might turn a "
                 "difference round. Add some to seeds in config.yaml."
@@ -173,12 +175,15 @@ def _rankings(runs: pd.DataFrame, compared: Sequence[Pair], accuracy: str) -> It
         by = where[2] if len(where) > 2 else ""
         neighbours = [Pair(*two, by=by) for two in pairwise(ranked)]
         order = ", ".join(f"{rows['model_title'].iloc[0]} {rows[accuracy].mean():.2f}" for rows in ranked)
-        unsure = []
+        unsure, by_seeds = [], []
         for pair in neighbours:
             apart = known.get(pair.key, pair).difference(accuracy)
             if not apart.sign or apart.low is None:
                 unsure.append(" and ".join(pair.names))
+            elif pair.key not in known:  # nobody asked for the pair, and so for its interval over images
+                by_seeds.append(" and ".join(pair.names))
         doubt = f"; chance alone could swap {', or '.join(unsure)}" if unsure else ""
+        doubt += f"; told apart by seeds alone: {', '.join(by_seeds)}" if by_seeds else ""
         place = Pair(ranked[0], ranked[-1], by=by).place
         yield f"{place}, by {MEASURES[accuracy].words}: {order}{doubt}"
 
