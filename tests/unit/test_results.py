@@ -252,6 +252,16 @@ def test_a_bar_in_a_name_starts_no_column():
         assert {len(re.split(r"(?<!\\)\|", row)) for row in rows} == {4}
 
 
+def test_a_title_is_no_html():
+    title = "Res|Net & <b> &lt; 3"
+    table = pd.DataFrame({"Model": [title], "p": ["p < 0.001"]})
+    text = to_markdown([Section(title, items=[f"{title}: `n`"], table=table)])
+    escaped = r"Res|Net & \<b> \&lt; 3"
+    assert text.startswith(f"# {escaped}\n\n- {escaped}: `n`\n")
+    cell = escaped.replace("|", r"\|")
+    assert f"| {cell} | p < 0.001 |" in text
+
+
 def test_one_seed_has_no_spread(tmp_path):
     runs, _ = collected(tmp_path, finished(tmp_path, seeds=[5]))
     shown = tables.for_people(tabulated(runs))

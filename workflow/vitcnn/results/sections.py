@@ -10,6 +10,7 @@ import pandas as pd
 from vitcnn.page import page
 
 _SPECIAL = re.compile(r"[\\`*_\[\]<>|~#&]|^[-+=]", re.M)  # what Markdown would read as its own
+_HTML = re.compile(r"<(?=[a-z/!?])|&(?=#?\w+;)", re.I)  # what it would read as HTML's
 
 
 class Section(NamedTuple):
@@ -31,7 +32,12 @@ def as_written(text: str) -> str:
     return _SPECIAL.sub(r"\\\g<0>", text)
 
 
-def to_markdown(sections: Sequence[Section], words: Callable[[str], str] = str) -> str:
+def without_html(text: str) -> str:
+    """Return Markdown in which what looks like HTML, as a title may, is text."""
+    return _HTML.sub(r"\\\g<0>", text)
+
+
+def to_markdown(sections: Sequence[Section], words: Callable[[str], str] = without_html) -> str:
     """Return a page as GitHub's Markdown; `words` is as_written where readers wrote some of the text."""
     blocks = []
     for number, section in enumerate(sections):
