@@ -86,7 +86,7 @@ def test_all_names_are_known_without_an_import():
         ({"builder": "torchvision:resnet18", "weights": "DEFAULT"}, "weights: cannot be set: every model is"),
         (
             {"builder": "timm:resnet18", "family": "cnn"},
-            "models.mine.family: 'cnn' is not one of ViT, CNN, other",
+            "models.mine.family: 'cnn' is not one of ViT, CNN, other; did you mean CNN?",
         ),
         (
             {"builder": "timm:resnet18", "drop_rate": {"cifar10": 0.1}},

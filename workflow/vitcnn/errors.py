@@ -14,5 +14,6 @@ class StudyError(Exception):
 
 def suggest(word: Any, known: Iterable[Any]) -> str:
     """Return `; did you mean …?` with the nearest of the words that are known, or nothing if none is near."""
-    close = difflib.get_close_matches(str(word), [str(k) for k in known], n=1)
-    return f"; did you mean {close[0]}?" if close else ""
+    by_lower_case = {str(k).lower(): k for k in known}
+    close = difflib.get_close_matches(str(word).lower(), by_lower_case, n=1)
+    return f"; did you mean {by_lower_case[close[0]]}?" if close else ""
