@@ -120,6 +120,18 @@ def test_a_study_without_a_pair_has_its_tables(name):
     assert "Seeds" in to_html(shown, "T", "") and "Seeds" in to_markdown(shown, "T", "")
 
 
+def test_seeds_that_agree_have_no_verdict():
+    runs, epochs, answers = study()
+    table = analyse(runs.assign(selected=[60.0] * 3 + [62.0] * 3), epochs, answers, None).differences
+    (row,) = for_people("differences", table, "selected").to_dict("records")
+    assert (row["Points"], row["Over seeds"], row["Verdict"]) == (
+        "−2.00",
+        "the same in every seed",
+        "undecided",
+    )
+    assert row["Equivalent within ±1"] == "not shown"
+
+
 def test_one_seed_has_mcnemar_and_no_verdict():
     runs, epochs, answers = study(seeds=[0])
     table = analyse(runs, epochs, answers, None).differences

@@ -43,6 +43,26 @@ def test_the_best_epoch_overstates_by_the_t_interval_over_seeds():
         assert row.runs == 3 and f"gains {in_words(expected['Gains'], '.2f')} over" in row.measured
 
 
+def test_what_is_the_same_in_every_seed_has_no_interval():
+    runs, *_ = answered()
+    runs["selected"] = runs["best"]
+    selection = pd.DataFrame(
+        [
+            {
+                "Model": "CNN",
+                "Dataset": "D",
+                "Images": 900,
+                "Overstates": 0.5,
+                "Overstates sd": 0.0,
+                "Gains": 0.0,
+            }
+        ]
+    ).assign(Seeds=3)
+    tables = [measure(flaw, Results(runs, selection, [])) for flaw in ("best_epoch", "no_validation")]
+    for table, mean in zip(tables, ("+0.50", "+0.00"), strict=True):
+        assert set(for_people(table)["Size"]) == {f"{mean} points, the same in every seed, n = 3"}
+
+
 def test_the_selected_epoch_less_the_best():
     runs, _, _ = answered()
     table = measure("no_validation", results_of(runs))

@@ -289,11 +289,14 @@ def test_errors_are_compared_between_different_runs_only(models):
 
 
 def hand_written(family, seeds=3, **means):
-    """Return a model whose seeds lie 0.01 around the means."""
+    """Return a model whose seeds lie about 0.01 around the means."""
     about = {"clean": 60.0, "shuffled": 30.0, "shifted": 50.0, "reach": [[1.0, 5.0], [1.0, 2.0]]} | means
     probes = []
     for seed in range(seeds):
-        arrays = {name: np.array(mean) + 0.01 * (seed - 1) for name, mean in about.items()}
+        arrays = {
+            name: np.array(mean) * (1 + 0.001 * (seed - 1)) + 0.01 * (seed - 1)
+            for name, mean in about.items()
+        }
         arrays |= {"tiles": np.array([2, 4]), "shifts": np.array([4, 8])}
         arrays |= {name: np.stack([arrays[name]] * 2) for name in ("shuffled", "shifted")}
         if "attention_distance" in arrays:

@@ -11,7 +11,9 @@ from statsmodels.stats.weightstats import CompareMeans, ttost_ind, ttost_paired
 
 from vitcnn.results import calibration
 from vitcnn.results.calibration import calibrate, expected_calibration_error, fit_temperature, score
-from vitcnn.results.claims import BORNE_OUT, NOT_BORNE_OUT, UNDECIDED, UNTOLD, Claim, adjusted
+from vitcnn.results.claims import BORNE_OUT, NOT_BORNE_OUT, UNDECIDED, UNTOLD, Claim, adjusted, judge
+from vitcnn.results.learned import against
+from vitcnn.results.pairs import with_interval
 from vitcnn.results.selection import looking
 from vitcnn.results.statistics import (
     Difference,
@@ -19,6 +21,7 @@ from vitcnn.results.statistics import (
     compare,
     equivalence,
     holm,
+    in_words,
     mcnemar,
     over_images,
     p_in_words,
@@ -46,12 +49,40 @@ def test_equivalence_as_statsmodels_has_it():
     assert equivalence(A, B, paired=True) == pytest.approx(paired)
     assert equivalence(A, [value + 0.1 for value in A], margin=5) < 0.05
     assert equivalence([1.0], [2.0]) is None
-    for ours, p in (
-        (51.0, 1),
-        (49.0, 1),
-        (50.5, 0),
-    ):  # no spread, so no chance: a point apart is not within a point
-        assert equivalence([ours] * 3, [50.0] * 3) == equivalence([ours] * 3, [50.0] * 3, paired=True) == p
+
+
+@pytest.mark.parametrize("apart", [0.0, 0.05, -2.0])
+def test_seeds_that_agree_are_no_certainty(apart):
+    """No spread tells chance, so there is no p, and no verdict."""
+    paired = compare([60.0 + apart, 62.0 + apart], [60.0, 62.0], paired=True)
+    unpaired = compare([60.0 + apart] * 3, [60.0] * 3)
+    fixed = against([60.0 + apart] * 3, 60.0)
+    for found, seeds in ((paired, 2), (unpaired, 3), (fixed, 3)):
+        assert (found.mean, found.sign, found.p) == (pytest.approx(apart), 0, None)
+        shown = with_interval(found, "+.2f", " points")
+        assert shown == f"{in_words(apart)} points, the same in every seed, n = {seeds}"
+        for stated in ({"within": 60}, {"larger": "ViT"}):
+            verdict = judge(stated, Fixed(found), "train_seconds")
+            assert verdict == UNDECIDED
+    assert equivalence([60.0 + apart, 62.0 + apart], [60.0, 62.0], paired=True) is None
+    assert equivalence([60.0 + apart] * 3, [60.0] * 3) is None
+
+
+class Fixed:
+    """A pair, the ViT first, that differs by what it was given."""
+
+    def __init__(self, difference):
+        self.found = difference
+
+    def difference(self, metric):
+        return self.found
+
+    def of(self, column, side):
+        return ("ViT", "CNN")[side]
+
+
+def test_a_narrow_interval_is_shown():
+    assert with_interval(Difference(0.0002, 0.0001, 0.0003, 3), "+.2f") == "+0.00 [+0.00, +0.00], n = 3"
 
 
 def test_holm_and_mcnemar_as_statsmodels_has_them():

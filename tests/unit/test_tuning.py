@@ -39,6 +39,7 @@ def trials(seeds=(0, 1)):
         "experiment": "tune",
         "test_images_in_train": 0,
         "damaged_images": 0,
+        "epochs": 10,
         "device": "CPU",
         "threads": 1,
     }

@@ -18,6 +18,7 @@ from vitcnn.results.statistics import (
     MARGIN,
     Difference,
     Interval,
+    ends_in_words,
     equivalence,
     in_words,
     mcnemar,
@@ -260,13 +261,13 @@ def for_people(name: str, table: pd.DataFrame, accuracy: str) -> pd.DataFrame:
                 "Where": rows["place"],
                 "Difference": rows["names"],
                 "Points": [in_words(value) for value in rows["mean"]],
-                "Over seeds": [_ends(*ends) for ends in zip(rows["low"], rows["high"], strict=True)],
+                "Over seeds": [ends_in_words(*ends) for ends in zip(rows["low"], rows["high"], strict=True)],
                 "Over images": [
-                    _ends(*ends) for ends in zip(rows["image_low"], rows["image_high"], strict=True)
+                    ends_in_words(*ends) for ends in zip(rows["image_low"], rows["image_high"], strict=True)
                 ],
                 "Seeds": rows["seeds"].astype(str),
                 "Verdict": rows["verdict"],
-                f"Equivalent within ±{MARGIN:g}": [_equivalent(p) for p in rows["equivalence_p"]],
+                f"Equivalent within ±{MARGIN:g}": [_equivalent(row) for row in rows.itertuples()],
             }
         )
         if rows["mcnemar_p"].notna().any():
@@ -297,9 +298,8 @@ def note(name: str, runs: pd.DataFrame, accuracy: str) -> str:
     )
 
 
-def _ends(low: float, high: float) -> str:
-    return "–" if pd.isna(low) else f"[{in_words(low)}, {in_words(high)}]"
-
-
-def _equivalent(p: float) -> str:
-    return "–" if pd.isna(p) else f"{'yes' if p < 0.05 else 'not shown'}, {p_in_words(p)}"
+def _equivalent(row: Any) -> str:
+    if row.seeds < 2:
+        return "–"
+    p = row.equivalence_p
+    return "not shown" if pd.isna(p) else f"{'yes' if p < 0.05 else 'not shown'}, {p_in_words(p)}"

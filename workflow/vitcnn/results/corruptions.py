@@ -11,7 +11,7 @@ from vitcnn.errors import StudyError
 from vitcnn.page import page
 from vitcnn.results import tables
 from vitcnn.results.pairs import pairs
-from vitcnn.results.statistics import in_words
+from vitcnn.results.statistics import ends_in_words, in_words
 
 MEAN = "mean_of_11"
 NOTE = (
@@ -133,9 +133,6 @@ def _differences_for_people(apart: pd.DataFrame) -> pd.DataFrame:
             "Difference": apart["names"],
             "Seeds": apart["seeds"].astype(str),
             "Points": apart["mean"].map(in_words),
-            "Over seeds": [
-                "–" if pd.isna(row.low) else f"[{in_words(row.low)}, {in_words(row.high)}]"
-                for row in apart.itertuples()
-            ],
+            "Over seeds": [ends_in_words(row.low, row.high) for row in apart.itertuples()],
         }
     )

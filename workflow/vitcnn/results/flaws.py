@@ -14,7 +14,17 @@ from vitcnn.results.collect import places, read_tables
 from vitcnn.results.learned import against, judge
 from vitcnn.results.pairs import MEASURES, Pair, measured, pairs, with_interval
 from vitcnn.results.probed import Model
-from vitcnn.results.statistics import CONFIDENCE, Difference, Interval, compare, holm, in_words, p_in_words
+from vitcnn.results.statistics import (
+    CONFIDENCE,
+    SAME,
+    UNBOUNDED,
+    Difference,
+    Interval,
+    compare,
+    holm,
+    in_words,
+    p_in_words,
+)
 from vitcnn.results.tables import REPORTED, chosen_recipes
 
 NOTEBOOK_RATE = 0.001
@@ -23,7 +33,7 @@ COLUMNS += ["image_low", "image_high", "p", "unit", "runs"]
 NOTE = (
     "Brackets hold 95 % confidence intervals over seeds and, where named, over test images. Points are of accuracy on the "
     "test images. p values of several comparisons for one flaw are adjusted for each other (Holm). Without an interval "
-    "there is one seed, and chance is unknown."
+    "there is one seed, or every seed gives the same, and chance is unknown."
 )
 
 
@@ -190,7 +200,10 @@ def _best_epoch(one: Results) -> Iterator[Measured]:
     for row in one.selection.to_dict("records"):
         mean, seeds = row["Overstates"], row["Seeds"]
         error = row["Overstates sd"] / seeds**0.5
-        ends = stats.t.interval(CONFIDENCE, seeds - 1, mean, error) if seeds > 1 and error else (None, None)
+        ends = (None, None)
+        if seeds > 1:
+            is_spread = error > SAME
+            ends = stats.t.interval(CONFIDENCE, seeds - 1, mean, error) if is_spread else UNBOUNDED
         words = (
             f"{row['Model']}, {row['Dataset']}, {row['Images']:,} images: how far the best epoch on half of the test "
             f"images overstates; on the other half it gains {in_words(row['Gains'], '.2f')} over the last"

@@ -9,9 +9,10 @@ from scipy import stats
 
 from vitcnn.plan import ALL
 from vitcnn.results.claims import BORNE_OUT, NOT_BORNE_OUT, UNDECIDED, Claim, claims_table
+from vitcnn.results.pairs import with_interval
 from vitcnn.results.probed import Model
 from vitcnn.results.sections import Section
-from vitcnn.results.statistics import CONFIDENCE, Difference, compare, in_words
+from vitcnn.results.statistics import CONFIDENCE, SAME, UNBOUNDED, Difference, compare, in_words
 
 _TILES, _SHIFT = 4, 8  # a side, and pixels: more than the recipes' own shifts
 _LOCAL = 0.5  # of the distance of uniform attention: a head below it looks at what is near
@@ -139,8 +140,8 @@ def against(values: Sequence[float], fixed: float) -> Difference:
     mean, seeds = float(found.mean() - fixed), len(found)
     if seeds < 2:
         return Difference(mean, None, None, seeds)
-    if not np.ptp(found):
-        return Difference(mean, mean, mean, seeds)
+    if np.ptp(found) < SAME:
+        return Difference(mean, *UNBOUNDED, seeds)
     low, high = stats.ttest_1samp(found, fixed).confidence_interval(CONFIDENCE)
     return Difference(mean, float(low - fixed), float(high - fixed), seeds)
 
@@ -170,10 +171,8 @@ def _judged(
 
 
 def _shown(judged: Judged) -> str:
-    mean, low, high, seeds, *_ = judged.difference
-    interval = "" if low is None else f" [{in_words(low, '+.1f')}, {in_words(high, '+.1f')}]"
     untrained = "" if judged.untrained is None else f"; untrained {in_words(judged.untrained, '+.1f')}"
-    return f"{in_words(mean, '+.1f')} {judged.unit}{interval}, n = {seeds}{untrained}"
+    return with_interval(judged.difference, "+.1f", f" {judged.unit}") + untrained
 
 
 def _kept(model: Model, name: str, at: str, value: float) -> np.ndarray:

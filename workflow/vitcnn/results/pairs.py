@@ -9,7 +9,7 @@ import pandas as pd
 
 from vitcnn.plan import ALL
 from vitcnn.results.collect import places
-from vitcnn.results.statistics import Difference, Interval, compare, in_words
+from vitcnn.results.statistics import Difference, Interval, compare, ends_in_words, in_words
 
 ImageIntervals = Mapping[tuple[str, ...], Mapping[str, Interval]]
 
@@ -139,12 +139,13 @@ def _doubt(difference: Difference) -> str:
 
 def with_interval(difference: Difference, form: str, unit: str = "") -> str:
     """Return, say, "−17.10 points [−18.01, −16.19], over images [−18.20, −16.01], n = 5"."""
-    mean, low, high = (in_words(value, form) for value in (difference.mean, *difference.ends))
-    interval = "" if low == high else f" [{low}, {high}]"
-    if difference.images and interval:
-        low, high = (in_words(value, form) for value in difference.images)
-        interval += f", over images [{low}, {high}]"
-    return f"{mean}{unit}{interval}, n = {difference.seeds}"
+    low, high = difference.ends
+    interval = ""
+    if low != high:  # more than one seed, and no mere count
+        interval = f"{', ' if math.isinf(low) else ' '}{ends_in_words(low, high, form)}"
+        if difference.images:
+            interval += f", over images {ends_in_words(*difference.images, form)}"
+    return f"{in_words(difference.mean, form)}{unit}{interval}, n = {difference.seeds}"
 
 
 def pairs(

@@ -1,5 +1,6 @@
 """What several seeds and test images say: spread, differences with their intervals, equivalence, adjusted p values."""
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -9,7 +10,7 @@ from scipy import stats
 CONFIDENCE = 0.95
 MARGIN = 1.0  # points within which two accuracies count as equivalent
 RESAMPLES = 2000
-_SAME = 1e-9  # numbers that differ by less are the same, but for the order of additions
+SAME = 1e-9  # numbers that differ by less are the same, but for the order of additions
 
 
 class Interval(NamedTuple):
@@ -19,10 +20,13 @@ class Interval(NamedTuple):
     high: float
 
 
-class Difference(NamedTuple):
-    """Mean of one group less that of another, with its 95 % interval over seeds; None where chance is unknown.
+UNBOUNDED = Interval(-math.inf, math.inf)
 
-    `images` is the interval over test images, of an accuracy whose right answers are at hand; `p` that of the
+
+class Difference(NamedTuple):
+    """Mean of one group less that of another, with its 95 % interval over seeds; None for one seed.
+
+    Where all seeds give the same, there is no spread to tell chance by: the interval is UNBOUNDED. `images` is the interval over test images, of an accuracy whose right answers are at hand; `p` that of the
     test over seeds.
     """
 
@@ -58,7 +62,7 @@ def compare(ours: Sequence[float], theirs: Sequence[float], *, paired: bool = Fa
     if seeds < 2:
         return Difference(mean, None, None, seeds)
     if _is_constant(a, b, paired):
-        return Difference(mean, mean, mean, seeds, p=float(abs(mean) < _SAME))
+        return Difference(mean, *UNBOUNDED, seeds)
     test = stats.ttest_rel(a, b) if paired else stats.ttest_ind(a, b, equal_var=False)
     interval = test.confidence_interval(CONFIDENCE)
     return Difference(mean, float(interval.low), float(interval.high), seeds, p=float(test.pvalue))
@@ -67,15 +71,13 @@ def compare(ours: Sequence[float], theirs: Sequence[float], *, paired: bool = Fa
 def equivalence(
     ours: Sequence[float], theirs: Sequence[float], *, paired: bool = False, margin: float = MARGIN
 ) -> float | None:
-    """Return the p value of "they differ by `margin` or more"; below 0.05 they are equivalent. None for one seed.
+    """Return the p value of "they differ by `margin` or more"; None for one seed, and where all seeds give the same.
 
     The larger of two one-sided t tests (Schuirmann 1987, doi 10.1007/BF01068419), Welch's or paired.
     """
     a, b = np.asarray(ours, float), np.asarray(theirs, float)
-    if min(len(a), len(b)) < 2:
+    if min(len(a), len(b)) < 2 or _is_constant(a, b, paired):
         return None
-    if _is_constant(a, b, paired):
-        return float(abs(a.mean() - b.mean()) > margin - _SAME)
     if paired:
         tests = [stats.ttest_1samp(a - b, end, alternative=side) for end, side in _sides(margin)]
     else:
@@ -87,7 +89,7 @@ def equivalence(
 
 def _is_constant(a: np.ndarray, b: np.ndarray, paired: bool) -> bool:
     """Return whether there is no spread that a t test could measure a difference by."""
-    return max(np.ptp(values) for values in ([a - b] if paired else [a, b])) < _SAME
+    return max(np.ptp(values) for values in ([a - b] if paired else [a, b])) < SAME
 
 
 def _sides(margin: float) -> tuple[tuple[float, str], tuple[float, str]]:
@@ -137,6 +139,15 @@ def holm(p_values: Sequence[float]) -> list[float]:
 def in_words(value: float, form: str = "+.2f") -> str:
     """Return a number as text by a format of str.format(), with a minus sign in place of the hyphen: "−17.10"."""
     return f"{value:{form}}".replace("-", "−")
+
+
+def ends_in_words(low: float | None, high: float | None, form: str = "+.2f") -> str:
+    """Return an interval over seeds as text: "[−18.01, −16.19]", "the same in every seed", or "–" for one seed."""
+    if low is None or high is None or math.isnan(low):
+        return "–"
+    if (low, high) == UNBOUNDED:
+        return "the same in every seed"
+    return f"[{in_words(low, form)}, {in_words(high, form)}]"
 
 
 def p_in_words(p: float) -> str:
