@@ -140,6 +140,9 @@ def test_one_seed_has_mcnemar_and_no_verdict():
     assert shown["Over seeds"].tolist() == ["–"] and shown["McNemar"].str.startswith("p ").all()
     assert "no interval over seeds" in note("differences", runs, "final")
     assert "no interval over seeds" not in note("differences", study()[0], "final")
+    for name in ("selection", "calibration"):
+        assert note(name, runs, "final").endswith(" One seed: no interval.")
+        assert note(name, study()[0], "final").endswith(" Mean ± standard deviation over seeds.")
 
 
 def test_selection_and_calibration_by_model():

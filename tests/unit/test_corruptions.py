@@ -324,6 +324,8 @@ def test_the_table_and_the_differences_computed_again():
     assert list(differences(runs, {"e": [["cnn", "vit"]]})["names"]) == ["CNN − VIT"]
     for shown in (to_markdown(table, apart, "T", False), to_html(table, apart, "T", False)):
         assert "never mCE" in shown and "71.0 ± 1.0" in shown and "Generated" not in shown
+        assert "one seed" not in shown and "; mean ± standard deviation over seeds. Relative" in shown
+        assert "over severities and seeds" in shown and "Welch" in shown
         assert f"[{row.low:+.2f}, ".replace("-", "−") in shown
     assert "Generated images" in to_html(table, apart, "T", True)
 
@@ -332,6 +334,8 @@ def test_one_seed_has_no_interval():
     runs = read_corrupted(*study(1))
     shown = to_markdown(tabulate(runs), differences(runs, {"e": None}), "T", False)
     assert "± 0" not in shown and "– |" in shown
+    assert shown.count("; one seed: no interval.") == 2
+    assert not any(words in shown for words in ("±", "over seeds", "and seeds", "Welch"))
 
 
 def test_a_damaged_file_is_named():

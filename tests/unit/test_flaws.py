@@ -83,6 +83,8 @@ def test_one_seed_counts_pairs_of_seeds_in_the_other_order():
     assert "; 4 of 9 pairs of seeds do not have this order" in row.measured
     assert (row.image_low, row.image_high) == (-3, 9) and row.runs == 6
     assert row.mean == pytest.approx(181 / 3 - 199 / 3)
+    (row,) = measure("one_seed", results_of(answered(seeds=[0])[0])).itertuples()
+    assert row.measured.endswith(" images; final accuracy")
 
 
 def test_p_values_of_one_flaw_are_adjusted_for_each_other():

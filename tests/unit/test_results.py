@@ -239,6 +239,7 @@ def test_the_table_in_every_format(tmp_path):
     assert r"ViT & CIFAR-10 & 62.00 $\pm$ 0.10" in latex
     assert r"Accuracy (\%)" in latex
     assert "Some CPU, 1 thread a job, fp32" in note
+    assert "; mean ± standard deviation over seeds. Train time" in note
     assert "ImageNet-200: 100,000 training and 10,000 test images" in note
     assert note.count("training images too") == 1
     assert " 9 test images of CIFAR-100 are training images too." in note
@@ -266,6 +267,7 @@ def test_one_seed_has_no_spread(tmp_path):
     runs, _ = collected(tmp_path, finished(tmp_path, seeds=[5]))
     shown = tables.for_people(tabulated(runs))
     assert shown.iloc[0]["Accuracy (%)"] == "62.40"
+    assert "; one seed: no interval. Train time" in note_of(runs) and "±" not in note_of(runs)
     text = written(runs)
     assert "nothing can be concluded about chance" in text
 

@@ -24,6 +24,7 @@ from vitcnn.results.statistics import (
     mcnemar,
     over_images,
     p_in_words,
+    spread_in_words,
 )
 
 _Key = tuple[str, str, str, str, int]  # dataset, train_size as text, model, recipe, seed
@@ -39,11 +40,11 @@ NOTES = {
     "selection": "Accuracy (%) on the test images after three epochs of each run: the last, the one that is best on "
     "the test images, and the one that is best on held-out training images. Overstates: how far an epoch that half "
     "of the test images chose is above its accuracy on the other half. Gains: how far it is above the last epoch "
-    "there. Mean ± standard deviation over seeds.",
+    "there.",
     "calibration": "Of the probabilities after the last epoch, on the test images. NLL in nats; the Brier score is 0 "
     "to 2; ECE in points, over 15 bins of equal width. Scaled: logits divided by the temperature that fits held-out "
     "training images, or, without any, the other half of the test images. Floor: the ECE of a perfectly calibrated "
-    "model on as many images. Mean ± standard deviation over seeds.",
+    "model on as many images.",
 }
 ONE_SEED = (
     " One seed: there is no interval over seeds, and no verdict; McNemar's p tells whether these two runs err equally "
@@ -287,11 +288,14 @@ def for_people(name: str, table: pd.DataFrame, accuracy: str) -> pd.DataFrame:
 
 def note(name: str, runs: pd.DataFrame, accuracy: str) -> str:
     """Return what a reader must know beside one of the tables."""
-    text = NOTES[name]
+    text, seeds = NOTES[name], runs.groupby(["model", *places(runs)])["seed"].nunique()
     if name == "differences":
         text += f" Shown is the {MEASURES[accuracy].words}."
-        if runs.groupby(["model", *places(runs)])["seed"].nunique().min() < 2:
+        if seeds.min() < 2:
             text += ONE_SEED
+    else:
+        spread = spread_in_words(seeds)
+        text += f" {spread[0].upper()}{spread[1:]}."
     generated = runs.loc[runs["generated"], "dataset_title"].unique()
     return (
         f"Generated images, not those published: {', '.join(generated)}. {text}" if len(generated) else text

@@ -11,21 +11,24 @@ from vitcnn.errors import StudyError
 from vitcnn.page import page
 from vitcnn.results import tables
 from vitcnn.results.pairs import pairs
-from vitcnn.results.statistics import ends_in_words, in_words
+from vitcnn.results.statistics import ends_in_words, in_words, spread_in_words
 
 MEAN = "mean_of_11"
 NOTE = (
-    "Accuracy (%) on the test images as they are (clean) and corrupted by eleven methods in five severities; mean ± "
-    "standard deviation over seeds. Relative: the mean of 11 in % of clean. Methods and constants are those of "
+    "Accuracy (%) on the test images as they are (clean) and corrupted by eleven methods in five severities; "
+    "{spread}. Relative: the mean of 11 in % of clean. Methods and constants are those of "
     "CIFAR-10-C and Tiny ImageNet-C (arXiv 1903.12261). The draws are this study's own, the same for every model. Motion "
     "blur, snow, frost and elastic transform are left out, so this is a mean of 11 of the 15, never mCE: it cannot be "
     "compared digit by digit with published numbers."
 )
 EACH = "Mean over severities and seeds; the CSV file has the deviations too."
 APART = (
-    "The first model's mean of 11 less that of the second, in points, with the 95 % interval over seeds by Welch's t, "
-    "or, where both models of a seed saw the same subset, by the t of their differences. A less accurate model has "
-    "less to lose: see clean and relative above."
+    "The first model's mean of 11 less that of the second, in points; {interval}. A less accurate model has less to "
+    "lose: see clean and relative above."
+)
+_INTERVAL = (
+    "over seeds, the 95 % interval by Welch's t, or, where both models of a seed saw the same subset, by the t of their "
+    "differences"
 )
 
 
@@ -109,11 +112,16 @@ def _parts(
     each = {_words(name): [f"{mean:.1f}" for mean in table[name]] for name in names[3:]}
     seeds = table["seeds"].astype(str)
     origin = "Generated images, not those published. " if generated else ""
+    note = origin + NOTE.format(spread=spread_in_words(table["seeds"]))
+    by_corruption = EACH if (table["seeds"] > 1).any() else "Mean over severities."
     parts = [
-        (title, pd.DataFrame({"Model": table["model"], "Seeds": seeds, **over_all}), origin + NOTE),
-        ("By corruption", pd.DataFrame({"Model": table["model"], "Seeds": seeds, **each}), EACH),
+        (title, pd.DataFrame({"Model": table["model"], "Seeds": seeds, **over_all}), note),
+        ("By corruption", pd.DataFrame({"Model": table["model"], "Seeds": seeds, **each}), by_corruption),
     ]
-    return parts if apart.empty else [*parts, ("Differences", _differences_for_people(apart), APART)]
+    if apart.empty:
+        return parts
+    interval = _INTERVAL if apart["seeds"].max() > 1 else spread_in_words([1])
+    return [*parts, ("Differences", _differences_for_people(apart), APART.format(interval=interval))]
 
 
 def _words(name: str) -> str:

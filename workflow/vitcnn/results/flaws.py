@@ -227,8 +227,8 @@ def _one_seed(one: Results) -> Iterator[Measured]:
         ours, theirs = (side["final"].to_numpy() for side in pair[:2])
         apart = np.subtract.outer(ours, theirs)
         others = int((np.sign(apart) != np.sign(apart.mean())).sum())
-        words = f"{_where(pair)}; {others} of {apart.size} pairs of seeds do not have this order"
-        yield _compared(words, pair, "final")
+        counted = f"; {others} of {apart.size} pairs of seeds do not have this order" * (apart.size > 1)
+        yield _compared(_where(pair) + counted, pair, "final")
 
 
 def _size(one: Results) -> Iterator[Measured]:

@@ -1,7 +1,7 @@
 """What several seeds and test images say: spread, differences with their intervals, equivalence, adjusted p values."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -148,6 +148,11 @@ def ends_in_words(low: float | None, high: float | None, form: str = "+.2f") -> 
     if (low, high) == UNBOUNDED:
         return "the same in every seed"
     return f"[{in_words(low, form)}, {in_words(high, form)}]"
+
+
+def spread_in_words(seeds: Iterable[int]) -> str:
+    """Return what stands beside the means of rows of so many seeds each: their spread, or that there is none."""
+    return "one seed: no interval" if {*seeds} == {1} else "mean ± standard deviation over seeds"
 
 
 def p_in_words(p: float) -> str:

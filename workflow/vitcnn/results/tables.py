@@ -11,6 +11,7 @@ import pandas as pd
 
 from vitcnn.page import page
 from vitcnn.results.collect import accepted_changes, other_versions, places
+from vitcnn.results.statistics import spread_in_words
 
 REPORTED = Path(__file__).with_name("reported.csv")
 
@@ -124,6 +125,7 @@ def note(runs: pd.DataFrame, accuracy: str = "final") -> str:
     devices = sorted(
         {f"{r.device}, {_threads(int(r.threads))} a job, {r.precision}" for r in runs.itertuples()}
     )
+    spread = spread_in_words(runs.groupby(["model", *places(runs)])["seed"].nunique())
     images = ", ".join(
         f"{title}: {int(group['train_images'].max()):,} training and {int(group['test_images'].max()):,} test images"
         for title, group in runs.groupby("dataset_title", sort=False)
@@ -144,8 +146,7 @@ def note(runs: pd.DataFrame, accuracy: str = "final") -> str:
     chosen = f" The recipe that is best on held-out images: {chosen}." if chosen else ""
     changed = "".join(f" {words}." for words in (other_versions(runs), accepted_changes(runs)) if words)
     return (
-        f"{origin}Accuracy is that on the test images {_EPOCH[accuracy]}; values are mean ± standard deviation "
-        "over seeds. Train time is that of all epochs without evaluation; inference time is one pass over "
+        f"{origin}Accuracy is that on the test images {_EPOCH[accuracy]}; {spread}. Train time is that of all epochs without evaluation; inference time is one pass over "
         f"the test images, divided by their number. Measured on {'; '.join(devices) or 'nothing yet'}. "
         f"{images}.{chosen}{left_out}{leaked}{changed}{reported}"
     )
