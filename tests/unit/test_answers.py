@@ -120,6 +120,20 @@ def test_a_study_without_a_pair_has_its_tables(name):
     assert "Seeds" in to_html(shown, "T", "") and "Seeds" in to_markdown(shown, "T", "")
 
 
+@pytest.mark.parametrize(
+    ("p", "low", "high", "shown"),
+    [
+        (0.01, -0.9, 0.9, "yes, p = 0.010"),
+        (0.01, -0.9, 1.1, "not shown, p = 0.010"),
+        (0.01, -1.1, 0.9, "not shown, p = 0.010"),
+        (0.06, -0.9, 0.9, "not shown, p = 0.060"),
+    ],
+)
+def test_equivalence_needs_seeds_and_images(p, low, high, shown):
+    table = analyse(*study(), None).differences.assign(equivalence_p=p, image_low=low, image_high=high)
+    assert for_people("differences", table, "final")["Equivalent within ±1"].tolist() == [shown]
+
+
 def test_seeds_that_agree_have_no_verdict():
     runs, epochs, answers = study()
     table = analyse(runs.assign(selected=[60.0] * 3 + [62.0] * 3), epochs, answers, None).differences

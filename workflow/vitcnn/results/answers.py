@@ -35,8 +35,9 @@ NOTES = {
     "differences": "A difference is the mean accuracy of the first model less that of the second, in points. Over "
     "seeds: its 95 % interval by Welch's t, or, where both models of a seed saw the same subset, by the t of their "
     "differences. Over images: the 95 % bootstrap interval for other test images like these. Above or below: both "
-    "intervals exclude 0. Equivalent: two one-sided t tests reject a difference of "
-    f"{MARGIN:g} point or more at 5 %; p is theirs.",
+    "intervals exclude 0. Equivalent: two one-sided t tests over seeds reject a "
+    f"difference of {MARGIN:g} point or more at 5 %, and the interval over images is within ±{MARGIN:g} point; p is that of the "
+    "tests, so over seeds alone.",
     "selection": "Accuracy (%) on the test images after three epochs of each run: the last, the one that is best on "
     "the test images, and the one that is best on held-out training images. Overstates: how far an epoch that half "
     "of the test images chose is above its accuracy on the other half. Gains: how far it is above the last epoch "
@@ -305,5 +306,6 @@ def note(name: str, runs: pd.DataFrame, accuracy: str) -> str:
 def _equivalent(row: Any) -> str:
     if row.seeds < 2:
         return "–"
-    p = row.equivalence_p
-    return "not shown" if pd.isna(p) else f"{'yes' if p < 0.05 else 'not shown'}, {p_in_words(p)}"
+    p, is_within = row.equivalence_p, max(-row.image_low, row.image_high) < MARGIN
+    shown = "yes" if is_within and p < 0.05 else "not shown"
+    return shown if pd.isna(p) else f"{shown}, {p_in_words(p)}"

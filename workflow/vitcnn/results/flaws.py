@@ -32,8 +32,8 @@ COLUMNS = ["flaw", "notebook", "experiment", "measured", "mean", "low", "high", 
 COLUMNS += ["image_low", "image_high", "p", "unit", "runs"]
 NOTE = (
     "Brackets hold 95 % confidence intervals over seeds and, where named, over test images. Points are of accuracy on the "
-    "test images. p values of several comparisons for one flaw are adjusted for each other (Holm). Without an interval "
-    "there is one seed, or every seed gives the same, and chance is unknown."
+    "test images. p values are over seeds alone; of several comparisons for one flaw they are adjusted for each other "
+    "(Holm). Without an interval there is one seed, or every seed gives the same, and chance is unknown."
 )
 
 
