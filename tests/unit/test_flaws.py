@@ -115,8 +115,19 @@ def test_the_rate_is_a_difference_of_differences():
     change = gap("lr2", "lr3") - gap("lr2", "lr2")  # as HELD_OUT of test_tuning chooses
     assert row.mean == pytest.approx(change.mean())
     assert (row.low, row.high) == pytest.approx(tuple(stats.ttest_1samp(change, 0).confidence_interval()))
-    assert "each by its best rate (0.001, 0.01) less both by 0.001" in row.measured
+    assert row.measured.startswith(
+        "vit_p − cnn, CIFAR-10, 900 images; each by its best rate (0.001; 0.01, at an edge of what was tried, so that one "
+        "beyond may be better) less both by 0.001, selected"
+    )
     assert row.runs == 9  # the ViT's best rate is the notebook's, so that its three runs count once
+
+
+def test_rates_that_are_as_good_are_named_and_one_at_no_edge_is_taken():
+    runs, *_ = trials()
+    runs["held_out"] = 60.0
+    (row,) = measure("rate", results_of(runs.assign(lr=runs["lr"] / 2))).itertuples()
+    assert "(0.001, as good as 0.0005, 0.0015; 0.001, as good as 0.0005, 0.0015) less" in row.measured
+    assert row.mean == 0
 
 
 def test_steps_are_compared_on_the_same_subsets():

@@ -88,6 +88,16 @@ def test_the_table_has_a_row_for_each_recipe_and_says_which_is_best_on_held_out_
     assert "vit_p on CIFAR-10: lr2; cnn on CIFAR-10: lr3, at an edge" in text
 
 
+def test_recipes_that_are_as_good_are_named():
+    runs, *_ = trials()
+    runs.loc[runs["recipe"] != "lr1", "held_out"] = 70.0
+    chosen = tables.chosen_recipes(runs)
+    assert chosen[["recipe", "is_edge"]].to_numpy().tolist() == [["lr2", False]] * 2
+    assert "vit_p on CIFAR-10: lr2, as good as lr3; cnn on CIFAR-10: lr2, as good as lr3." in tables.note(
+        runs
+    )
+
+
 def test_of_two_rates_none_is_called_an_edge():
     runs, *_ = trials()
     assert not tables.chosen_recipes(runs[runs["recipe"] != "lr2"])["is_edge"].any()

@@ -25,7 +25,7 @@ from vitcnn.results.statistics import (
     in_words,
     p_in_words,
 )
-from vitcnn.results.tables import REPORTED, chosen_recipes
+from vitcnn.results.tables import REPORTED, chosen_recipes, doubts
 
 NOTEBOOK_RATE = 0.001
 COLUMNS = ["flaw", "notebook", "experiment", "measured", "mean", "low", "high", "seeds"]
@@ -239,7 +239,8 @@ def _size(one: Results) -> Iterator[Measured]:
 
 
 def _rate(tried: Results) -> Iterator[Measured]:
-    chosen = chosen_recipes(tried.runs).set_index(["dataset", "train_size", "model"])["recipe"]
+    chosen = chosen_recipes(tried.runs).set_index(["dataset", "train_size", "model"])
+    lr_of = tried.runs.groupby("recipe")["lr"].first()
     for pair in tried.pairs:
         if pair.of("lr", 0) != NOTEBOOK_RATE or pair.of("lr", 1) != NOTEBOOK_RATE:
             continue
@@ -247,9 +248,18 @@ def _rate(tried: Results) -> Iterator[Measured]:
         sides = [(*place, pair.of("model", side)) for side in (0, 1)]
         if not all(where in chosen.index for where in sides):
             continue
-        best = [tried.runs[_is(tried.runs, where, chosen[where])] for where in sides]
-        rates = ", ".join(f"{rows['lr'].iloc[0]:g}" for rows in best)
-        words = f"{_where(pair)}; each by its best rate ({rates}) less both by {NOTEBOOK_RATE:g}"
+        choices = [chosen.loc[where] for where in sides]
+        best = [
+            tried.runs[_is(tried.runs, where, one["recipe"])]
+            for where, one in zip(sides, choices, strict=True)
+        ]
+        rates = "; ".join(
+            f"{lr_of[one['recipe']]:g}{doubts(one['is_edge'], [f'{lr_of[name]:g}' for name in one['level']])}"
+            for one in choices
+        )
+        words = (
+            f"{_where(pair._replace(by=''))}; each by its best rate ({rates}) less both by {NOTEBOOK_RATE:g}"
+        )
         yield from _change(words, Pair(*best), pair, "selected")
 
 

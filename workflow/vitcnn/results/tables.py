@@ -3,6 +3,7 @@
 An experiment that repeats the notebook's runs shows beside them what it reported.
 """
 
+from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 from typing import NamedTuple
@@ -102,18 +103,29 @@ def chosen_recipes(runs: pd.DataFrame) -> pd.DataFrame:
     """Return for each dataset, train_size and model the recipe with the best mean accuracy on held-out images.
 
     None where an experiment has one recipe for each model. `is_edge` says of three or more learning rates, one a
-    recipe, whether it is the lowest or the highest, so that one beyond might be better.
+    recipe, whether it is the lowest or the highest, so that one beyond might be better. `level` are the other recipes
+    that are as good; of several, one that is at no edge is chosen.
     """
-    keys = ["dataset", "train_size", "model"]
+    keys, titles = ["dataset", "train_size", "model"], ["dataset_title", "model_title"]
     if "held_out" not in _columns(runs):
-        return pd.DataFrame(columns=[*keys, "dataset_title", "model_title", "recipe", "held_out", "is_edge"])
-    means = runs.groupby([*keys, "dataset_title", "model_title", "recipe"], sort=False)["held_out"].mean()
-    best = (
-        means.dropna().reset_index().sort_values("held_out", kind="stable").groupby(keys, sort=False).tail(1)
-    )
+        return pd.DataFrame(columns=[*keys, *titles, "recipe", "held_out", "is_edge", "level"])
+    means = runs.groupby([*keys, *titles, "recipe"], sort=False)["held_out"].mean()
+    means = means.dropna().round(9).reset_index()
     rates = runs.groupby("recipe")["lr"].first().sort_values()
     ends = rates.index[[0, -1]] if rates.nunique() == len(rates) > 2 else []
-    return best.assign(is_edge=best["recipe"].isin(ends)).sort_index()
+    means["is_edge"] = means["recipe"].isin(ends)
+    best = means[means["held_out"] == means.groupby(keys)["held_out"].transform("max")]
+    found = []
+    for _, several in best.groupby(keys, sort=False):
+        chosen = several.sort_values("is_edge", kind="stable").iloc[0]
+        found.append({**chosen, "level": [name for name in several["recipe"] if name != chosen["recipe"]]})
+    return pd.DataFrame(found)
+
+
+def doubts(is_edge: bool, level: Sequence[str]) -> str:
+    """Return what to know of a recipe or a rate that was chosen, in words that follow its name; "" for nothing."""
+    edge = ", at an edge of what was tried, so that one beyond may be better" if is_edge else ""
+    return edge + (f", as good as {', '.join(level)}" if level else "")
 
 
 def note(runs: pd.DataFrame, accuracy: str = "final") -> str:
@@ -139,8 +151,7 @@ def note(runs: pd.DataFrame, accuracy: str = "final") -> str:
     )
     leaked = "".join(f" {words}." for words in leaks)
     chosen = "; ".join(
-        f"{one.model_title} on {one.dataset_title}: {one.recipe}"
-        + (", at an edge of what was tried, so that one beyond may be better" if one.is_edge else "")
+        f"{one.model_title} on {one.dataset_title}: {one.recipe}{doubts(one.is_edge, one.level)}"
         for one in chosen_recipes(runs).itertuples()
     )
     chosen = f" The recipe that is best on held-out images: {chosen}." if chosen else ""
