@@ -151,7 +151,16 @@ def test_damage_is_counted_and_every_flaw_has_a_row():
     runs, epochs, answers = answered(seeds=[0])
     runs = runs.assign(damaged_images=[0, 7])
     (row,) = measure("damage", results_of(runs)).itertuples()
-    assert "900 training and 400 test images were used, 7 were damaged" in row.measured and pd.isna(row.mean)
+    assert row.measured == "Not measured: no run of this experiment is on imagenet200"
+    both = pd.concat([runs, runs.assign(dataset="imagenet200", dataset_title="D", damaged_images=3)])
+    for change, words in (
+        ({"selected": None}, "900 training images and 400 test images were used"),
+        ({"train_size": 900, "selected": None}, "900 training images of those decoded and 400 test images"),
+        ({}, "900 training images of those decoded and"),  # others were held out
+    ):
+        (row,) = measure("damage", results_of(both.assign(**change))).itertuples()
+        assert row.measured.startswith(f"D: every file is decoded whole, 3 were damaged; {words}")
+        assert pd.isna(row.mean)
     table = ledger({"best_epoch": "one"}, {"one": results_of(runs, epochs, answers)}, {})
     assert table["flaw"].unique().tolist() == [flaw.flaw for flaw in FLAWS.values()]
     assert pd.isna(table.loc[0, "low"])
