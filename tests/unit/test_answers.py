@@ -9,6 +9,7 @@ from vitcnn.errors import StudyError
 from vitcnn.plan import Run
 from vitcnn.results.answers import (
     Answers,
+    _shared,
     analyse,
     for_people,
     note,
@@ -56,6 +57,7 @@ def study(seeds=(0, 1, 2), size="all", held_out=True):
                     "generated": False,
                     "gap": None,
                     "num_parameters": 1,
+                    "test_images_in_train": 0,
                     "test_images": IMAGES,
                 }
                 | {"inference_ms_per_image": 1.0, "peak_memory_bytes": 1.0, "train_seconds": 1.0}
@@ -213,6 +215,21 @@ def test_answers_that_would_flatter_a_model_are_an_error(wrong, words):
     answers[run.folder] = answers[run.folder]._replace(**wrong(answers[run.folder]))
     with pytest.raises(StudyError, match=rf"cnn/modern30/nall/seed1/predictions\.npz: {words}"):
         analyse(runs, epochs, answers, None)
+
+
+def test_a_temperature_is_not_fitted_on_test_images():
+    """Unless they are training images too; a model that says the same of every image shares its logits with itself."""
+    runs, epochs, answers = study()
+    folder = Run("cifar10", "cnn", "modern30", "all", 1).folder
+    honest = answers[folder]
+    is_right = honest.val_logits.argmax(1) == honest.val_labels
+    logits = np.concatenate([honest.logits[:26], honest.val_logits[26:]])
+    labels = np.where(is_right, logits.argmax(1), logits.argmin(1))  # so that the accuracy is that of the run
+    answers[folder] = honest._replace(val_logits=logits, val_labels=labels)
+    with pytest.raises(StudyError, match=rf"{folder}/predictions\.npz: most of its logits of held-out"):
+        analyse(runs, epochs, answers, None)
+    analyse(runs.assign(test_images_in_train=26), epochs, answers, None)
+    assert _shared(np.zeros((5, 2)), np.zeros((9, 2))) == 0
 
 
 def test_of_two_highest_logits_either_may_have_been_chosen():
