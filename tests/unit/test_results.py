@@ -850,8 +850,34 @@ def test_curves_of_several_datasets_have_a_row_each(tmp_path):
 
 def test_curves_of_several_sizes_are_those_of_the_largest(tmp_path):
     runs, epochs = collected(tmp_path, finished(tmp_path))
-    speed = draw("data_efficiency_curves", runs, epochs).axes[2]
-    assert [bar.get_height() for bar in speed.patches] == pytest.approx([4.04, 1.01])
+    figure = draw("data_efficiency_curves", runs, epochs)
+    assert [bar.get_height() for bar in figure.axes[2].patches] == pytest.approx([4.04, 1.01])
+    assert figure._supxlabel.get_text().startswith("CIFAR-10; 50,000 training images; mean over 3 seeds")
+    runs["train_size"] = runs["train_size"].replace("50000", "all")
+    figure = draw("data_efficiency_curves", runs, epochs)
+    assert figure._supxlabel.get_text().startswith("CIFAR-10; all training images; mean")
+    figure = draw("training_curves", runs, epochs)
+    assert figure._supxlabel.get_text().startswith("CIFAR-10; mean over 3 seeds")
+
+
+@pytest.mark.parametrize(
+    ("counts_updates", "step", "seconds"),
+    [
+        ([], "Epoch", "Seconds per epoch"),
+        (["simple_vit"], "Epoch or evaluation", "Seconds per epoch, or between evaluations"),
+        (["simple_vit", "simple_cnn"], "Evaluation", "Seconds between evaluations"),
+    ],
+)
+def test_a_recipe_that_counts_updates_has_evaluations(counts_updates, step, seconds, tmp_path):
+    runs, epochs = collected(tmp_path, finished(tmp_path, seeds=[0]))
+    runs.loc[runs["model"].isin(counts_updates), "epochs"] = np.nan
+    loss, accuracy, speed = draw("training_curves", runs, epochs).axes
+    assert (loss.get_xlabel(), accuracy.get_xlabel(), speed.get_ylabel()) == (step, step, seconds)
+    assert draw("summary", runs, epochs).axes[2].get_ylabel() == seconds
+    gone = runs["model"] == "simple_cnn"  # which says nothing of its recipe
+    runs = runs.assign(gap=gone.map({True: "gone", False: None}), epochs=runs["epochs"].mask(gone))
+    left = "Evaluation" if counts_updates else "Epoch"
+    assert draw("training_curves", runs, epochs).axes[0].get_xlabel() == left
 
 
 def test_curves_of_other_sizes_do_not_stand_for_runs_that_are_missing(tmp_path):

@@ -100,8 +100,27 @@ def accuracy_label(accuracy: str) -> str:
     return f"Test accuracy, {'last' if accuracy == 'final' else accuracy} epoch (%)"
 
 
-def epoch_seconds(axes: Axes, epochs: pd.DataFrame, settings: Mapping[str, Any]) -> None:
-    """Draw the seconds that an epoch of training takes, without evaluation."""
+_STEPS = {
+    "Epoch": "Seconds per epoch",
+    "Evaluation": "Seconds between evaluations",
+    "Epoch or evaluation": "Seconds per epoch, or between evaluations",
+}
+
+
+def step(runs: pd.DataFrame) -> str:
+    """Return what a step of the runs' histories is: an epoch, or an evaluation where their recipes count updates."""
+    counts_updates = runs.loc[runs["gap"].isna(), "epochs"].isna()
+    return (
+        "Epoch"
+        if not counts_updates.any()
+        else "Evaluation"
+        if counts_updates.all()
+        else "Epoch or evaluation"
+    )
+
+
+def epoch_seconds(axes: Axes, epochs: pd.DataFrame, runs: pd.DataFrame, settings: Mapping[str, Any]) -> None:
+    """Draw the seconds of training that each step of the histories of these runs takes, without evaluation."""
     by_run = epochs.groupby(["model", "model_title", "seed"], sort=False, as_index=False)
     bars(axes, by_run["seconds"].mean(), "seconds", settings, "{:.3g} s")
-    axes.set_ylabel("Seconds per epoch")
+    axes.set_ylabel(_STEPS[step(runs)])

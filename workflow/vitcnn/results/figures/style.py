@@ -93,11 +93,12 @@ def legend(axes: Axes) -> None:
         )
 
 
-def caption(figure: Figure, rows: pd.DataFrame, settings: Mapping[str, Any]) -> None:
-    """Write under the figure which data it shows, and what its bands and whiskers are."""
+def caption(figure: Figure, rows: pd.DataFrame, settings: Mapping[str, Any], images: str = "") -> None:
+    """Write under the figure which data it shows, of them how many images, and what its bands and whiskers are."""
     seeds = rows["seed"].nunique()
     spread = f"mean over {seeds} seeds, {band_name(settings)}" if seeds > 1 else "one seed"
-    figure.supxlabel(f"{', '.join(rows['dataset_title'].unique())}; {spread}", fontsize=10)
+    shown = "; ".join(filter(None, [", ".join(rows["dataset_title"].unique()), images, spread]))
+    figure.supxlabel(shown, fontsize=10)
 
 
 def band_name(settings: Mapping[str, Any]) -> str:

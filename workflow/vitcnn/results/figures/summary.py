@@ -31,7 +31,7 @@ def draw(runs: pd.DataFrame, epochs: pd.DataFrame, settings: Mapping[str, Any]) 
         panels.bars(best, rows, accuracy, settings, "{:.1f} %")
         best.set_title("Accuracy" + where)
         best.set_ylabel(panels.accuracy_label(accuracy))
-        panels.epoch_seconds(speed, trained_on.get(dataset, trained[:0]), settings)
+        panels.epoch_seconds(speed, trained_on.get(dataset, trained[:0]), rows, settings)
         speed.set_title("Training speed" + where)
         of_sizes = by_size.get(dataset, by_size.get(dataset[:1]))
         if of_sizes is None:  # the second experiment has other datasets
