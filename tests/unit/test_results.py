@@ -897,6 +897,7 @@ def test_sizes_are_not_mistaken_for_seeds(tmp_path):
     assert len(table) == 12
     assert (table["Seeds"] == 3).all()
     assert table["Model"].iloc[0] == "ViT, 1000 images"
+    assert "CIFAR-10: 1,000 or 5,000 training and 10,000 test images" in note_of(runs)
     text = written(runs)
     assert "CIFAR-10, 1,000 images: final accuracy, ViT − CNN: −18.00 points" in text
     assert "CIFAR-10, 5,000 images: final accuracy, ViT − CNN: −18.00 points" in text

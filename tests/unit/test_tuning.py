@@ -122,6 +122,8 @@ def test_one_recipe_for_each_model_is_as_it_was():
     assert places(one) == ["dataset", "train_size"]
     assert "Held-out Accuracy (%)" not in tables.tabulate(one, "final")
     assert "held-out" not in tables.note(one, "final")
+    assert " Recipes: cnn by lr1, vit_p by lr2." in tables.note(one, "final")
+    assert "Recipes:" not in tables.note(runs) + tables.note(runs[runs["recipe"] == "lr1"])
     assert len(list(pairs(measured(one)))) == 1
 
 

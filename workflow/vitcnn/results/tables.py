@@ -133,13 +133,14 @@ def note(runs: pd.DataFrame, accuracy: str = "final") -> str:
     generated = runs.loc[runs["generated"], "dataset_title"].unique()
     origin = f"Generated images, not those published: {', '.join(generated)}. " if len(generated) else ""
     reported = " Reported: the first notebook's single run on a Colab T4." if len(_reported(runs)) else ""
+    recipes = _recipes(runs)
     runs = runs[runs["gap"].isna()]
     devices = sorted(
         {f"{r.device}, {_threads(int(r.threads))} a job, {r.precision}" for r in runs.itertuples()}
     )
     spread = spread_in_words(runs.groupby(["model", *places(runs)])["seed"].nunique())
     images = ", ".join(
-        f"{title}: {int(group['train_images'].max()):,} training and {int(group['test_images'].max()):,} test images"
+        f"{title}: {_sizes(group['train_images'])} training and {int(group['test_images'].max()):,} test images"
         for title, group in runs.groupby("dataset_title", sort=False)
     )
     damaged = int(runs["damaged_images"].max()) if len(runs) else 0
@@ -159,8 +160,22 @@ def note(runs: pd.DataFrame, accuracy: str = "final") -> str:
     return (
         f"{origin}Accuracy is that on the test images {_EPOCH[accuracy]}; {spread}. Train time is that of all epochs without evaluation; inference time is one pass over "
         f"the test images, divided by their number. Measured on {'; '.join(devices) or 'nothing yet'}. "
-        f"{images}.{chosen}{left_out}{leaked}{changed}{reported}"
+        f"{images}.{recipes}{chosen}{left_out}{leaked}{changed}{reported}"
     )
+
+
+def _sizes(images: pd.Series) -> str:
+    """Return the numbers of images in words: "1,000, 5,000 or 50,000"."""
+    *others, largest = (f"{int(count):,}" for count in sorted(images.unique()))
+    return f"{', '.join(others)} or {largest}" if others else largest
+
+
+def _recipes(runs: pd.DataFrame) -> str:
+    """Return which model was trained by which recipe, where they differ and the rows do not say so."""
+    if runs["recipe"].nunique() < 2 or "recipe" in places(runs):
+        return ""
+    models = runs.drop_duplicates("model").itertuples()
+    return f" Recipes: {', '.join(f'{one.model_title} by {one.recipe}' for one in models)}."
 
 
 def to_markdown(table: pd.DataFrame, title: str, text: str) -> str:
