@@ -315,8 +315,18 @@ def test_a_point_is_the_mean_over_seeds_of_the_accuracy_that_its_experiment_quot
     assert marks == [("o", "full"), ("s", "full"), ("s", "none"), ("v", "none")]
     assert all(panel.get_xscale() == "log" for panel in figure.axes)
     labels = [text.get_text().replace("\n", " ") for text in figure.legends[0].get_texts()]
-    assert labels == [*TITLES["models"].values(), *SETTINGS["experiments"].values()]
+    assert labels[:3] == [*TITLES["models"].values()]
+    epochs = ("last epoch", "selected epoch")
+    assert labels[3:] == [f"{t}, {e}" for t, e in zip(SETTINGS["experiments"].values(), epochs, strict=True)]
+    assert figure.axes[0].get_ylabel() == "CIFAR-10\nTest accuracy (%), epoch: see legend"
+    assert figure.axes[2].get_xlabel() == "Seconds of training\n(runs may have shared the machine)"
     assert "mean over 3 seeds" in figure._supxlabel.get_text()
+
+
+def test_one_experiment_has_its_epoch_on_the_axis(tmp_path):
+    settings = SETTINGS | {"experiments": {"fair": "Fair"}}
+    figure = draw(results.read_costs(costs_in(tmp_path), TITLES), runs(), settings)
+    assert figure.axes[0].get_ylabel() == "Test accuracy, selected epoch (%)"
 
 
 def test_two_recipes_of_a_model_are_two_points(tmp_path):

@@ -15,7 +15,7 @@ from vitcnn.results.statistics import half_width
 _COSTS = {
     "parameters": "Parameters",
     "flops": "FLOPs of a forward pass, one image",
-    "train_seconds": "Seconds of training",
+    "train_seconds": "Seconds of training\n(runs may have shared the machine)",
 }
 _FILLS = ("full", "none", "top", "left", "bottom", "right")  # an experiment each, so that all is seen in grey
 
@@ -31,6 +31,10 @@ def draw(costs: pd.DataFrame, runs: pd.DataFrame, settings: Mapping[str, Any]) -
         shown.append(rows.assign(accuracy=rows[settings["accuracy"][name]]))
     rows = pd.concat(shown).merge(costs[["dataset", "model", "parameters", "flops"]], on=["dataset", "model"])
     datasets = dict(iter(rows.groupby("dataset", sort=False)))  # a model may have a recipe in each experiment
+    quoted = {settings["accuracy"][name] for name in settings["experiments"]}
+    accuracy = (
+        panels.accuracy_label(quoted.pop()) if len(quoted) == 1 else "Test accuracy (%), epoch: see legend"
+    )
     figure, axes = style.new_figure(len(datasets), 3, (15, 4.4 * len(datasets)), settings["title"], rows)
     for row in axes[1:]:
         for panel, first in zip(row, axes[0], strict=True):
@@ -40,7 +44,7 @@ def draw(costs: pd.DataFrame, runs: pd.DataFrame, settings: Mapping[str, Any]) -
             _points(panel, of_dataset, cost, settings)
             panel.set_xlabel(label)
         where = f"{of_dataset['dataset_title'].iloc[0]}\n" if len(datasets) > 1 else ""
-        row[0].set_ylabel(f"{where}Test accuracy (%)")
+        row[0].set_ylabel(where + accuracy)
     for panel in axes.flat:
         low, high = panel.get_xlim()
         panel.xaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5) if high < 10 * low else (1, 3)))
@@ -93,7 +97,7 @@ def _legend(rows: pd.DataFrame, settings: Mapping[str, Any]) -> list[Line2D]:
     models = [entry(title, look, "full") for title, look, _ in style.series(rows, settings["looks"])]
     grey = style.Look("#666666", "", "o", "")
     experiments = [
-        entry(fill(title, 26), grey, how)
-        for title, how in zip(settings["experiments"].values(), _fills(settings), strict=True)
+        entry(fill(f"{title}, {panels.epoch_of(settings['accuracy'][name])}", 26), grey, how)
+        for (name, title), how in zip(settings["experiments"].items(), _fills(settings), strict=True)
     ]
     return [*models, *(experiments if len(experiments) > 1 else [])]

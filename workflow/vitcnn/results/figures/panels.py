@@ -97,7 +97,12 @@ def data_efficiency(axes: Axes, rows: pd.DataFrame, accuracy: str, settings: Map
 
 def accuracy_label(accuracy: str) -> str:
     """Return the label of an axis for the accuracy `final`, `best` or `selected`."""
-    return f"Test accuracy, {'last' if accuracy == 'final' else accuracy} epoch (%)"
+    return f"Test accuracy, {epoch_of(accuracy)} (%)"
+
+
+def epoch_of(accuracy: str) -> str:
+    """Return after which epoch the accuracy `final`, `best` or `selected` is, in words."""
+    return f"{'last' if accuracy == 'final' else accuracy} epoch"
 
 
 _STEPS = {
