@@ -282,13 +282,16 @@ def test_the_table_for_people(tmp_path):
     assert (
         row["Parameters (M)"] == "0.18" and row["MFLOP forward"] == "40.0" and row["MFLOP backward"] == "80.0"
     )
-    assert row["ms, batch 1"] == "2.00 (1.80–2.40)"
+    assert row["ms, batch 1"] == "2.00 (1.80–2.40)" and row["ms, batch 32"] == "64.00 (57.60–76.80)"
+    assert row["ms, batch 128"] == "256 (230–307)" and row["ms, batch 512"] == "1,024 (922–1,229)"
     assert (
         row["img/s, batch 512"] == "500"
         and row["Training memory (MB)"] == "300"
         and row["Disk (MB)"] == "1.40"
     )
-    assert shown.loc[("CIFAR-10", "ViT of the CNN's size"), "img/s, batch 512"] == "–"
+    without = shown.loc[("CIFAR-10", "ViT of the CNN's size")]
+    assert without["img/s, batch 512"] == without["ms, batch 512"] == "–"
+    assert "no other of this workflow's invocation ran" in results.note(table)
     assert "Energy (mJ/img)" not in shown
     assert "No counter of energy" in results.note(table)
     assert "A CPU, 1 thread, fp32, torch 2.15.0" in results.note(table)

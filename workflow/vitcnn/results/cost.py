@@ -60,8 +60,10 @@ def for_people(table: pd.DataFrame) -> pd.DataFrame:
         return ["–" if pd.isna(value) else f"{value * scale:,.{decimals}f}" for value in table[column]]
 
     def ranges(batch: str) -> list[str]:
-        ends = zip(*(cells(f"seconds_{batch}{end}", 1e3, 2) for end in ("", "_q1", "_q3")), strict=True)
-        return [f"{median} ({first}–{third})" if median != "–" else median for median, first, third in ends]
+        times = 1e3 * table[[f"seconds_{batch}{end}" for end in ("", "_q1", "_q3")]]
+        return [
+            "–" if row.isna().any() else "{} ({}–{})".format(*map(_shown, row)) for _, row in times.iterrows()
+        ]
 
     shown = {
         "Model": table["model_title"],
@@ -70,14 +72,18 @@ def for_people(table: pd.DataFrame) -> pd.DataFrame:
         "MFLOP forward": cells("flops", 1e-6, 1),
         "MFLOP backward": cells("backward_flops", 1e-6, 1),
         "Disk (MB)": cells("bytes_on_disk", 1e-6, 2),
-        **{f"ms, batch {batch}": ranges(batch) for batch in batches[:1]},
-        **{f"img/s, batch {batch}": cells(f"images_per_second_{batch}", 1, 0) for batch in batches[1:]},
+        **{f"ms, batch {batch}": ranges(batch) for batch in batches},
+        **{f"img/s, batch {batch}": cells(f"images_per_second_{batch}", 1, 0) for batch in batches[-1:]},
         "Training memory (MB)": cells("training_memory_bytes", 1e-6, 0),
         "Energy (mJ/img)": cells("joules_per_image", 1e3, 2),
     }
     if table["joules_per_image"].isna().all():
         del shown["Energy (mJ/img)"]
     return pd.DataFrame(shown)
+
+
+def _shown(milliseconds: float) -> str:
+    return f"{milliseconds:,.2f}" if milliseconds < 100 else f"{milliseconds:,.0f}"
 
 
 def note(table: pd.DataFrame) -> str:
@@ -95,6 +101,6 @@ def note(table: pd.DataFrame) -> str:
         "forward passes in evaluation mode on images that are on the device, each waited for: the median, and in "
         "brackets the quartiles; images per second are the batch size over the median. Weights are as initialised, "
         f"which changes none of it. Training memory is the peak of steps with Adam and {batches} images. Energy is "
-        f"what the device's own counter says, idling included.{absent} Measured by a job that ran alone on "
-        f"{'; '.join(devices)}."
+        f"what the device's own counter says, idling included.{absent} Measured on {'; '.join(devices)}, "
+        "each by a job beside which no other of this workflow's invocation ran; other programs may have."
     )
