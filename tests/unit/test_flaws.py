@@ -178,7 +178,7 @@ def test_times_of_the_model_alone_beside_the_notebooks():
         "device": "Card",
     }
     cost |= {"seconds_1": 0.002, "seconds_128": 0.0128, "seconds_128_q1": 0.01152, "seconds_128_q3": 0.0256}
-    cost["parameters"] = 1_205_642
+    cost |= {"parameters": 1_205_642, "threads": 1, "precision": "fp32"}
     costs = pd.DataFrame(
         [cost, cost | {"model": "mine"}, cost | {"model": "cnn"}]
     )  # no CNN of the notebook's
@@ -189,6 +189,21 @@ def test_times_of_the_model_alone_beside_the_notebooks():
         "takes 0.100 ms (quartiles 0.090 to 0.200) in batches of 128, 2.000 ms by itself, on Card"
         in row.measured
     )
+    assert "one pass" not in row.measured and row.runs == 0
+    runs = answered()[0].assign(model="vit", device="Card", threads=1, precision="fp32")
+    runs["inference_ms_per_image"] = [0.1, 0.2, 0.4, 9, 9, 9]
+    runs.loc[3:, "device"] = "Other card"
+    both = {name: results_of(runs) for name in ("one", "two")}  # one run in two experiments counts once
+    table = ledger({}, both, {}, costs=costs)
+    (row,) = table[table["flaw"] == FLAWS["timing"].flaw].itertuples()
+    assert row.measured.endswith("; one pass as the notebook's 0.200 ms there, the median of the runs")
+    assert row.runs == 3
+    for measured_costs, words in (
+        (None, "no cost was measured"),
+        (costs.assign(parameters=9), "of no model of the first notebook, in its size, was"),
+    ):
+        table = ledger({}, {}, {}, costs=measured_costs).set_index("flaw")
+        assert table.loc[FLAWS["timing"].flaw, "measured"].startswith(f"Not measured: {words}")
 
 
 def test_generated_images_bear_on_no_claim():

@@ -137,9 +137,13 @@ def ledger(
                 _nothing("no model was probed; see representations in config.yaml")
             ]
         elif key == "timing":
-            found = list(_timing(costs)) or [
-                _nothing("no cost of the first notebook's models was measured; see cost in config.yaml")
-            ]
+            alone = pd.DataFrame() if costs is None else costs
+            why = (
+                "of no model of the first notebook, in its size, was the cost in batches of 128 measured"
+                if len(alone)
+                else "no cost was measured; see cost in config.yaml"
+            )
+            found = list(_timing(alone, [one.runs for one in results.values()])) or [_nothing(why)]
         elif missing or not names:
             found = [_nothing("; ".join(missing) or f"flaws.{key} in config.yaml names no experiment")]
         else:
@@ -323,9 +327,10 @@ def _change(words: str, after: Pair, before: Pair, epoch: str) -> Iterator[Measu
     yield Measured(f"{words}, {MEASURES[epoch].words}: {both}", found, "points", len(runs))
 
 
-def _timing(costs: pd.DataFrame | None) -> Iterator[Measured]:
+def _timing(costs: pd.DataFrame, runs: Sequence[pd.DataFrame]) -> Iterator[Measured]:
+    """Yield what each model of the notebook takes for an image: alone, and in the runs' pipeline on the same device."""
     reported = pd.read_csv(REPORTED).set_index(["model", "dataset"])
-    for row in costs.to_dict("records") if costs is not None else ():
+    for row in costs.to_dict("records"):
         columns = [f"seconds_128{end}" for end in ("", "_q1", "_q3")]
         key = (row["model"], row["dataset"])
         is_repeated = (
@@ -340,7 +345,21 @@ def _timing(costs: pd.DataFrame | None) -> Iterator[Measured]:
                 f"ms (quartiles {first:.3f} to {third:.3f}) in batches of 128, {1000 * row['seconds_1']:.3f} ms by "
                 f"itself, on {row['device']}"
             )
-            yield Measured(words, None, "", 0)
+            passes = _passes(row, runs)
+            if len(passes):
+                words += (
+                    f"; one pass as the notebook's {passes.median():.3f} ms there, the median of the runs"
+                )
+            yield Measured(words, None, "", len(passes))
+
+
+def _passes(cost: Mapping[str, Any], runs: Sequence[pd.DataFrame]) -> pd.Series:
+    """Return the inference times of the runs of a model where its cost was measured, and as that was."""
+    where = ["model", "dataset", "device", "threads", "precision"]
+    same = [rows[(rows[where] == [cost[name] for name in where]).all(axis=1)] for rows in runs]
+    if not same:
+        return pd.Series(dtype=float)
+    return pd.concat(same).drop_duplicates([*where, "recipe", "train_size", "seed"])["inference_ms_per_image"]
 
 
 def _pictures(models: Sequence[Model]) -> Iterator[Measured]:
