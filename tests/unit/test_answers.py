@@ -176,6 +176,15 @@ def test_selection_and_calibration_by_model():
     assert shown["Images"].tolist() == ["900", "900"] and " ± " in shown["ECE, floor"].iloc[0]
 
 
+def test_negative_numbers_are_numbers():
+    """With a minus sign, so that the table aligns them as such."""
+    table = analyse(*study(), None).selection.assign(Gains=[-0.05, 0.0])
+    shown = for_people("selection", table, "final")
+    assert [cell.split()[0] for cell in shown["Gains"]] == ["−0.05", "0.00"]
+    rule = to_markdown(shown, "T", "").splitlines()[3]
+    assert rule.split("|")[1 + list(shown).index("Gains")].endswith("-:")
+
+
 def test_without_held_out_images_there_is_no_selected_epoch():
     runs, epochs, answers = study(held_out=False)
     differences, selection, calibration = analyse(runs, epochs, answers, None)

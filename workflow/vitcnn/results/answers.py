@@ -289,7 +289,9 @@ def for_people(name: str, table: pd.DataFrame, accuracy: str) -> pd.DataFrame:
     for column in table.columns[4::2]:
         digits = 3 if column.startswith(("NLL", "Brier")) else 2
         shown[column] = [
-            "–" if pd.isna(mean) else f"{mean:.{digits}f}" + ("" if pd.isna(sd) else f" ± {sd:.{digits}f}")
+            "–"
+            if pd.isna(mean)
+            else in_words(mean, f".{digits}f") + ("" if pd.isna(sd) else f" ± {sd:.{digits}f}")
             for mean, sd in zip(table[column], table[f"{column} sd"], strict=True)
         ]
     return shown
