@@ -35,9 +35,9 @@ NOTES = {
     "differences": "A difference is the mean accuracy of the first model less that of the second, in points. Over "
     "seeds: its 95 % interval by Welch's t, or, where both models of a seed saw the same subset, by the t of their "
     "differences. Over images: the 95 % bootstrap interval for other test images like these. Above or below: both "
-    "intervals exclude 0. Equivalent: two one-sided t tests over seeds reject a "
-    f"difference of {MARGIN:g} point or more at 5 %, and the interval over images is within ±{MARGIN:g} point; p is that of the "
-    "tests, so over seeds alone.",
+    "intervals exclude 0. Equivalent: two one-sided t tests over seeds reject a difference of "
+    f"{MARGIN:g} point or more at 5 %, and the interval over images is within ±{MARGIN:g} point; p is that of the tests, "
+    "over seeds alone.",
     "selection": "Accuracy (%) on the test images after three epochs of each run: the last, the one that is best on "
     "the test images, and the one that is best on held-out training images. Overstates: how far an epoch that half "
     "of the test images chose is above its accuracy on the other half. Gains: how far it is above the last epoch "
@@ -287,11 +287,9 @@ def for_people(name: str, table: pd.DataFrame, accuracy: str) -> pd.DataFrame:
     shown["Images"] = [f"{images:,}" for images in table["Images"]]
     shown["Seeds"] = table["Seeds"].astype(str)
     for column in table.columns[4::2]:
-        digits = 3 if column.startswith(("NLL", "Brier")) else 2
+        form = f".{3 if column.startswith(('NLL', 'Brier')) else 2}f"
         shown[column] = [
-            "–"
-            if pd.isna(mean)
-            else in_words(mean, f".{digits}f") + ("" if pd.isna(sd) else f" ± {sd:.{digits}f}")
+            "–" if pd.isna(mean) else in_words(mean, form) + ("" if pd.isna(sd) else f" ± {sd:{form}}")
             for mean, sd in zip(table[column], table[f"{column} sd"], strict=True)
         ]
     return shown

@@ -26,8 +26,8 @@ UNBOUNDED = Interval(-math.inf, math.inf)
 class Difference(NamedTuple):
     """Mean of one group less that of another, with its 95 % interval over seeds; None for one seed.
 
-    Where all seeds give the same, there is no spread to tell chance by: the interval is UNBOUNDED. `images` is the interval over test images, of an accuracy whose right answers are at hand; `p` that of the
-    test over seeds.
+    Where all seeds give the same, there is no spread to tell chance by: the interval is UNBOUNDED. `images` is the
+    interval over test images, of an accuracy whose right answers are at hand; `p` that of the test over seeds.
     """
 
     mean: float

@@ -158,7 +158,8 @@ def note(runs: pd.DataFrame, accuracy: str = "final") -> str:
     chosen = f" The recipe that is best on held-out images: {chosen}." if chosen else ""
     changed = "".join(f" {words}." for words in (other_versions(runs), accepted_changes(runs)) if words)
     return (
-        f"{origin}Accuracy is that on the test images {_EPOCH[accuracy]}; {spread}. Train time is that of all epochs without evaluation; inference time is one pass over "
+        f"{origin}Accuracy is that on the test images {_EPOCH[accuracy]}; {spread}. Train time is that "
+        "of all epochs without evaluation; inference time is one pass over "
         f"the test images, divided by their number. Measured on {'; '.join(devices) or 'nothing yet'}. "
         f"{images}.{recipes}{chosen}{left_out}{leaked}{changed}{reported}"
     )

@@ -115,13 +115,9 @@ _STEPS = {
 def step(runs: pd.DataFrame) -> str:
     """Return what a step of the runs' histories is: an epoch, or an evaluation where their recipes count updates."""
     counts_updates = runs.loc[runs["gap"].isna(), "epochs"].isna()
-    return (
-        "Epoch"
-        if not counts_updates.any()
-        else "Evaluation"
-        if counts_updates.all()
-        else "Epoch or evaluation"
-    )
+    if not counts_updates.any():
+        return "Epoch"
+    return "Evaluation" if counts_updates.all() else "Epoch or evaluation"
 
 
 def epoch_seconds(axes: Axes, epochs: pd.DataFrame, runs: pd.DataFrame, settings: Mapping[str, Any]) -> None:
