@@ -360,9 +360,10 @@ def test_one_seed_is_said(here, asked):
     runs = runs_of(cnn=(80,), vit=(70,))
     found = one(asked, runs)
     assert found.winner_right == 1 and found.gap_inside is None
+    assert one(asked, runs_of(cnn=(80, 80), vit=(70, 70))).gap_inside is None  # nor do seeds that all agree
     text = to_markdown(report([found], runs, []))
     assert "nothing can be concluded about chance" in text
-    assert "3 to 8: one seed" in text
+    assert "3 to 8: no interval over seeds" in text
     assert "nothing can be concluded about chance" not in to_markdown(report([one(asked)], runs_of(), []))
 
 

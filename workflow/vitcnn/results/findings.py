@@ -29,7 +29,7 @@ _NO_PAIR = (
     "models (models.NAME.family), of which one is a ViT and one a CNN"
 )
 _PRIMARY = (
-    "The p values of the claims called primary are adjusted for each other, over all groups (Holm); a verdict on one "
+    "The p values of the claims called primary, over seeds alone, are adjusted for each other, over all groups (Holm); a verdict on one "
     "needs an adjusted p below 0.05 as well. All other claims are exploratory."
 )
 

@@ -13,7 +13,7 @@ from vitcnn.results.collect import accepted_changes, marked, other_versions
 from vitcnn.results.findings import catching_up, faster
 from vitcnn.results.pairs import ImageIntervals, Pair, caught_up, measured, pairs, sweeps
 from vitcnn.results.sections import Section
-from vitcnn.results.statistics import in_words
+from vitcnn.results.statistics import UNBOUNDED, in_words
 
 LEVEL = 0.8  # of the ranges that readers give
 BEFORE, AFTER, UNSEALED = "before", "after", "not sealed"
@@ -58,8 +58,10 @@ class Truth(NamedTuple):
         return {1: "CNN", -1: "ViT"}.get(self.pair.difference("train_seconds").sign)
 
     def lead(self, winner: str) -> tuple[float, float | None, float | None]:
-        """Return by how many points `winner` is ahead, with the ends over seeds, None for one seed."""
+        """Return by how many points `winner` is ahead, with the ends over seeds, None where there are none."""
         found = self.pair.difference(self.accuracy)
+        if (found.low, found.high) == UNBOUNDED:
+            found = found._replace(low=None, high=None)
         if winner == "ViT":
             return found[:3]
         return -found.mean, *(None if end is None else -end for end in (found.high, found.low))
@@ -301,7 +303,7 @@ def _range(gap: tuple[float, float]) -> str:
 
 
 def _inside(is_inside: bool | None) -> str:
-    return "one seed" if is_inside is None else "inside" if is_inside else "outside"
+    return "no interval over seeds" if is_inside is None else "inside" if is_inside else "outside"
 
 
 def _caught(one: Scored) -> str:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from vitcnn.page import page
-from vitcnn.results.collect import accepted_changes, other_versions, places
+from vitcnn.results.collect import accepted_changes, leaks, other_versions, places
 from vitcnn.results.statistics import spread_in_words
 
 REPORTED = Path(__file__).with_name("reported.csv")
@@ -145,12 +145,7 @@ def note(runs: pd.DataFrame, accuracy: str = "final") -> str:
     )
     damaged = int(runs["damaged_images"].max()) if len(runs) else 0
     left_out = f" Up to {damaged} damaged images of a dataset were left out." if damaged else ""
-    leaks = (
-        f"{int(group['test_images_in_train'].max()):,} test images of {title} are training images too"
-        for title, group in runs.groupby("dataset_title", sort=False)
-        if group["test_images_in_train"].max()
-    )
-    leaked = "".join(f" {words}." for words in leaks)
+    leaked = "".join(f" {words}." for words in leaks(runs))
     chosen = "; ".join(
         f"{one.model_title} on {one.dataset_title}: {one.recipe}{doubts(one.is_edge, one.level)}"
         for one in chosen_recipes(runs).itertuples()
