@@ -597,11 +597,13 @@ def test_findings_turn_round_with_the_data(tmp_path):
     assert verdicts["The CNN is more accurate", "CIFAR-10"] == "not borne out"
     assert "does not catch up" not in written(runs)
     never = runs.copy()
-    never.loc[never["model"] == "simple_vit", "best"] -= 50
+    is_vit, is_small = never["model"] == "simple_vit", never["train_images"] == 1000
+    never.loc[is_vit, "best"] -= 50
+    never.loc[is_vit & is_small, "best"] -= 0.1 * never["seed"]
     sentence = (
         "the SimpleViT does not catch up with the SimpleCNN from 1,000 to 50,000 images; the gap narrows"
     )
-    assert f"{sentence} between the two ends: +23.00 points, n = 3\n" in written(never)
+    assert f"{sentence} between the two ends: +23.10 points [+22.85, +23.35], n = 3\n" in written(never)
 
 
 @pytest.mark.parametrize(
@@ -620,7 +622,7 @@ def test_findings_turn_round_with_the_data(tmp_path):
         (
             [-9, -8, -7],
             [-2, -14, -4],
-            "; this is by the means, undecided at 50,000 images; the change of the gap is within chance between the "
+            "; this is by the means, undecided at 50,000 images; the change of the gap may be chance between the "
             "two ends: +1.33 points [−15.21, +17.87], n = 3",
         ),
         (

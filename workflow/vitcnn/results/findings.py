@@ -229,7 +229,7 @@ def _change_in_words(sweep: Sequence[Pair], accuracy: str) -> str:
     if len(ends) < 2:
         return "too few seeds tell whether the gap narrows"
     change = compare(ends.iloc[:, 1].tolist(), ends.iloc[:, 0].tolist(), paired=True)
-    words = {1: "the gap narrows", -1: "the gap widens", 0: "the change of the gap is within chance"}
+    words = {1: "the gap narrows", -1: "the gap widens", 0: "the change of the gap may be chance"}
     return f"{words[change.sign]} between the two ends: {with_interval(change, '+.2f', ' points')}"
 
 
