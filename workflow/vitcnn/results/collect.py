@@ -139,6 +139,14 @@ def other_versions(runs: pd.DataFrame) -> str:
     return f"{len(other)} of {len(runs)} runs were computed with other packages than envs/lock.txt names: {words}"
 
 
+def recipes_of(runs: pd.DataFrame) -> str:
+    """Return which model was trained by which recipe, where they differ; "" where a model has several, too."""
+    if runs["recipe"].nunique() < 2 or "recipe" in places(runs):
+        return ""
+    models = runs.drop_duplicates("model").itertuples()
+    return f"Recipes: {', '.join(f'{one.model_title} by {one.recipe}' for one in models)}"
+
+
 def leaks(runs: pd.DataFrame) -> list[str]:
     """Return of each dataset how many of its test images are training images too, in words, where there are any."""
     most = runs.groupby("dataset_title", sort=False)["test_images_in_train"].max()

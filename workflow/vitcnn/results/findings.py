@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from vitcnn.results.claims import adjusted, claims_table, hold
-from vitcnn.results.collect import accepted_changes, leaks, marked, other_versions, places
+from vitcnn.results.collect import accepted_changes, leaks, marked, other_versions, places, recipes_of
 from vitcnn.results.pairs import (
     MEASURES,
     ImageIntervals,
@@ -57,7 +57,11 @@ def findings(
             is_asked = any(pairs(rows.drop(columns="gap"), asked["pairs"]))
             items.insert(0, _UNFINISHED if is_asked else _NO_PAIR.format(name))
         notices = [f"{words}." for words in leaks(rows)]
-        found.append(Section(asked["title"], notices, _recipes(rows), items))
+        recipes = recipes_of(rows)
+        of_both = (
+            [f"{recipes}. A difference of models whose recipes differ is one of both."] if recipes else []
+        )
+        found.append(Section(asked["title"], notices, of_both, items))
     published = runs[~runs["generated"]]
     finished = {*published.loc[published["gap"].isna(), "experiment"]} & experiments.keys()
     titles, held = [], []
@@ -125,15 +129,6 @@ def _basis(runs: pd.DataFrame, done: pd.DataFrame, has_images: bool) -> Section:
                 "difference round. Add some to seeds in config.yaml."
             )
     return Section(marked("Findings", runs), notices, paragraphs, gaps)
-
-
-def _recipes(runs: pd.DataFrame) -> list[str]:
-    """Return a paragraph on the recipe of each model, where each has one and they differ; else none."""
-    by_model = runs.drop_duplicates(["model", "recipe"])
-    if by_model["recipe"].nunique() < 2 or by_model["model"].duplicated().any():
-        return []
-    named = ", ".join(f"{row.model_title} by {row.recipe}" for row in by_model.itertuples())
-    return [f"Recipes: {named}. A difference of models whose recipes differ is one of both."]
 
 
 def _experiment(runs: pd.DataFrame, compared: Sequence[Pair], accuracy: str) -> Iterator[str]:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from vitcnn.page import page
-from vitcnn.results.collect import accepted_changes, leaks, other_versions, places
+from vitcnn.results.collect import accepted_changes, leaks, other_versions, places, recipes_of
 from vitcnn.results.statistics import spread_in_words
 
 REPORTED = Path(__file__).with_name("reported.csv")
@@ -133,7 +133,7 @@ def note(runs: pd.DataFrame, accuracy: str = "final") -> str:
     generated = runs.loc[runs["generated"], "dataset_title"].unique()
     origin = f"Generated images, not those published: {', '.join(generated)}. " if len(generated) else ""
     reported = " Reported: the first notebook's single run on a Colab T4." if len(_reported(runs)) else ""
-    recipes = _recipes(runs)
+    recipes = f" {words}." if (words := recipes_of(runs)) else ""
     runs = runs[runs["gap"].isna()]
     devices = sorted(
         {f"{r.device}, {_threads(int(r.threads))} a job, {r.precision}" for r in runs.itertuples()}
@@ -164,14 +164,6 @@ def _sizes(images: pd.Series) -> str:
     """Return the numbers of images in words: "1,000, 5,000 or 50,000"."""
     *others, largest = (f"{int(count):,}" for count in sorted(images.unique()))
     return f"{', '.join(others)} or {largest}" if others else largest
-
-
-def _recipes(runs: pd.DataFrame) -> str:
-    """Return which model was trained by which recipe, where they differ and the rows do not say so."""
-    if runs["recipe"].nunique() < 2 or "recipe" in places(runs):
-        return ""
-    models = runs.drop_duplicates("model").itertuples()
-    return f" Recipes: {', '.join(f'{one.model_title} by {one.recipe}' for one in models)}."
 
 
 def to_markdown(table: pd.DataFrame, title: str, text: str) -> str:
