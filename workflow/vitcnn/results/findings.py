@@ -217,10 +217,7 @@ def _change_in_words(sweep: Sequence[Pair], accuracy: str) -> str:
 
     Seed by seed, which is valid whether or not the runs of a seed saw the same images.
     """
-    by_seed = [
-        pair.first.set_index("seed")[accuracy] - pair.second.set_index("seed")[accuracy] for pair in sweep
-    ]
-    ends = pd.concat([by_seed[0], by_seed[-1]], axis=1).dropna()
+    ends = pd.concat([sweep[0].gaps(accuracy), sweep[-1].gaps(accuracy)], axis=1).dropna()
     if len(ends) < 2:
         return "too few seeds tell whether the gap narrows"
     change = compare(ends.iloc[:, 1].tolist(), ends.iloc[:, 0].tolist(), paired=True)

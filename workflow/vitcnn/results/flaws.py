@@ -308,15 +308,9 @@ def compare_steps(updates: Sequence[Pair], epochs: Sequence[Pair]) -> Iterator[M
             )
 
 
-def _gaps(pair: Pair, epoch: str) -> pd.Series:
-    """Return by seed how far the accuracy of the first model is above the second's."""
-    ours, theirs = (side.set_index("seed")[epoch] for side in pair[:2])
-    return (ours - theirs).dropna()
-
-
 def _change(words: str, after: Pair, before: Pair, epoch: str) -> Iterator[Measured]:
     """Yield how far the gaps of two pairs differ, seed by seed."""
-    ours, theirs = _gaps(after, epoch), _gaps(before, epoch)
+    ours, theirs = after.gaps(epoch), before.gaps(epoch)
     seeds = ours.index.intersection(theirs.index)
     if seeds.empty:
         return

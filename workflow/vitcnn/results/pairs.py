@@ -106,6 +106,11 @@ class Pair(NamedTuple):
         """Whether runs of one seed belong together: they saw the same subset of the training images."""
         return self.of("train_size", 0) != ALL and self.first["seed"].tolist() == self.second["seed"].tolist()
 
+    def gaps(self, column: str) -> pd.Series:
+        """Return by seed how far `column` of the first model is above that of the second."""
+        first, second = (side.set_index("seed")[column] for side in (self.first, self.second))
+        return (first - second).dropna()
+
     def difference(self, column: str) -> Difference:
         """Return how far the first model's mean of `column` is above the second's."""
         found = compare(self.first[column].tolist(), self.second[column].tolist(), paired=self.is_paired)
