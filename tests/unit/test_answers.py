@@ -148,6 +148,17 @@ def test_seeds_that_agree_have_no_verdict():
     assert row["Equivalent within ±1"] == "not shown"
 
 
+def test_models_that_are_right_on_every_image_have_no_verdict():
+    runs, epochs, answers = study(held_out=False)
+    answers = {
+        run: one._replace(correct=np.ones_like(one.correct), labels=one.logits.argmax(1))
+        for run, one in answers.items()
+    }
+    table = analyse(runs.assign(final=100.0, best=100.0), epochs, answers, None).differences
+    (row,) = for_people("differences", table, "final").to_dict("records")
+    assert (row["Points"], row["Verdict"], row["Equivalent within ±1"]) == ("+0.00", "undecided", "not shown")
+
+
 def test_one_seed_has_mcnemar_and_no_verdict():
     runs, epochs, answers = study(seeds=[0])
     table = analyse(runs, epochs, answers, None).differences

@@ -71,6 +71,9 @@ def test_the_words_name_what_takes_less():
     assert "profiles/quick" in words and "fair_tiny" not in words
     one_seed = {run: 600.0 for run in seconds if run.seed == 0}
     assert "one seed" not in estimate.in_words(FULL, one_seed, torch.device("cpu"), jobs=2, spent=9)
+    optional = dict.fromkeys(plan.experiment_runs(FULL, "tiny_seeds"), 600.0)  # which has seeds of its own
+    words = estimate.in_words(FULL, optional, torch.device("cpu"), jobs=2, spent=9)
+    assert "one seed" not in words and "one experiment" not in words and "profiles/quick" in words
     short = estimate.in_words(FULL, dict.fromkeys(seconds, 1.0), torch.device("cpu"), jobs=2, spent=9)
     assert "too long" not in short
     one = estimate.in_words(FULL, {RUN: 100.0}, torch.device("cpu"), jobs=2, spent=9)

@@ -263,7 +263,7 @@ def test_runs_without_a_pair_say_why_and_what_their_accuracy_is(tmp_path):
     both = written(runs.assign(family="CNN"))
     assert "no pair is asked for: experiments.comparison.pairs" in both
     assert (
-        "- CIFAR-10, 50,000 images, by final accuracy: CNN 80.00, ViT 62.00; told apart by seeds alone: CNN and ViT\n"
+        "- CIFAR-10, 50,000 images, by final accuracy: CNN 80.00, ViT 62.00; a difference over seeds, not tested over test images: CNN and ViT\n"
         in both
     )
     runs["gap"] = runs["model"].map({"cnn": "missing"})
@@ -307,7 +307,7 @@ def test_a_ranking_doubts_what_the_pair_doubts(width, doubt, tmp_path):
     asked = {"comparison": {"title": "T", "accuracy": "final", "pairs": None}}
     _, section = findings.findings(runs, asked, over_images={"comparison": intervals})
     (ranking,) = (line for line in section.items if "by final accuracy" in line)
-    asked_of_nobody = "; told apart by seeds alone: ViT and Mixer"
+    asked_of_nobody = "; a difference over seeds, not tested over test images: ViT and Mixer"
     assert ranking.endswith(f"CNN 60.00, ViT 59.50, Mixer 40.00{doubt}{asked_of_nobody}")
 
 
@@ -440,7 +440,7 @@ def test_questions_without_what_would_answer_them(tmp_path):
     runs, _ = collected(tmp_path, study)
     (section,) = answers_to_questions(runs, study)
     assert "with 1,000 images? In one seed the SimpleCNN; chance is unknown" in section.items[1]
-    assert section.items[3].endswith("nothing that bears on it was measured.")
+    assert section.items[3].endswith("Nothing that bears on it was measured.")
     assert "(one seed: chance is unknown)" in section.items[4]
     assert not answers_to_questions(runs.assign(generated=True), study)
     assert not list(questions(runs, asked_of(study), {}, [], None, None))

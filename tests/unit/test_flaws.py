@@ -83,6 +83,9 @@ def test_one_seed_counts_pairs_of_seeds_in_the_other_order():
     assert "; 4 of 9 pairs of seeds do not have this order" in row.measured
     assert (row.image_low, row.image_high) == (-3, 9) and row.runs == 6
     assert row.mean == pytest.approx(181 / 3 - 199 / 3)
+    runs.loc[runs["model"] == "cnn", "final"] = [71.0, 50.0, 60.0]
+    (row,) = measure("one_seed", results_of(runs)).itertuples()
+    assert "; the means are level;" in row.measured and "order" not in row.measured
     (row,) = measure("one_seed", results_of(answered(seeds=[0])[0])).itertuples()
     assert row.measured.endswith(" images; final accuracy")
 
@@ -190,9 +193,10 @@ def test_times_of_the_model_alone_beside_the_notebooks():
         in row.measured
     )
     assert "one pass" not in row.measured and row.runs == 0
-    runs = answered()[0].assign(model="vit", device="Card", threads=1, precision="fp32")
+    runs = answered()[0].assign(model="vit", recipe="adam10", device="Card", threads=1, precision="fp32")
     runs["inference_ms_per_image"] = [0.1, 0.2, 0.4, 9, 9, 9]
-    runs.loc[3:, "device"] = "Other card"
+    runs.loc[3:4, "device"] = "Other card"
+    runs.loc[5, "recipe"] = "modern30"
     both = {name: results_of(runs) for name in ("one", "two")}  # one run in two experiments counts once
     table = ledger({}, both, {}, costs=costs)
     (row,) = table[table["flaw"] == FLAWS["timing"].flaw].itertuples()

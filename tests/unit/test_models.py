@@ -7,7 +7,7 @@ import reference
 import torch
 import torch.nn.functional as F
 import yaml
-from conftest import ROOT
+from conftest import ROOT, merge
 from torch.utils.flop_counter import FlopCounterMode
 
 from vitcnn import plan
@@ -239,12 +239,13 @@ def test_flops_are_those_of_the_model_as_executed(model, megaflops):
     assert 1.9 < size.backward_flops / size.flops < 2
 
 
+LARGE_TOO = merge(CONFIG, {"experiments": {"fair_large": {"datasets": ["cifar10", "imagenet200"]}}})
 DECLARED = [
     (dataset, model, entry)
     for experiment in plan.active_experiments(CONFIG)
-    for dataset in CONFIG["experiments"][experiment]["datasets"]
+    for dataset in LARGE_TOO["experiments"][experiment]["datasets"]
     for model in CONFIG["experiments"][experiment]["models"]
-    for entry in plan.equals(CONFIG, dataset, model)
+    for entry in plan.equals(LARGE_TOO, dataset, model)
     if entry["experiment"] == experiment
 ]
 
@@ -253,7 +254,7 @@ DECLARED = [
     ("dataset", "model", "entry"), DECLARED, ids=[f"{e['experiment']}: {m}" for _, m, e in DECLARED]
 )
 def test_arms_are_equal_in_what_they_are_declared_to_be(dataset, model, entry):
-    assert len(DECLARED) == 8
+    assert len(DECLARED) == 10
     spec = plan.model_spec(CONFIG, dataset, model)
     refuse_unequal(spec, [entry])
     ours, theirs = measure_size(spec), measure_size(entry["spec"])

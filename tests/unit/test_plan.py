@@ -32,7 +32,7 @@ def test_the_default_study_has_125_runs(default_config):
 def test_optional_experiments_are_no_part_of_the_whole_study(default_config, tmp_path, monkeypatch):
     ladder = plan.experiment_runs(default_config, "ladder")
     own = [run for run in ladder if run.model != "vit"]
-    assert len(ladder) == 35 and not set(own) & set(plan.all_runs(default_config))
+    assert len(ladder) == 40 and not set(own) & set(plan.all_runs(default_config))
     assert "ladder" in plan.active_experiments(default_config) and "ladder_curves" in plan.figures(
         default_config
     )

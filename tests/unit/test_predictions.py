@@ -412,6 +412,16 @@ def test_when_it_was_made(here, asked):
     assert "**Not sealed, or changed since, and scored as such: 2.**" in text
 
 
+def test_a_run_of_a_smaller_size_tells_too(here, asked):
+    runs = runs_of()
+    sizes = runs["experiment"] == "data_efficiency"
+    runs.loc[sizes & (runs["train_size"] == 50_000), "started_at"] = "2026-01-12T12:00:00+00:00"
+    write("ana", experiment="data_efficiency", vit_catches_up_at=None)
+    seal(asked, LATE)
+    (found,) = scored(asked, runs)
+    assert found.made == "after"
+
+
 def test_going_back_to_a_former_seal_is_no_seal(here, asked):
     """Who sealed both answers could else choose afterwards."""
     path = write("ana")

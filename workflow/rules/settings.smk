@@ -108,7 +108,8 @@ def tabulating_flaws(wildcards):
             name: (
                 f"experiments.{name} is off"
                 if name not in records
-                else f"`snakemake {name}` does it{' again, as the configuration changed' if name in found else ''}"
+                else f"after `snakemake {name}`{', as the configuration changed,' if name in found else ''} "
+                "`snakemake results/tables/flaws.html` has it"
             )
             for name in FLAWS
             if name not in measured

@@ -315,5 +315,6 @@ def _equivalent(row: Any) -> str:
     if row.seeds < 2:
         return "–"
     p, is_within = row.equivalence_p, max(-row.image_low, row.image_high) < MARGIN
-    shown = "yes" if is_within and p < 0.05 else "not shown"
-    return shown if pd.isna(p) else f"{shown}, {p_in_words(p)}"
+    if pd.isna(p):
+        return "not shown"
+    return f"{'yes' if is_within and p < 0.05 else 'not shown'}, {p_in_words(p)}"

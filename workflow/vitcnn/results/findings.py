@@ -114,7 +114,8 @@ def _basis(runs: pd.DataFrame, done: pd.DataFrame, has_images: bool) -> Section:
             "same subset), which covers the chance of initial weights and order. "
             + (
                 "That over images covers the chance of other test images like these. A difference is one where both "
-                "exclude 0; neither covers other hyper-parameters."
+                "exclude 0; changes of a difference have the interval over seeds alone. Neither covers other "
+                "hyper-parameters."
                 if has_images
                 else "A difference is one where it excludes 0; it covers neither other test images nor other "
                 "hyper-parameters."
@@ -178,7 +179,11 @@ def _rankings(runs: pd.DataFrame, compared: Sequence[Pair], accuracy: str) -> It
             elif pair.key not in known:  # nobody asked for the pair, and so for its interval over images
                 by_seeds.append(" and ".join(pair.names))
         doubt = f"; chance alone could swap {', or '.join(unsure)}" if unsure else ""
-        doubt += f"; told apart by seeds alone: {', '.join(by_seeds)}" if by_seeds else ""
+        doubt += (
+            f"; a difference over seeds, not tested over test images: {', '.join(by_seeds)}"
+            if by_seeds
+            else ""
+        )
         place = Pair(ranked[0], ranked[-1], by=by).place
         yield f"{place}, by {MEASURES[accuracy].words}: {order}{doubt}"
 

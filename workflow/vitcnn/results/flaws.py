@@ -234,6 +234,7 @@ def _one_seed(one: Results) -> Iterator[Measured]:
         apart = np.subtract.outer(ours, theirs)
         others = int((np.sign(apart) != np.sign(apart.mean())).sum())
         counted = f"; {others} of {apart.size} pairs of seeds do not have this order" * (apart.size > 1)
+        counted = "; the means are level" if abs(apart.mean()) < SAME else counted
         yield _compared(_where(pair) + counted, pair, "final")
 
 
@@ -339,7 +340,7 @@ def _timing(costs: pd.DataFrame, runs: Sequence[pd.DataFrame]) -> Iterator[Measu
                 f"ms (quartiles {first:.3f} to {third:.3f}) in batches of 128, {1000 * row['seconds_1']:.3f} ms by "
                 f"itself, on {row['device']}"
             )
-            passes = _passes(row, runs)
+            passes = _passes(row | {"recipe": reported.recipe[key]}, runs)
             if len(passes):
                 words += (
                     f"; one pass as the notebook's {passes.median():.3f} ms there, the median of the runs"
@@ -348,12 +349,12 @@ def _timing(costs: pd.DataFrame, runs: Sequence[pd.DataFrame]) -> Iterator[Measu
 
 
 def _passes(cost: Mapping[str, Any], runs: Sequence[pd.DataFrame]) -> pd.Series:
-    """Return the inference times of the runs of a model where its cost was measured, and as that was."""
-    where = ["model", "dataset", "device", "threads", "precision"]
+    """Return the inference times of the runs of a model by a recipe where its cost was measured, and as that was."""
+    where = ["model", "dataset", "recipe", "device", "threads", "precision"]
     same = [rows[(rows[where] == [cost[name] for name in where]).all(axis=1)] for rows in runs]
     if not same:
         return pd.Series(dtype=float)
-    return pd.concat(same).drop_duplicates([*where, "recipe", "train_size", "seed"])["inference_ms_per_image"]
+    return pd.concat(same).drop_duplicates([*where, "train_size", "seed"])["inference_ms_per_image"]
 
 
 def _pictures(models: Sequence[Model]) -> Iterator[Measured]:

@@ -40,12 +40,17 @@ _ONE_SEED = (
 
 
 class Truth(NamedTuple):
-    """What runs show of two models, the ViT first: of the pair, and of its sweep over training sizes, if asked."""
+    """What runs show of two models, the ViT first: at each size of their experiment, and of a sweep, if asked."""
 
-    pair: Pair
+    sizes: Sequence[Pair]
     accuracy: str
     sweep: Sequence[Pair] = ()
     sweep_accuracy: str = ""
+
+    @property
+    def pair(self) -> Pair:
+        """The models at the largest training size, which a prediction is about."""
+        return self.sizes[-1]
 
     @property
     def winner(self) -> str | None:
@@ -74,8 +79,8 @@ class Truth(NamedTuple):
 
     @property
     def first_start(self) -> str:
-        """When the first of these runs was started."""
-        return min(side["started_at"].min() for pair in (self.pair, *self.sweep) for side in pair[:2])
+        """When the first of these runs was started, that of a smaller size too, which tells much of the answer."""
+        return min(side["started_at"].min() for pair in (*self.sizes, *self.sweep) for side in pair[:2])
 
 
 class Scored(NamedTuple):
@@ -133,10 +138,14 @@ def score_predictions(
 
     scored = []
     for prediction in predictions:
-        found = [s for s in compared(prediction.experiment) if _models_of(s[0]) == prediction.models]
-        truth = Truth(found[0][-1], asked["experiments"][prediction.experiment]["accuracy"])
+        found = [s for s in compared(prediction.experiment) if s[0].key[-2:] == prediction.models]
+        truth = Truth(found[0], asked["experiments"][prediction.experiment]["accuracy"])
         if prediction.catches_up:
-            sweep = next(s for s in compared(asked["sizes"]) if _families_of(s[0]) == ("ViT", "CNN"))
+            sweep = next(
+                s
+                for s in compared(asked["sizes"])
+                if (s[0].of("family", 0), s[0].of("family", 1)) == ("ViT", "CNN")
+            )
             truth = truth._replace(
                 sweep=sweep, sweep_accuracy=asked["experiments"][asked["sizes"]]["accuracy"]
             )
@@ -144,14 +153,6 @@ def score_predictions(
         made, when = _made(seal, digests[prediction.path.name], truth.first_start)
         scored.append(_score(prediction, truth, made, when))
     return scored
-
-
-def _models_of(pair: Pair) -> tuple[str, str]:
-    return pair.of("model", 0), pair.of("model", 1)
-
-
-def _families_of(pair: Pair) -> tuple[str, str]:
-    return pair.of("family", 0), pair.of("family", 1)
 
 
 def _vit_first(pair: Pair) -> Pair:
@@ -271,8 +272,6 @@ def _shown(of_pair: Sequence[Scored]) -> Iterator[str]:
     swept = next((one.truth for one in of_pair if one.truth.sweep), None)
     if swept:
         yield from catching_up([*swept.sweep], swept.sweep_accuracy)
-        if not all(pair.difference(swept.sweep_accuracy).sign for pair in swept.sweep):
-            yield "At some of these sizes chance alone could turn the difference round"
     yield f"The first of these runs was started {_shown_time(min(one.truth.first_start for one in of_pair))}"
 
 

@@ -65,11 +65,11 @@ def _winner(pair: Pair, accuracy: str) -> str:
 
 
 def _why(sweep: Sequence[Pair], accuracy: str, steps: Sequence[Pair], models: Sequence[Model]) -> str:
-    """Return what was measured that bears on it; no run changes one cause and nothing else."""
+    """Return what was measured that bears on it; no run changes what convolutions know beforehand, and nothing else."""
     sign = sweep[0].difference(accuracy).sign
     if sign >= 0:
         return "It does not, in these runs." if sign else "Whether it does is undecided, in these runs."
-    said = ["No run here changes one cause alone. What bears on it"]
+    said = ["No run here changes what a convolution knows beforehand and nothing else. What bears on it"]
     for judged in judge(models):
         if judged.claim.startswith(_BEARS) and {*judged.titles} <= {*sweep[0].names}:
             said.append(f"{judged.claim}: {judged.verdict}")
@@ -77,7 +77,7 @@ def _why(sweep: Sequence[Pair], accuracy: str, steps: Sequence[Pair], models: Se
         change = with_interval(found.difference, "+.2f", f" {found.unit}")
         said.append(f"{found.words}: {change}")
     if len(said) == 1:
-        return "No run here changes one cause alone, and nothing that bears on it was measured."
+        return "No run here changes what a convolution knows beforehand and nothing else. Nothing that bears on it was measured."
     return f"{said[0]}: {'; '.join(said[1:])}"
 
 

@@ -100,14 +100,15 @@ def in_words(
     )
     if whole < 1800:
         return text
-    seeds = {run.seed for run in seconds}
     ways = []
-    if len(seeds) > 1:
-        one_seed = together(run for run in seconds if run.seed == min(seeds))
-        ways.append(f"one seed: --config 'seeds=[{min(seeds)}]', {duration(one_seed)}")
-    for experiment in plan.active_experiments(config):
-        runs = plan.experiment_runs(config, experiment)
-        if set(runs) & set(seconds) and not set(seconds) <= set(runs):
-            ways.append(f"one experiment: snakemake {experiment}, {duration(together(runs))}")
+    if set(seconds) <= set(plan.all_runs(config)):  # else an optional experiment is asked for by its name
+        seed = min(config["seeds"])
+        one_seed = set(plan.all_runs({**config, "seeds": [seed]})) & set(seconds)
+        if len(one_seed) < len(seconds):
+            ways.append(f"one seed: --config 'seeds=[{seed}]', {duration(together(one_seed))}")
+        for experiment in plan.active_experiments(config, optional=False):
+            runs = plan.experiment_runs(config, experiment)
+            if set(runs) & set(seconds) and not set(seconds) <= set(runs):
+                ways.append(f"one experiment: snakemake {experiment}, {duration(together(runs))}")
     ways.append("a small study: snakemake --workflow-profile profiles/quick")
     return "\n".join([text, "If that is too long:", *(f"  {way}" for way in ways)])
