@@ -102,7 +102,7 @@ def test_a_verdict_is_that_of_the_findings(tmp_path):
     """Through CSV, as the rules do it: the pair of the findings has the intervals of the table."""
     runs, epochs, answers = study()
     analyse(runs, epochs, answers, None).differences.to_csv(tmp_path / "differences.csv", index=False)
-    (pair,) = pairs(measured(runs), None, read_over_images([tmp_path / "differences.csv"]))
+    (pair,) = pairs(measured(runs), None, read_over_images(tmp_path / "differences.csv"))
     found = pair.difference("selected")
     assert found.images and found.sign == -1
     assert f"over images [{found.images.low:+.2f}, ".replace("-", "−") in pair.says("selected")

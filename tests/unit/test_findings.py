@@ -444,3 +444,10 @@ def test_questions_without_what_would_answer_them(tmp_path):
     assert "(one seed: chance is unknown)" in section.items[4]
     assert not answers_to_questions(runs.assign(generated=True), study)
     assert not list(questions(runs, asked_of(study), {}, [], None, None))
+
+
+def test_a_ratio_that_is_the_same_in_every_seed_has_no_interval(tmp_path):
+    runs, _ = collected(tmp_path, finished(tmp_path))
+    runs["train_seconds"] = runs["model"].map({"vit": 40.0, "cnn": 10.0})
+    pair, *_ = pairs(measured(runs[runs["model"].isin(["vit", "cnn"])]))
+    assert ": 4.0, the same in every seed, n = " in pair.says_ratio("train_seconds")

@@ -260,13 +260,6 @@ def test_a_run_without_a_record_is_not_used(tmp_path):
         collect(study, tmp_path)
 
 
-def test_a_listing_that_names_a_run_twice(tmp_path):
-    study = finished(tmp_path)
-    study["experiments"]["curves"]["seeds"] = [0, 0]
-    with pytest.raises(StudyError, match=r"curves: cifar10/simple_vit/.* is listed twice"):
-        collect(study, tmp_path)
-
-
 def test_sizes_are_not_mistaken_for_seeds(tmp_path):
     study = study_of()
     study["experiments"] |= {"curves": None, "data_efficiency": None}

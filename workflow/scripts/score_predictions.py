@@ -28,7 +28,7 @@ def main(args):
     runs = read_tables(args.runs)
     # Settings are in alphabetical order, and so are the files.
     over_images = {
-        name: read_over_images([path])
+        name: read_over_images(path)
         for name, path in zip(asked["experiments"], args.differences, strict=True)
     }
     scored = score_predictions(

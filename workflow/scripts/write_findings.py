@@ -33,7 +33,7 @@ def main(args):
     experiments = args.settings["experiments"]
     # Settings are in alphabetical order, and so are the files.
     over_images = {
-        name: read_over_images([path]) for name, path in zip(experiments, args.differences, strict=False)
+        name: read_over_images(path) for name, path in zip(experiments, args.differences, strict=False)
     }
     found = [
         *findings(runs, experiments, args.settings["claims"], over_images),

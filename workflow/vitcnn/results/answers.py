@@ -11,7 +11,7 @@ import pandas as pd
 from vitcnn.errors import StudyError
 from vitcnn.plan import Run
 from vitcnn.results.calibration import Calibration, calibrate
-from vitcnn.results.collect import places
+from vitcnn.results.collect import generated, places
 from vitcnn.results.pairs import MEASURES, ImageIntervals, Pair, measured, pairs
 from vitcnn.results.selection import looking
 from vitcnn.results.statistics import (
@@ -133,13 +133,12 @@ def analyse(
     )
 
 
-def read_over_images(paths: Sequence[Path]) -> ImageIntervals:
-    """Return the intervals over test images that tables of differences hold, as pairs() takes them."""
+def read_over_images(path: Path) -> ImageIntervals:
+    """Return the intervals over test images that a table of differences holds, as pairs() takes them."""
     found: dict[tuple[str, ...], dict[str, Interval]] = {}
-    for path in paths:
-        for row in pd.read_csv(path, keep_default_na=False).itertuples():
-            key = (row.dataset, str(row.train_size), row.recipe, row.first, row.second)
-            found.setdefault(key, {})[row.epoch] = Interval(row.image_low, row.image_high)
+    for row in pd.read_csv(path, keep_default_na=False).itertuples():
+        key = (row.dataset, str(row.train_size), row.recipe, row.first, row.second)
+        found.setdefault(key, {})[row.epoch] = Interval(row.image_low, row.image_high)
     return found
 
 
@@ -305,10 +304,7 @@ def note(name: str, runs: pd.DataFrame, accuracy: str) -> str:
     else:
         spread = spread_in_words(seeds)
         text += f" {spread[0].upper()}{spread[1:]}."
-    generated = runs.loc[runs["generated"], "dataset_title"].unique()
-    return (
-        f"Generated images, not those published: {', '.join(generated)}. {text}" if len(generated) else text
-    )
+    return f"Generated images, not those published: {made}. {text}" if (made := generated(runs)) else text
 
 
 def _equivalent(row: Any) -> str:

@@ -118,12 +118,13 @@ def judge(stated: Mapping[str, Any], pair: Pair, metric: str) -> str:
     difference = pair.difference(metric)
     if "within" in stated:
         low, high, within = *difference.ends, stated["within"]
-        return _verdict(difference, low > -within and high < within, low >= within or high <= -within)
+        return verdict(difference, low > -within and high < within, low >= within or high <= -within)
     larger = _side(pair, stated["larger"])
-    return _verdict(difference, difference.sign == larger, difference.sign == -larger)
+    return verdict(difference, difference.sign == larger, difference.sign == -larger)
 
 
-def _verdict(difference: Difference, is_so: bool, is_not_so: bool) -> str:
+def verdict(difference: Difference, is_so: bool, is_not_so: bool) -> str:
+    """Return the verdict on a claim that a difference bears out, contradicts or leaves open."""
     if difference.low is None and (is_so or is_not_so):
         return f"{'as claimed' if is_so else 'not as claimed'} in one seed; chance unknown"
     return BORNE_OUT if is_so else NOT_BORNE_OUT if is_not_so else UNDECIDED
@@ -143,7 +144,7 @@ def _closer(stated: Mapping[str, Any], scoped: Sequence[tuple[Pair, str]]) -> Cl
     return Claim(
         stated["text"],
         "; ".join(f"{pair.dataset}: {pair.says_ratio(metric)}" for pair, metric in scoped),
-        _verdict(min((*near, *far), key=lambda difference: difference.seeds), is_so, is_not_so),
+        verdict(min((*near, *far), key=lambda difference: difference.seeds), is_so, is_not_so),
     )
 
 

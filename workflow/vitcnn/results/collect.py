@@ -36,13 +36,12 @@ def collect_runs(settings: Mapping[str, Any], root: Path, partial: bool = False)
     `families` of the settings says which family a model is of, `generated` which datasets are no
     published ones, `environments` the versions that a model's runs are computed with today, and `code`, if
     given, the digest of the code that trains it today. `root` is the folder above `results`. Raises StudyError, with a line for each run that is missing,
-    damaged, not a number, listed twice, of another spec than asked or trained on other data; with
+    damaged, not a number, of another spec than asked or trained on other data; with
     `partial` such a run is a row with its reason in the column `gap`.
     """
     study = settings["study"]
     rows, epochs, problems = [], [], []
     read = []
-    seen: set[tuple[str, str]] = set()
     data = {name: _packed_digest(root, name) for name in study["datasets"]}
     for experiment in plan.active_experiments(study):
         for run in plan.experiment_runs(study, experiment):
@@ -50,10 +49,6 @@ def collect_runs(settings: Mapping[str, Any], root: Path, partial: bool = False)
                 "family": settings["families"][run.model],
                 "generated": run.dataset in settings["generated"],
             }
-            if (experiment, run.name) in seen:
-                problems.append(f"{experiment}: {run.name} is listed twice")
-                continue
-            seen.add((experiment, run.name))
             try:
                 metrics, runtime = read_run(root / run.folder, plan.run_spec(study, run))
                 other_versions = _other_versions(
@@ -115,28 +110,28 @@ def places(rows: pd.DataFrame) -> list[str]:
 
 def marked(title: str, runs: pd.DataFrame) -> str:
     """Return a title that says which of the runs behind it are on generated images."""
-    datasets = runs.loc[runs["generated"], "dataset_title"].unique()
-    if not len(datasets):
-        return title
-    return f"{title} (generated images{'' if runs['generated'].all() else ': ' + ', '.join(datasets)})"
+    if datasets := generated(runs):
+        return f"{title} (generated images{'' if runs['generated'].all() else ': ' + datasets})"
+    return title
 
 
-def accepted_changes(runs: pd.DataFrame) -> str:
-    """Return how many of these runs stand because their user accepted a change, and why; "" for none."""
-    accepted = runs["accepted"].dropna()
-    if accepted.empty:
-        return ""
-    words = "; ".join(sorted(set(accepted)))
-    return f"{len(accepted)} of {len(runs)} runs stand although code or packages changed, accepted because: {words}"
+def generated(runs: pd.DataFrame) -> str:
+    """Return the titles of the datasets whose images were generated, "" for none."""
+    return ", ".join(runs.loc[runs["generated"], "dataset_title"].unique())
 
 
-def other_versions(runs: pd.DataFrame) -> str:
-    """Return how many of these runs were computed with other packages than the lock names, and which; "" for none."""
-    other = runs["other_versions"].dropna()
-    if other.empty:
-        return ""
-    words = "; ".join(sorted(set(other)))
-    return f"{len(other)} of {len(runs)} runs were computed with other packages than envs/lock.txt names: {words}"
+def changes(runs: pd.DataFrame) -> list[str]:
+    """Return how many of these runs other packages computed than the lock names, how many were accepted, and why."""
+    said = {
+        "other_versions": "were computed with other packages than envs/lock.txt names",
+        "accepted": "stand although code or packages changed, accepted because",
+    }
+    found = {words: runs[column].dropna() for column, words in said.items()}
+    return [
+        f"{len(those)} of {len(runs)} runs {words}: {'; '.join(sorted(set(those)))}"
+        for words, those in found.items()
+        if len(those)
+    ]
 
 
 def recipes_of(runs: pd.DataFrame) -> str:

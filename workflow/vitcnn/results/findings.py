@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from vitcnn.results.claims import adjusted, claims_table, hold
-from vitcnn.results.collect import accepted_changes, leaks, marked, other_versions, places, recipes_of
+from vitcnn.results.collect import changes, generated, leaks, marked, places, recipes_of
 from vitcnn.results.pairs import (
     MEASURES,
     ImageIntervals,
@@ -90,8 +90,7 @@ def findings(
 def _basis(runs: pd.DataFrame, done: pd.DataFrame, has_images: bool) -> Section:
     """Return the section on what the findings rest on: gaps, generated images, seeds, devices."""
     notices, paragraphs, gaps = [], ["No run is finished yet."], runs["gap"].dropna().tolist()
-    if runs["generated"].any():
-        made = ", ".join(runs.loc[runs["generated"], "dataset_title"].unique())
+    if made := generated(runs):
         notices.append(
             f"Generated images: {made}. They share a name and a layout with what is published, and nothing "
             "else, so these runs bear on no claim about them."
@@ -123,7 +122,7 @@ def _basis(runs: pd.DataFrame, done: pd.DataFrame, has_images: bool) -> Section:
             "Times are those of training jobs, beside which others may have run: their intervals do not cover what else "
             "the machine did. The table `cost`, where it is asked for, has times of each model alone.",
         ]
-        notices += [f"{words}." for words in (other_versions(distinct), accepted_changes(distinct)) if words]
+        notices += [f"{words}." for words in changes(distinct)]
         if counts.min() < 2:
             notices.append(
                 "Where there is one seed (n = 1), nothing can be concluded about chance: another might turn a "

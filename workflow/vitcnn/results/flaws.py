@@ -53,7 +53,7 @@ def read_results(experiment: str, asked: Sequence[Sequence[str]] | None) -> Resu
     `asked` are its pairs, or None for every ViT with every CNN.
     """
     tables, runs = Path("results/tables"), read_tables([Path("results/collected", experiment, "runs.csv")])
-    over_images = read_over_images([tables / f"{experiment}_differences.csv"])
+    over_images = read_over_images(tables / f"{experiment}_differences.csv")
     found = pairs(measured(runs), asked, over_images)
     return Results(runs, pd.read_csv(tables / f"{experiment}_selection.csv"), list(found))
 

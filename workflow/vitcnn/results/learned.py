@@ -8,7 +8,7 @@ import numpy as np
 from scipy import stats
 
 from vitcnn.plan import ALL
-from vitcnn.results.claims import BORNE_OUT, NOT_BORNE_OUT, UNDECIDED, Claim, claims_table
+from vitcnn.results.claims import Claim, claims_table, verdict
 from vitcnn.results.pairs import with_interval
 from vitcnn.results.probed import Model
 from vitcnn.results.sections import Section
@@ -161,13 +161,8 @@ def _judged(
     sign: int,
     untrained: float | None = None,
 ) -> Judged:
-    if difference.low is None:
-        verdict = (
-            f"{'as claimed' if difference.sign == sign else 'not as claimed'} in one seed; chance unknown"
-        )
-    else:
-        verdict = {sign: BORNE_OUT, -sign: NOT_BORNE_OUT, 0: UNDECIDED}[difference.sign]
-    return Judged(claim, titles, measured, difference, unit, verdict, untrained)
+    found = verdict(difference, difference.sign == sign, difference.sign == -sign)
+    return Judged(claim, titles, measured, difference, unit, found, untrained)
 
 
 def _shown(judged: Judged) -> str:

@@ -133,7 +133,8 @@ class Pair(NamedTuple):
     def says_ratio(self, column: str) -> str:
         """Return, say, "training time, ViT ÷ CNN: 4.0 [3.9, 4.1], n = 5"."""
         logs = self.log_ratio(column)
-        ratio = Difference(*(None if end is None else math.exp(end) for end in logs[:3]), logs.seeds)
+        ends = (end if end is None or math.isinf(end) else math.exp(end) for end in logs[1:3])
+        ratio = Difference(math.exp(logs.mean), *ends, logs.seeds)
         shown = with_interval(ratio, ".1f")
         return f"{MEASURES[column].words}, {' ÷ '.join(self.names)}: {shown}{_doubt(logs)}"
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from vitcnn.predictions import CONFIDENCE, Prediction, last_seal
-from vitcnn.results.collect import accepted_changes, marked, other_versions
+from vitcnn.results.collect import changes, generated, marked
 from vitcnn.results.findings import catching_up, faster
 from vitcnn.results.pairs import ImageIntervals, Pair, caught_up, measured, pairs, sweeps
 from vitcnn.results.sections import Section
@@ -228,8 +228,7 @@ def report(
 def _basis(scored: Sequence[Scored], runs: pd.DataFrame) -> Section:
     """Return the section on what the scores rest on, and the means by when predictions were made."""
     notices = []
-    if runs["generated"].any():
-        made = ", ".join(runs.loc[runs["generated"], "dataset_title"].unique())
+    if made := generated(runs):
         notices.append(
             f"Generated images: {made}. They share a name and a layout with what is published, and nothing else: who is "
             "right here need not be right about real images."
@@ -239,7 +238,7 @@ def _basis(scored: Sequence[Scored], runs: pd.DataFrame) -> Section:
         notices.append(f"Made after the first run had started, and scored as such: {late[AFTER]}.")
     if late[UNSEALED]:
         notices.append(f"Not sealed, or changed since, and scored as such: {late[UNSEALED]}.")
-    notices += [f"{words}." for words in (other_versions(runs), accepted_changes(runs)) if words]
+    notices += [f"{words}." for words in changes(runs)]
     if any(one.truth.pair.difference(one.truth.accuracy).low is None for one in scored):
         notices.append(_ONE_SEED)
     rows = [(made, [one for one in scored if one.made == made]) for made in (BEFORE, AFTER, UNSEALED)]

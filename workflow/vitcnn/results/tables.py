@@ -11,7 +11,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from vitcnn.page import page
-from vitcnn.results.collect import accepted_changes, leaks, other_versions, places, recipes_of
+from vitcnn.results.collect import changes, generated, leaks, places, recipes_of
 from vitcnn.results.statistics import spread_in_words
 
 REPORTED = Path(__file__).with_name("reported.csv")
@@ -130,8 +130,7 @@ def doubts(is_edge: bool, level: Sequence[str]) -> str:
 
 def note(runs: pd.DataFrame, accuracy: str = "final") -> str:
     """Return what a reader must know beside the table: what the numbers are and where they were measured."""
-    generated = runs.loc[runs["generated"], "dataset_title"].unique()
-    origin = f"Generated images, not those published: {', '.join(generated)}. " if len(generated) else ""
+    origin = f"Generated images, not those published: {made}. " if (made := generated(runs)) else ""
     reported = " Reported: the first notebook's single run on a Colab T4." if len(_reported(runs)) else ""
     recipes = f" {words}." if (words := recipes_of(runs)) else ""
     runs = runs[runs["gap"].isna()]
@@ -145,18 +144,17 @@ def note(runs: pd.DataFrame, accuracy: str = "final") -> str:
     )
     damaged = int(runs["damaged_images"].max()) if len(runs) else 0
     left_out = f" Up to {damaged} damaged images of a dataset were left out." if damaged else ""
-    leaked = "".join(f" {words}." for words in leaks(runs))
     chosen = "; ".join(
         f"{one.model_title} on {one.dataset_title}: {one.recipe}{doubts(one.is_edge, one.level)}"
         for one in chosen_recipes(runs).itertuples()
     )
     chosen = f" The recipe that is best on held-out images: {chosen}." if chosen else ""
-    changed = "".join(f" {words}." for words in (other_versions(runs), accepted_changes(runs)) if words)
+    notices = "".join(f" {words}." for words in (*leaks(runs), *changes(runs)))
     return (
         f"{origin}Accuracy is that on the test images {_EPOCH[accuracy]}; {spread}. Train time is that "
         "of all epochs without evaluation; inference time is one pass over "
         f"the test images, divided by their number. Measured on {'; '.join(devices) or 'nothing yet'}. "
-        f"{images}.{recipes}{chosen}{left_out}{leaked}{changed}{reported}"
+        f"{images}.{recipes}{chosen}{left_out}{notices}{reported}"
     )
 
 
