@@ -8,7 +8,8 @@ import pytest
 import yaml
 from conftest import ROOT, read
 
-from vitcnn.results.tables import chosen_recipes
+from vitcnn.results import tables
+from vitcnn.results.collect import read_tables
 
 sys.path.insert(0, str(ROOT / "tests/speed"))
 
@@ -54,6 +55,22 @@ def test_the_fair_rows_are_the_reference_runs():
         assert row[4] == f"{of_model['num_parameters'].iloc[0] / 1e6:.2f}"
 
 
+REFERENCE = ROOT / "tests/reference"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [*sorted(REFERENCE.glob("tenth/*_runs.csv")), *sorted(REFERENCE.glob("tune/*.csv"))],
+    ids=lambda path: path.stem,
+)
+def test_the_reference_tables_are_those_of_their_runs(path, default_config):
+    name = path.stem.removesuffix("_runs")
+    runs, accuracy = read_tables([path]), default_config["experiments"][name]["accuracy"]
+    shown = tables.for_people(tables.tabulate(runs, accuracy))
+    title, note = default_config["report"]["titles"][name], tables.note(runs, accuracy)
+    assert (path.parent / f"{name}.md").read_text() == tables.to_markdown(shown, title, note)
+
+
 def test_the_example_study_has_the_accuracies_of_its_runs():
     lines = (ROOT / "docs/images-of-your-own.md").read_text().splitlines()
     runs = pd.read_csv(ROOT / "tests/reference/photos/shoot_out_runs.csv")
@@ -75,5 +92,5 @@ def test_the_rates_of_fair_are_those_that_were_chosen(default_config):
         for lr, of_rate in runs.groupby("lr"):
             held_out = of_rate.set_index("model")["held_out"]
             assert [f"{lr:g}", *(f"{held_out[model]:.1f}" for model in fair)] in rows
-    chosen = chosen_recipes(runs).set_index("model_title")["recipe"]
+    chosen = tables.chosen_recipes(runs).set_index("model_title")["recipe"]
     assert chosen.to_dict() == {titles[model]["title"]: recipe for model, recipe in fair.items()}
