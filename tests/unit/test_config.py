@@ -52,6 +52,7 @@ def claims_of(*experiments, **stated):
         ({"seeds": []}, "seeds: is empty"),
         ({"flaws": {"steps": []}}, "flaws.steps: is empty"),
         ({"seeds": [1, 2, 1]}, "seeds: 1 listed more than once"),
+        ({"seeds": [7, "7"]}, "seeds: 7 listed more than once"),
         ({"seeds": [-1]}, "seeds.0"),
         ({"experiments": {"curves": {"seeds": [3, 3]}}}, "experiments.curves.seeds: 3 listed more than once"),
         (
@@ -61,6 +62,7 @@ def claims_of(*experiments, **stated):
         ({"experiments": {"curves": {"models": ["simple_vitt"]}}}, "did you mean simple_vit?"),
         ({"experiments": {"curves": {"recipe": "adamw"}}}, "adamw is not one of the recipes"),
         ({"experiments": {"curves": {"train_sizes": [0]}}}, "experiments.curves.train_sizes.0"),
+        ({"experiments": {"curves": {"train_sizes": [9, "9"]}}}, "train_sizes: 9 listed more than once"),
         (
             {"models": {"vit": {"patch_size": 5}}},
             "models.vit.patch_size: 5 does not divide the 32 pixels of cifar10",
