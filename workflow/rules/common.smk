@@ -24,7 +24,7 @@ from vitcnn.provenance.environment import not_as_locked
 from vitcnn.provenance.record import fingerprint, read_record
 from vitcnn.progress import Followed, Progress
 from vitcnn.profiles import refuse_absent_profile, refuse_real_data
-from vitcnn.status import TRAINING
+from vitcnn.status import RESOLVED_CONFIG, TRAINING, WORKING
 from vitcnn.training.devices import has_gpu
 from vitcnn.training.gpus import visible_gpus
 
@@ -60,7 +60,6 @@ PREDICTED = (
 )
 PREDICTED_EXPERIMENTS, UNSCORABLE = predictions.predicted_experiments(PREDICTED, STUDY)
 
-RESOLVED_CONFIG = "logs/config.json"  # of the last invocation that made something
 ASKED_CONFIG = "logs/asked.json"  # of the last invocation, for audit and status
 ASKED_SIZES = "logs/asked_sizes.json"  # by dataset, what its runs in the last invocation need
 

@@ -22,7 +22,7 @@ def on_graph(jobs, is_running, takes_lock):
     if takes_lock:
         atexit.register(claim_folder().release)
     limit_gpu_jobs()
-    write_json(Path(RESOLVED_CONFIG), STUDY)
+    write_json(RESOLVED_CONFIG, STUDY)
     sizes = {
         dataset: plan.largest_sizes(STUDY, runs, dataset) for dataset in plan.datasets_of(runs)
     }
@@ -42,11 +42,10 @@ def claim_folder():
     The kernel frees it when a process is killed, and Snakemake's own locks are then stale. Jobs that
     outlive their Snakemake are waited for: a plan made before they end would repeat their work.
     """
-    path = Path(".snakemake/working.lock")
-    lock = hold(path)
+    lock = hold(WORKING)
     if lock is None:
         raise WorkflowError(
-            f"{holder(path)} is working in this folder; wait until it ends, or stop it"
+            f"{holder(WORKING)} is working in this folder; wait until it ends, or stop it"
         )
     # Not by rglob: before Python 3.12 it fails where a folder goes while it looks.
     results = [
@@ -116,7 +115,7 @@ def say_how_long():
         at_a_time = min(at_a_time, GPU_JOBS)
     estimate = [
         *(sys.executable, str(WORKFLOW / "scripts/estimate_time.py")),
-        *("--config", RESOLVED_CONFIG, "--jobs", str(at_a_time), "--runs", "-"),
+        *("--config", str(RESOLVED_CONFIG), "--jobs", str(at_a_time), "--runs", "-"),
     ]
     said = subprocess.run(estimate, input="\n".join(names), capture_output=True, text=True)
     why_not = said.stderr.strip().splitlines()[-1:]

@@ -22,9 +22,8 @@ from vitcnn.cli import argument_parser, run
 from vitcnn.config import check_config, load_config
 from vitcnn.files import read_json
 from vitcnn.interrupts import Interrupted
-from vitcnn.status import WORKING, as_json, in_words, is_held, read_status
+from vitcnn.status import RESOLVED_CONFIG, WORKING, as_json, in_words, is_held, read_status
 
-LAST = Path("logs/config.json")  # of Snakemake's last invocation
 EVERY = 2.0  # seconds between two looks
 
 parser = argument_parser(__doc__)
@@ -38,8 +37,8 @@ def study(args):
     base = Path(__file__).resolve().parents[2] / "config.yaml"
     if args.configfile is not None:
         return load_config(base, *args.configfile)
-    if LAST.exists() and (not args.settings or is_held(WORKING)):
-        return check_config(read_json(LAST))
+    if RESOLVED_CONFIG.exists() and (not args.settings or is_held(WORKING)):
+        return check_config(read_json(RESOLVED_CONFIG))
     return check_config(args.settings) if args.settings else load_config(base)
 
 

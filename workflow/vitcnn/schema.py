@@ -6,19 +6,17 @@ yaml and jsonschema are imported where a file is read and checked: a run of a sp
 import ast
 import contextlib
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vitcnn.data.sources import READERS
 from vitcnn.errors import StudyError, suggest
+from vitcnn.files import SCHEMAS
 from vitcnn.models.registry import builder_family, parse_builder, resolve_builder
 
 if TYPE_CHECKING:
     from jsonschema.exceptions import ValidationError
-
-SCHEMAS = Path(__file__).parents[1] / "schemas"
 
 # What a builder's annotations mean for a value in config.yaml.
 _ANNOTATIONS = {
@@ -152,13 +150,16 @@ def _is_builder(name: Any) -> bool:
     return False
 
 
-def _with_defaults(validator_class: type) -> type:
-    """Extend a validator to fill in defaults as it goes, as the jsonschema FAQ describes.
+@cache
+def _defaults_validator() -> Any:
+    """Return a validator that fills in defaults as it goes, as the jsonschema FAQ describes.
 
     It also reads text where only something else is allowed: Snakemake hands over what stands inside
     `--config 'seeds=[7]'` as text, and YAML takes 1e-3 for text.
     """
-    check = validator_class.VALIDATORS
+    from jsonschema import Draft202012Validator, validators
+
+    check = Draft202012Validator.VALIDATORS
 
     def read_text(validator, container, key, schema):
         value = container[key]
@@ -179,9 +180,8 @@ def _with_defaults(validator_class: type) -> type:
     def additional_properties(validator, subschema, instance, schema):
         if isinstance(instance, dict) and isinstance(subschema, dict):
             for key in instance.keys() - schema.get("properties", {}).keys():
-                if subschema.get("else", subschema).get(
-                    "reads_text"
-                ):  # any kind of value is allowed, and text is what was typed
+                # Where any kind of value is allowed, text is what was typed.
+                if subschema.get("else", subschema).get("reads_text"):
                     instance[key] = _read_all(instance[key])
                 read_text(validator, instance, key, subschema)
         yield from check["additionalProperties"](validator, subschema, instance, schema)
@@ -193,9 +193,7 @@ def _with_defaults(validator_class: type) -> type:
         yield from check["items"](validator, subschema, instance, schema)
 
     own = {"properties": properties, "additionalProperties": additional_properties, "items": items}
-    from jsonschema import validators
-
-    return validators.extend(validator_class, own)
+    return validators.extend(Draft202012Validator, own)
 
 
 def _read_all(value: Any) -> Any:
@@ -216,18 +214,11 @@ def _read_scalar(text: str) -> Any:
     return text
 
 
-@cache
-def _defaults_validator() -> Any:
-    from jsonschema import Draft202012Validator
-
-    return _with_defaults(Draft202012Validator)
-
-
-def _leaves(errors: "Iterator[ValidationError]") -> "Iterator[ValidationError]":
+def _leaves(errors: "Iterable[ValidationError]") -> "Iterator[ValidationError]":
     """Yield the errors that name a place: those inside if/then/else instead of around it."""
     for error in sorted(errors, key=lambda e: [str(step) for step in e.absolute_path]):
         if error.context and error.validator in ("if", "then", "else"):
-            yield from _leaves(iter(error.context))
+            yield from _leaves(error.context)
         else:
             yield error
 

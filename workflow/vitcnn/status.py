@@ -26,6 +26,7 @@ from vitcnn.plan import Run
 from vitcnn.training.schedule import evaluations
 
 LOGS = Path("logs/runs")
+RESOLVED_CONFIG = Path("logs/config.json")  # of the last invocation that made something
 TRAINING = Path("logs/training.json")  # the runs that the invocation under way trains, by name
 WORKING = Path(".snakemake/working.lock")  # held while one is under way
 STATES = ("done", "running", "failed", "waiting")
