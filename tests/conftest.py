@@ -21,6 +21,7 @@ from PIL import Image
 from warm import Warm
 
 from vitcnn.config import check_config
+from vitcnn.config import extended as merge
 from vitcnn.data import embedded, trees
 from vitcnn.data.pack import pack_dataset
 from vitcnn.data.validate import validate_images
@@ -155,15 +156,6 @@ def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path],
             make(folder)
             finished.touch()
     return folder
-
-
-def merge(base: dict, over: dict) -> dict:
-    """Return `base` with `over` merged in, key by key."""
-    merged = dict(base)
-    for key, value in over.items():
-        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
-        merged[key] = merge(merged[key], value) if both else value
-    return merged
 
 
 def jobs(dry_run: subprocess.CompletedProcess) -> dict[str, int]:

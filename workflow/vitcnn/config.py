@@ -30,14 +30,14 @@ def load_config(*paths: Path) -> dict[str, Any]:
             raise StudyError(f"{path}: is no YAML: {error}") from error
         if not isinstance(read, dict):
             raise StudyError(f"{path}: holds no configuration keys")
-        config = _extended(config, read)
+        config = extended(config, read)
     return check_config(config)
 
 
-def _extended(config: dict[str, Any], by: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `config` with mappings merged and everything else replaced."""
+def extended(config: dict[str, Any], by: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `config` extended `by` another: mappings are merged key by key, everything else is replaced."""
     both = {
-        k: _extended(config[k], v)
+        k: extended(config[k], v)
         for k, v in by.items()
         if isinstance(v, dict) and isinstance(config.get(k), dict)
     }
