@@ -45,7 +45,7 @@ def audit(jobs: Sequence[Job], accept_environment: bool) -> dict[str, dict[str, 
         else:
             found["up to date"][output] = _other_versions(verdict.record)
     known = {Path(job.record) for job in jobs}
-    for path in (*sorted(RESULTS.rglob("*provenance.json")), *(f / "provenance.json" for f in run_folders())):
+    for path in (*sorted(RESULTS.rglob("*provenance.json")), *_run_records()):
         if path in known or path.is_relative_to(RESULTS / "partial"):
             continue
         known.add(path)
@@ -62,10 +62,10 @@ def _other_versions(record: Mapping[str, Any]) -> str:
     return f"computed with {', '.join(other)}" if other else ""
 
 
-def run_folders() -> Iterator[Path]:
-    """Yield each folder of `results/runs` that holds files, in order."""
+def _run_records() -> Iterator[Path]:
+    """Yield where the record is, or should be, of each folder of `results/runs` that holds files, in order."""
     files = (path for path in (RESULTS / "runs").rglob("*") if path.is_file())
-    yield from sorted({path.parent for path in files})
+    yield from (folder / "provenance.json" for folder in sorted({path.parent for path in files}))
 
 
 def accept_changes(
@@ -126,7 +126,7 @@ def remove_unused(jobs: Sequence[Job], names: Collection[str]) -> None:
         if place not in unused:
             raise StudyError(f"{place}: is in use or unknown. Nothing was removed")
     for path in map(Path, places):
-        records = sorted(path.glob("*provenance.json")) if path.is_dir() else [record_beside(path)]
+        records = sorted(path.glob("*provenance.json")) if path.is_dir() else [_record_beside(path)]
         found = [read_record(record) or {} for record in records]
         outputs = [Path(file) for record in found for file in record.get("outputs") or ()]
         for file in (*outputs, *records):
@@ -137,7 +137,7 @@ def remove_unused(jobs: Sequence[Job], names: Collection[str]) -> None:
             folder.rmdir()
 
 
-def record_beside(output: Path) -> Path:
+def _record_beside(output: Path) -> Path:
     """Return where the record of an output in `results` is: of its name, or of its folder; a record's is itself."""
     if output.name.endswith("provenance.json"):
         return output

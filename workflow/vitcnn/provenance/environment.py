@@ -18,12 +18,11 @@ _WITHOUT_IMPORT = {"pandas": {"jinja2", "tabulate"}}  # pandas loads them for to
 _DISTRIBUTIONS = {"PIL": "pillow"}  # imports whose package has another name
 
 
-def not_as_locked(
-    names: Iterable[str] = ("torch", "numpy", "pandas", "matplotlib", "pillow", "scipy"),
-) -> list[str]:
+def not_as_locked() -> list[str]:
     """Return which packages are installed at another version than the lock file's, in words."""
-    pins, _ = _read_lock(LOCK.stat().st_mtime_ns)
-    locked = {name: pins[name] for name in names if name in pins}
+    pins, _ = _read_lock()
+    shown = ("torch", "numpy", "pandas", "matplotlib", "pillow", "scipy")
+    locked = {name: pins[name] for name in shown if name in pins}
     return [
         f"{name} {version} is installed, envs/lock.txt has {locked[name]}"
         for name, version in installed_otherwise(locked).items()
@@ -46,7 +45,7 @@ def installed_version(name: str) -> str | None:
 
 def refuse_unlocked(imports: Iterable[str], by: str) -> None:
     """Raise StudyError for an import that the lock file does not pin: a new version of it would change nothing."""
-    pins, _ = _read_lock(LOCK.stat().st_mtime_ns)
+    pins, _ = _read_lock()
     for name in sorted(set(imports) - NOT_COMPUTING):
         if _distribution(name, pins) not in pins:
             raise StudyError(
@@ -57,7 +56,7 @@ def refuse_unlocked(imports: Iterable[str], by: str) -> None:
 
 def locked_versions(imports: Iterable[str]) -> dict[str, str]:
     """Return name and version of the packages imported, and of all that the lock file says they need."""
-    pins, needs = _read_lock(LOCK.stat().st_mtime_ns)
+    pins, needs = _read_lock()
     queue = [_distribution(name, pins) for name in set(imports) - NOT_COMPUTING]
     found: dict[str, str] = {}
     while queue:
@@ -79,7 +78,7 @@ def _distribution(name: str, pins: Mapping[str, str]) -> str:
 
 
 @cache
-def _read_lock(_time: int) -> tuple[dict[str, str], dict[str, set[str]]]:
+def _read_lock() -> tuple[dict[str, str], dict[str, set[str]]]:
     """Return each package's version (several where they differ by platform), and what each one needs."""
     pins: dict[str, str] = {}
     needs: dict[str, set[str]] = defaultdict(set)

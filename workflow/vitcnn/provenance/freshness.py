@@ -72,7 +72,7 @@ def judge(
     own: dict[str, Verdict] = {}
     for job in jobs:
         try:
-            record = own_record(job)
+            record = _own_record(job)
         except StudyError as error:
             own[job.record] = Verdict(None, foreign=str(error))
             continue
@@ -187,7 +187,7 @@ def _changed_outputs(outputs: Mapping[str, Any], thorough: bool) -> Iterator[str
             yield f"{path} was edited, cut short or replaced"
 
 
-def own_record(job: Job) -> Mapping[str, Any] | None:
+def _own_record(job: Job) -> Mapping[str, Any] | None:
     """Return the record of a job, or None if there is nothing to lose: no output, or no valid record.
 
     Raises StudyError for an output that is not known to be the job's.
