@@ -220,8 +220,6 @@ rule audit:
     log:
         "logs/audit.log",
     localrule: True
-    conda:
-        "../../envs/results.yaml"
     params:
         # It reads the rules, so it needs the Python that runs Snakemake.
         python=sys.executable,
