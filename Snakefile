@@ -50,14 +50,6 @@ if not str(rules.train.output.metrics).startswith("results/"):
     )
 
 
-rule all:
-    default_target: True
-    input:
-        all_results(),
-        collect("results/models/{pair}.txt", pair=["/".join(pair) for pair in PAIRS]),
-        collect("results/runs/{run}/metrics.json", run=[run.name for run in RUNS]),
-
-
 rule data:
     input:
         collect("resources/{dataset}/packed/manifest.json", dataset=plan.datasets_of(RUNS)),
@@ -65,8 +57,15 @@ rule data:
 
 rule runs:
     input:
-        collect("results/models/{pair}.txt", pair=["/".join(pair) for pair in PAIRS]),
+        collect("results/models/{pair}.txt", pair=PAIRS),
         collect("results/runs/{run}/metrics.json", run=[run.name for run in RUNS]),
+
+
+rule all:
+    default_target: True
+    input:
+        all_results(),
+        rules.runs.input,
 
 
 rule figures:
@@ -81,7 +80,7 @@ rule partial:
 
 rule corruptions:
     input:
-        collect("results/tables/corruptions.{kind}", kind=["csv", "md", "html"]),
+        collect("results/tables/corruptions.{kind}", kind=TABLE_KINDS),
 
 
 for experiment in ALL_EXPERIMENTS:

@@ -51,7 +51,9 @@ PROBED_FIGURES = plan.probed_figures(STUDY)
 FLAWS = plan.flaws(STUDY)
 FLAW_EXPERIMENTS = [name for name in FLAWS if name in EXPERIMENTS]
 COST_EXPERIMENTS = plan.cost_experiments(STUDY)
-PAIRS = list(dict.fromkeys((run.dataset, run.model) for run in RUNS))
+PAIRS = list(dict.fromkeys(f"{run.dataset}/{run.model}" for run in RUNS))
+
+TABLE_KINDS, FIGURE_KINDS, PAGE_KINDS = ["csv", "md", "html"], ["svg", "png", "pdf"], ["md", "html"]
 
 # What readers predict is scored once one of them has sealed it, and is an input of nothing else. What is wrong
 # with it is said where scores are asked for, so that it stops no other invocation.
@@ -165,19 +167,14 @@ def results_of(experiments, part=""):
     """Return the results that show these experiments and no other: collected numbers, tables, figures."""
     figures = [name for name, f in FIGURES.items() if set(f.experiments) <= set(experiments)]
     return [
-        *(f"results/{part}collected/{e}/{t}.csv" for e in experiments for t in ("runs", "epochs")),
-        *(
-            f"results/{part}tables/{e}.{kind}"
-            for e in experiments
-            for kind in ("csv", "md", "html", "tex")
-        ),
-        *(f"results/{part}figures/{f}.{kind}" for f in figures for kind in ("svg", "png", "pdf")),
-        *(
-            f"results/tables/{e}_{table}.{kind}"
-            for e in experiments
-            for table in TABLES
-            for kind in ("csv", "md", "html")
-            if not part
+        *collect(f"results/{part}collected/{{e}}/{{t}}.csv", e=experiments, t=["runs", "epochs"]),
+        *collect(f"results/{part}tables/{{e}}.{{kind}}", e=experiments, kind=[*TABLE_KINDS, "tex"]),
+        *collect(f"results/{part}figures/{{f}}.{{kind}}", f=figures, kind=FIGURE_KINDS),
+        *collect(
+            "results/tables/{e}_{table}.{kind}",
+            e=[] if part else experiments,
+            table=TABLES,
+            kind=TABLE_KINDS,
         ),
     ]
 
@@ -185,18 +182,15 @@ def results_of(experiments, part=""):
 def all_results(part=""):
     """Return every result that this configuration has; what the models learned needs every run, and so does cost."""
     learned = [] if part else PROBED_FIGURES
+    cost = [] if part or not COST_EXPERIMENTS else ["cost"]
     return [
         *results_of(EXPERIMENTS, part),
-        *(f"results/figures/{f}.{kind}" for f in learned for kind in ("svg", "png", "pdf")),
-        *(f"results/{part}findings.{kind}" for kind in ("md", "html") if EXPERIMENTS),
-        *(f"results/tables/flaws.{kind}" for kind in ("csv", "md", "html") if FLAWS and not part),
-        *(
-            f"results/{file}"
-            for file in collect("tables/cost.{kind}", kind=["csv", "md", "html"])
-            + collect("figures/cost.{kind}", kind=["svg", "png", "pdf"])
-            if COST_EXPERIMENTS and not part
-        ),
-        *(f"results/predictions.{kind}" for kind in ("md", "html") if PREDICTED and not part),
+        *collect("results/figures/{f}.{kind}", f=learned, kind=FIGURE_KINDS),
+        *collect(f"results/{part}findings.{{kind}}", kind=PAGE_KINDS if EXPERIMENTS else []),
+        *collect("results/tables/flaws.{kind}", kind=TABLE_KINDS if FLAWS and not part else []),
+        *collect("results/tables/{f}.{kind}", f=cost, kind=TABLE_KINDS),
+        *collect("results/figures/{f}.{kind}", f=cost, kind=FIGURE_KINDS),
+        *collect("results/predictions.{kind}", kind=PAGE_KINDS if PREDICTED and not part else []),
     ]
 
 
