@@ -50,20 +50,11 @@ def tiny_config(source, **more):
     ("config", "message"),
     [
         ({"recipes": {"adam10": {"learning_rate": 1}}}, "recipes.adam10.learning_rate: unknown key"),
-        ({"recipes": {"adam10": {"augmentation": {"rotatoin": 1}}}}, "did you mean rotation?"),
-        ({"recipes": {"adam10": {"epochs": "many"}}}, "recipes.adam10.epochs: 'many' is not of type integer"),
-        ({"experiments": {"curves": {"datasets": ["cifar"]}}}, "cifar is not one of the datasets"),
         (
             {"experiments": {"data": {"datasets": ["cifar10"], "models": ["vit"], "recipe": "adam10"}}},
             "experiments.data: a rule has this name; give the experiment another",
         ),
-        ({"experiments": {"curves": {"models": ["simple_rnn"]}}}, "simple_rnn is not one of the models"),
-        ({"experiments": {"curves": {"recipe": "adam"}}}, "adam is not one of the recipes"),
-        ({"seeds": []}, "seeds: is empty"),
-        ({"seeds": [1, 1]}, "seeds: 1 listed more than once"),
-        ({"models": {"vit": {"patch_size": 7}}}, "models.vit.patch_size: 7 does not divide the 32 pixels"),
         ({"device": "mps" if sys.platform == "linux" else "cuda"}, "is not available on this machine"),
-        ({"datasets": {"cifar10": {"source": ["gopher://x/y"]}}}, "gopher:// is not supported"),
     ],
 )
 def test_configuration(config, message, tmp_path):

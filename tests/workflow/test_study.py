@@ -225,10 +225,6 @@ def test_a_run_that_no_experiment_asks_for_can_be_named(tmp_path):
         ({"experiments": {"data_efficiency": {"train_sizes": [100, 200]}}}, 2),
         ({"experiments": {"data_efficiency": {"train_sizes": [100]}}}, 0),
         ({"experiments": {"data_efficiency": {"seeds": [0, 5]}}}, 4),
-        ({"recipes": {"adam10": {"lr": 0.01}}}, 4),
-        ({"recipes": {"adamw20": {"lr": 0.05, "weight_decay": 0.0003}}}, 4),
-        ({"models": {"cnn": {"channels": [24]}}}, 2),
-        ({"report": {"plots": {"dpi": 90}}}, 0),
     ],
 )
 def test_a_change_of_the_configuration_trains_what_it_asks_for(change, runs, copied):
@@ -241,11 +237,6 @@ def test_sizes_asked_for_later_are_still_checked(with_data):
     )
     assert done.returncode != 0
     assert "train_size 1,001 is over the 1,000 training images" in done.stdout + done.stderr
-
-
-def test_a_run_that_is_gone_is_trained_again(copied):
-    shutil.rmtree(copied / RUN)
-    assert jobs(snakemake(copied, "--dry-run"))["train"] == 1
 
 
 def test_config_on_the_command_line(tmp_path):
