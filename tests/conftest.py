@@ -158,6 +158,15 @@ def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path],
     return folder
 
 
+def copy_repository(folder: Path) -> Path:
+    """Copy what the workflow consists of to a new folder, and return it."""
+    for name in ("workflow", "envs", "profiles"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("Snakefile", "config.yaml"):
+        shutil.copy(ROOT / name, folder)
+    return folder
+
+
 def jobs(dry_run: subprocess.CompletedProcess) -> dict[str, int]:
     """Return how many jobs of each rule a dry run lists."""
     assert dry_run.returncode == 0, dry_run.stdout + dry_run.stderr

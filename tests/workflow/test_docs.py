@@ -2,11 +2,10 @@
 
 import re
 import shlex
-import shutil
 
 import pytest
 import yaml
-from conftest import ROOT, WARM, environment, jobs
+from conftest import ROOT, WARM, copy_repository, environment, jobs
 
 from vitcnn.predictions import askable, read_predictions
 
@@ -86,12 +85,7 @@ def test_the_readme_is_short():
 @pytest.fixture
 def repository(tmp_path):
     """A copy of the workflow, to change."""
-    folder = tmp_path / "path/to/this/repository"
-    for name in ("Snakefile", "config.yaml", "workflow", "envs", "profiles"):
-        copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
-        folder.mkdir(parents=True, exist_ok=True)
-        copy(ROOT / name, folder / name)
-    return folder
+    return copy_repository(tmp_path / "path/to/this/repository")
 
 
 def plan(folder, snakefile, *arguments):

@@ -1,13 +1,10 @@
 """The demo from any folder and changed in any way, and profiles that are misspelled: dry runs."""
 
-import os
 import re
-import subprocess
-import sys
 
 import pytest
 import yaml
-from conftest import ROOT, jobs
+from conftest import ROOT, WARM, environment, jobs
 
 DEMO = ROOT / "profiles/demo"
 RUN = "results/runs/cifar10/cnn/adam10/nall/seed0"
@@ -15,10 +12,8 @@ RUN = "results/runs/cifar10/cnn/adam10/nall/seed0"
 
 def dry_run(folder, *arguments):
     """Plan the study from `folder`, and return what Snakemake printed."""
-    command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile"), "--dry-run"]
-    environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "1"}
-    command = [*command, "--printshellcmds", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment, cwd=folder)
+    command = ["snakemake", "--snakefile", str(ROOT / "Snakefile"), "--dry-run", "--printshellcmds"]
+    return WARM.run([*command, *map(str, arguments)], folder, environment())
 
 
 @pytest.mark.parametrize(
