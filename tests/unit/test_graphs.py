@@ -189,10 +189,33 @@ def test_the_one_script_for_a_gpu_keeps_each_part_whatever_comes_after_it(tmp_pa
     assert "RuntimeError: no kernel" in read(out)["parts"]["second"]["failed"]
     assert gpu.measure([("late", fail)], out, "cpu", -1) == []
     assert read(out)["parts"] == {"late": {"left_out": "after -1 s"}}
+    found = {"apart": float("inf"), "holds": False}
+    assert gpu.measure([("no number", lambda: found)], out, "cpu", 60) == ["no number"]
+    assert read(out)["parts"]["no number"] == {"apart": "Infinity", "holds": False}
+
+
+def test_the_one_script_for_a_gpu_ends_runs_in_time_and_says_what_they_trained_on(tmp_path):
+    spec, data = (
+        {"dataset": {"name": "cifar10"}},
+        {"cifar10": tmp_path / "packed", "drawn": tmp_path / "drawn"},
+    )
+    found = gpu.whole_runs([spec] * 2, torch.device("cpu"), data, tmp_path / "out", 1, end=0)
+    assert found["runs"] == [{"failed": "not finished in time"}] * 2
+    assert found["images"] == {"cifar10": "packed", "drawn": "drawn"}
+
+
+def test_the_one_script_for_a_gpu_trains_on_no_drawn_images_for_a_folder_that_is_not_there(
+    tmp_path, monkeypatch
+):
+    words = ["gpu.py", "speed", "specs", "--out", "out", "--resources", str(tmp_path / "absent")]
+    monkeypatch.setattr(sys, "argv", words)
+    with pytest.raises(SystemExit) as refused:
+        gpu.main()
+    assert refused.value.code == 2
 
 
 @pytest.mark.parametrize("model", ["vit", "cnn"])
-def test_the_one_script_for_a_gpu_on_a_cpu(model):
+def test_the_one_script_for_a_gpu_on_a_cpu(model, monkeypatch):
     """Where each way is the same: no difference; and a weight that is no number is one."""
     config = load_config(ROOT / "config.yaml") | {"precision": "fp32"}
     spec = copy.deepcopy(run_spec(config, Run("cifar10", model, "adam10", "all", 0)))
@@ -200,9 +223,12 @@ def test_the_one_script_for_a_gpu_on_a_cpu(model):
     spec["model"] |= {"vit": {"embed_dim": 16, "depth": 1}, "cnn": {"channels": [16, 16, 16]}}[model]
     found = gpu.correctness(spec, torch.device("cpu"), "fp32", 40)
     differences = ("graph_against_eager", "resumed_against_uninterrupted", "several_seeds_against_alone")
-    assert [found[name] for name in (*differences, "first_loss_against_cpu")] == [0] * 4
-    assert found["predicted_by_graph_as_eagerly"]
+    first = ("first_loss_against_cpu", "first_gradients_against_cpu")
+    assert [found[name] for name in (*differences, *first)] == [0] * 5
+    assert found["predicted_by_graph_as_eagerly"] and found["holds"] is True
     one, other = (gpu.create(spec, torch.device("cpu"), "fp32", 40, "off", seed) for seed in (0, 1))
     assert 0 < gpu.differences(one, other) < float("inf")
     next(other.model.parameters()).data[:] = float("nan")
     assert gpu.differences(one, other) == float("inf")
+    monkeypatch.setattr(gpu, "differences", lambda *_: 1e-9)
+    assert gpu.correctness(spec, torch.device("cpu"), "bf16", 40)["holds"] is False
