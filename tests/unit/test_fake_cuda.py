@@ -11,7 +11,7 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT
+from conftest import ROOT, merge
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -20,6 +20,7 @@ from vitcnn.config import load_config
 from vitcnn.models.dropout import Masks
 from vitcnn.plan import Run, run_spec
 from vitcnn.training import trainer as training
+from vitcnn.training.graphs import Graphed
 from vitcnn.training.trainer import Images, Trainer
 
 CUDA = torch.device("cuda", 0)
@@ -53,6 +54,7 @@ RECIPES = {
         "clip_grad_norm": 1,
         "mixup": 0.8,
         "cutmix": 1,
+        "augmentation": {"random_erasing": 0.5},
     },
 }
 
@@ -84,7 +86,7 @@ def fake(monkeypatch):
         for parameter in backward.parameters:
             parameter.grad = torch.zeros_like(parameter)
 
-    monkeypatch.setattr(Masks, "__init__", lambda masks, seed, device: None)
+    monkeypatch.setattr(Masks, "__init__", lambda masks, seed, device: setattr(masks, "generator", None))
     monkeypatch.setattr(Masks, "draw", draw)
     monkeypatch.setattr(torch.Tensor, "backward", backward)
     monkeypatch.setattr(torch.nn.Module, "to", lambda module, *_, **__: module)  # it is built on the GPU
@@ -112,20 +114,24 @@ def spec_of(model, recipe, size):
     name = model if model in config["models"] else "cnn"
     recipe_name = recipe if recipe in config["recipes"] else "adam10"
     spec = copy.deepcopy(run_spec(config, Run(dataset, name, recipe_name, "all", 0)))
-    spec["recipe"] |= RECIPES[recipe] | {"batch_size": 16}
+    spec["recipe"] = merge(spec["recipe"], RECIPES[recipe] | {"batch_size": 16})
     if MODELS[model]:
         spec["model"] = {"name": model} | MODELS[model]
     return spec
 
 
-def create_trainer(backward, model="simple_cnn", recipe="adam10", size=32, precision="fp32"):
+def create_trainer(backward, model="simple_cnn", recipe="adam10", size=32, precision="fp32", graphs="off"):
     """Return a trainer whose tensors are all on the fake GPU, after the pass was drawn."""
     spec = spec_of(model, recipe, size)
     with CUDA:
         pixels = torch.zeros(IMAGES, 3, size, size, dtype=torch.uint8)
         images = Images(pixels, torch.zeros(IMAGES, dtype=torch.int64), torch.arange(IMAGES))
-        trainer = Trainer(spec, {"train": images, "test": images}, CUDA, precision, graphs="off")
-    backward.parameters = trainer.optimizer.parameters
+        trainer = Trainer(spec, {"train": images, "test": images}, CUDA, precision, graphs)
+    backward.parameters = [*trainer.optimizer.parameters]
+    if trainer.casts:  # a weight that is cast gets its gradient through the cast
+        cast = {id(weight) for weight in trainer.casts.weights}
+        backward.parameters = [weight for weight in backward.parameters if id(weight) not in cast]
+        backward.parameters += trainer.casts.casts.values()
     trainer._draw_pass()
     trainer.model.train()
     return trainer
@@ -166,19 +172,36 @@ def test_no_weight_is_cast_in_a_step(model, fake):
 
     with Watch():
         step(trainer)
-    assert (casts, copies) == ([], [len(trainer.casts.casts)])
+    assert (casts, copies) == ([], [len(trainer.casts.casts)] * 2)  # of the gradients, and of the new weights
 
 
-@pytest.mark.parametrize("ahead", [True, False])
+@pytest.mark.parametrize("augmented", ["ahead", "in the step", "by a policy"])
 @pytest.mark.parametrize("recipe", RECIPES)
-def test_augmentation_and_recipes_stay_on_the_gpu(recipe, ahead, fake):
+def test_augmentation_and_recipes_stay_on_the_gpu(recipe, augmented, fake):
     trainer = create_trainer(fake, "simple_cnn", recipe)
-    assert (trainer.augmented is not None) == trainer.augments_ahead
+    assert trainer.augments_ahead and trainer.augmented is not None
+    assert trainer.values is not None  # pixels are looked up
     with OnDevice():
         trainer._augmented(trainer._batches("train")[0])
-    if not ahead:
+    if augmented != "ahead":
         trainer.augmented = None
+    if augmented == "by a policy":
+        trainer.prepared = trainer.images["train"].pixels[:16]
     step(trainer)
+
+
+@pytest.mark.parametrize("graphs", ["auto", "off"])
+def test_steps_are_graphed_as_asked_and_it_is_said(graphs, fake):
+    trainer = create_trainer(fake, graphs=graphs)
+    assert {isinstance(step, Graphed) for step in trainer.steps.values()} == {graphs == "auto"}
+    if graphs == "off":
+        assert trainer.graphs == "off"
+        return
+    assert trainer.graphs == "too few batches to capture one"
+    trainer.steps["test"].replay = lambda: None
+    assert trainer.graphs == "captured"
+    trainer.steps["train"].failure = "not permitted"
+    assert trainer.graphs == "not permitted"
 
 
 FAULTS = {

@@ -88,8 +88,12 @@ def test_what_a_failed_capture_allocated_is_free_when_the_step_runs():
     assert len(held) == 1
 
 
-def test_a_capture_is_not_disturbed_and_gives_generators_back(monkeypatch):
-    """With a stand-in for CUDA's graph: no garbage is collected meanwhile, and each generator gets a fresh state."""
+@pytest.mark.parametrize("torch_version", [(2, 11), (2, 15)])
+def test_a_capture_is_not_disturbed_and_gives_generators_back(torch_version, monkeypatch):
+    """With a stand-in for CUDA's graph, whose end fails too: the step's own reason is kept, and it runs without.
+
+    No garbage is collected meanwhile. An older torch is told of the generators, and each gets a fresh state.
+    """
 
     class Generator:
         device = "cpu"
@@ -101,25 +105,44 @@ def test_a_capture_is_not_disturbed_and_gives_generators_back(monkeypatch):
         def graphsafe_set_state(self, fresh):
             self.fresh = fresh
 
+    registered = []
+
     class Graph:
         def __init__(self, *_, **__): ...
-        def register_generator_state(self, generator): ...
+        def register_generator_state(self, generator):
+            registered.append(generator)
+
         def __enter__(self): ...
-        def __exit__(self, *_): ...
+        def __exit__(self, *_):
+            raise RuntimeError("a failed capture cannot end")
 
     def step(batch):
-        assert not gc.isenabled()
-        raise RuntimeError("operation not permitted")
+        if not gc.isenabled():
+            raise RuntimeError("operation not permitted")
+        return batch
+
+    def empty_cache():
+        raise RuntimeError("captures are underway")
 
     of_masks, of_torch = Generator(), Generator()
-    monkeypatch.setattr(graphs, "TORCH", (2, 11))
-    for name, stand_in in (("CUDAGraph", Graph), ("graph", Graph), ("current_stream", lambda: None)):
+    monkeypatch.setattr(graphs, "TORCH", torch_version)
+    stand_ins = {
+        "CUDAGraph": Graph,
+        "graph": Graph,
+        "current_stream": lambda: None,
+        "empty_cache": empty_cache,
+    }
+    for name, stand_in in stand_ins.items():
         monkeypatch.setattr(torch.cuda, name, stand_in)
     monkeypatch.setattr(torch.cuda, "default_generators", {None: of_torch})
-    with pytest.raises(RuntimeError, match="not permitted"):
-        graphs.capture(step, torch.zeros(2), [of_masks])
+    graphed = Graphed(step, 2, [of_masks])
+    for _ in range(WARM_UP + 1):
+        assert graphed(torch.zeros(2)).tolist() == [0, 0]
+    assert graphed.failure == "operation not permitted"
     assert gc.isenabled()
-    for generator in (of_masks, of_torch):
+    is_old = torch_version < (2, 15)
+    assert registered == [of_masks] * is_old
+    for generator in (of_masks, of_torch) * is_old:
         assert torch.equal(generator.fresh.get_state(), generator.get_state())
 
 

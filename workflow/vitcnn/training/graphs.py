@@ -3,6 +3,7 @@
 At the notebooks' batch sizes a GPU waits for Python: a step is a thousand launches of microseconds.
 """
 
+import contextlib
 import gc
 import logging
 import time
@@ -99,11 +100,13 @@ class Graphed:
             try:
                 self.replay, self.output = self.capture(self.step, self.batch, self.generators)
             except RuntimeError as error:
+                error = error.__context__ or error  # CUDA's end of a failed capture fails too
                 self.failure = str(error).partition("\n")[0]
                 _warn(self.failure)
             self.capture_seconds = time.perf_counter() - before
         if self.failure:  # not where it is caught: the error holds what the failed step allocated
-            torch.cuda.empty_cache()
+            with contextlib.suppress(RuntimeError):  # a capture that CUDA did not end
+                torch.cuda.empty_cache()
             return self.step(batch)
         self.batch.copy_(batch)
         self.replay()
