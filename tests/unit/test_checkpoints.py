@@ -23,7 +23,7 @@ from vitcnn.config import check_config
 from vitcnn.errors import StudyError
 from vitcnn.files import canonical_json
 from vitcnn.interrupts import Interrupted
-from vitcnn.training import checkpoints, trainer
+from vitcnn.training import checkpoints, devices, trainer
 from vitcnn.training.checkpoints import ATTEMPTS, DAMAGED, NAME, PREVIOUS, Checkpoints
 from vitcnn.training.run import train_run
 
@@ -197,6 +197,7 @@ def identity_in(folder):
         {"spec": spec_of(precision="bf16")},
         {"fingerprint": "other code"},
         {"threads": 2},
+        {"device": ["cuda", "A100", 108]},
     ],
 )
 def test_a_checkpoint_of_something_else_is_not_used(other, data, tmp_path, stop_at, monkeypatch):
@@ -204,6 +205,8 @@ def test_a_checkpoint_of_something_else_is_not_used(other, data, tmp_path, stop_
     assert not train(spec_of(), data, tmp_path / "a")
     stop_at(0)
     what = {"spec": spec_of(), "threads": 1, "fingerprint": ""} | other
+    if "device" in other:
+        monkeypatch.setattr(devices, "identify", lambda _: other["device"])
     for folder in ("a", "b"):
         train_run(what["spec"], data, tmp_path / folder, "cpu", what["threads"], what["fingerprint"])
     assert same(tmp_path / "a", tmp_path / "b")

@@ -1,5 +1,6 @@
 """GPUs for jobs: one of their own each, however the ones before them ended. The devices are names here."""
 
+import json
 import os
 import random
 import subprocess
@@ -7,9 +8,12 @@ import sys
 import time
 
 import pytest
-from conftest import ROOT
+import torch
+from conftest import ROOT, run_script
 
 from vitcnn import locks
+from vitcnn.config import load_config
+from vitcnn.plan import Run, run_spec
 from vitcnn.training import gpus
 from vitcnn.training.gpus import take_device, take_gpu, visible_gpus
 
@@ -133,6 +137,20 @@ def test_a_job_with_a_gpu_trains_on_nothing_else(job, alone):
     assert take_device("cpu") == ("cpu", None)
     alone.setenv("CUDA_VISIBLE_DEVICES", "")
     assert take_device("auto") == ("auto", None)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_run_with_a_gpu_that_torch_does_not_see_ends_with_the_reason(data, alone, tmp_path):
+    alone.setenv("CUDA_VISIBLE_DEVICES", "3")
+    alone.setenv("TMPDIR", str(tmp_path))
+    config = load_config(ROOT / "config.yaml")
+    spec = run_spec(config, Run("cifar10", "simple_cnn", "adamw10", 100, 0))
+    done = run_script(
+        *("train", "--settings", json.dumps({"spec": spec}), "--data", data, "--out", tmp_path / "run")
+    )
+    assert done.returncode == 1
+    assert "GPU 3 is this job's, and torch sees no CUDA device" in done.stderr
+    assert not (tmp_path / "run/metrics.json").exists()
 
 
 def test_without_a_gpu_nothing_is_taken(alone, tmp_path):
