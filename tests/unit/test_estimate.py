@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+import weakref
 
 import pytest
 import torch
@@ -45,8 +46,8 @@ def test_images_of_a_run_by_updates(tmp_path):
 def test_models_are_timed_once_and_seconds_follow_the_images(monkeypatch, tmp_path):
     timed = []
 
-    def pace(spec, device):
-        timed.append(spec["model"]["name"])
+    def pace(spec, device, graphs):
+        timed.append((spec["model"]["name"], graphs))
         return estimate.Pace(train=0.01, predict=0.001)
 
     monkeypatch.setattr(estimate, "measure_pace", pace)
@@ -58,7 +59,27 @@ def test_models_are_timed_once_and_seconds_follow_the_images(monkeypatch, tmp_pa
     ]
     seconds = estimate.estimate_seconds(FULL, runs, tmp_path, torch.device("cpu"), start=4)
     assert set(seconds.values()) == {4 + 500_000 * 0.01 + 100_000 * 0.001}
-    assert timed == ["vit", "cnn"]
+    assert timed == [("vit", "auto"), ("cnn", "auto")]
+    estimate.estimate_seconds(FULL | {"graphs": False}, runs[:1], tmp_path, torch.device("cpu"))
+    assert timed[2:] == [("vit", "off")]
+
+
+def test_a_model_that_was_timed_leaves_no_graph_to_the_next(monkeypatch):
+    """A graph holds memory of the GPU until it is gone; here the steps stand for theirs."""
+    left = []
+
+    class Watched(estimate.Trainer):
+        def __init__(self, *arguments):
+            super().__init__(*arguments)
+            left.append((arguments[-1], weakref.ref(self.steps["test"])))
+
+    monkeypatch.setattr(estimate, "Trainer", Watched)
+    monkeypatch.setattr(estimate, "SECONDS", 0)
+    spec = plan.run_spec(CONFIG, RUN._replace(dataset="cifar10", train_size=100))
+    estimate.measure_pace(spec, torch.device("cpu"), "off")
+    ((graphs, step),) = left
+    assert graphs == "off"
+    assert step() is None
 
 
 def test_the_words_name_what_takes_less():

@@ -3,6 +3,8 @@
 import copy
 import json
 import sys
+from importlib.util import module_from_spec, spec_from_file_location
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -374,6 +376,72 @@ def test_channels_last_is_not_used_where_it_is_wrong():
     model = create_model(spec_of("cifar10/cnn/adam10/n200/seed0"))
     assert trainer.safe_memory_format(model, torch.device("mps")) is torch.contiguous_format
     assert trainer.safe_memory_format(model, torch.device("cuda")) is torch.channels_last
+
+
+def test_a_gpu_warms_up_before_the_first_epoch(data, monkeypatch):
+    warmed = []
+
+    class StandIn:
+        model = None
+
+        def __init__(self, spec, images, device, *_):
+            self.device = device
+
+        def warm_up(self):
+            warmed.append(self.device.type)
+
+    monkeypatch.setattr(loop, "Trainer", StandIn)
+    monkeypatch.setattr(loop.Images, "load", lambda *_: None)
+    for device in ("cpu", "cuda"):
+        loop.Training(spec_of(), load_packed(data), torch.device(device), "fp32", None)
+    assert warmed == ["cuda"]
+
+
+def test_the_clock_is_read_when_what_is_queued_is_done(monkeypatch):
+    """A second here is a wait for the GPU."""
+    waited = []
+    monkeypatch.setattr(loop, "synchronize", waited.append)
+    training = SimpleNamespace(trainer=SimpleNamespace(device="cuda", capture_seconds=0), lapped_at=0)
+    with monkeypatch.context() as patched:
+        patched.setattr(loop.time, "perf_counter", lambda: len(waited))
+        assert loop.Training._lap(training) == 1
+    assert waited == ["cuda"]
+
+
+def test_graphs_are_asked_for_as_given_and_recorded(data, tmp_path, monkeypatch):
+    asked, init = [], trainer.Trainer.__init__
+    monkeypatch.setattr(
+        trainer.Trainer, "__init__", lambda self, *given: (asked.append(given[-1]), init(self, *given))[1]
+    )
+    monkeypatch.setattr(trainer.Trainer, "graphs", "not permitted")
+    train_run(spec_of(epochs=1), data, tmp_path, "cpu", 1, graphs="off")
+    assert asked == ["off"]
+    assert read(tmp_path / "runtime.json")["graphs"] == "not permitted"
+
+
+def test_graphs_are_those_of_the_configuration_or_of_the_repeated_run(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "path", [*sys.path])  # the script sets its first folder
+    loader = spec_from_file_location("train_by_hand", ROOT / "workflow/scripts/train.py")
+    script = module_from_spec(loader)
+    loader.loader.exec_module(script)
+
+    def graphs(*words):
+        args = script.parser.parse_args([*words, "--out", str(tmp_path / "out")])
+        script.prepare(args)
+        return args.graphs
+
+    write_json(tmp_path / "config.json", CONFIG | {"graphs": False})
+    named = ("--run", "cifar10/vit/adam10/n200/seed0", "--config", str(tmp_path / "config.json"))
+    assert graphs(*named) == "off"
+    assert graphs(*named, "--graphs", "auto") == "auto"
+    record = {"script": "train", "inputs": {"manifest.json": ""}, "settings": {"spec": spec_of()}}
+    monkeypatch.setattr(script, "read_record", lambda path: record)
+    monkeypatch.setattr(script, "differences", lambda *_: [])
+    (tmp_path / "runtime.json").touch()
+    for left, then in (("off", "off"), ("captured", "auto"), (None, "auto")):
+        runtime = {"device": {"type": "cuda"}, "threads": 1, "graphs": left}
+        monkeypatch.setattr(script, "read_json", lambda *_, runtime=runtime: runtime)
+        assert graphs("--repeat", str(tmp_path / "provenance.json")) == then
 
 
 def test_a_gpu_gets_no_copy_of_images_that_are_all_used():

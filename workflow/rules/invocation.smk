@@ -112,7 +112,8 @@ def say_how_long():
     # In another process, so that torch is not imported here and a failure stops nothing.
     at_a_time = max(1, workflow.cores // STUDY["threads"])
     if has_gpu(STUDY["device"]):
-        at_a_time = min(at_a_time, GPU_JOBS)
+        # Jobs that share a GPU take turns.
+        at_a_time = min(at_a_time, GPU_JOBS // STUDY["jobs_per_gpu"])
     estimate = [
         *(sys.executable, str(WORKFLOW / "scripts/estimate_time.py")),
         *("--config", str(RESOLVED_CONFIG), "--jobs", str(at_a_time), "--runs", "-"),

@@ -64,7 +64,7 @@ rule train:
         # Not {threads}, which Snakemake lowers to --cores: the last digits would follow.
         torch_threads=STUDY["threads"],
         jobs_per_gpu=STUDY["jobs_per_gpu"],
-        graphs="auto" if STUDY["graphs"] == "auto" else "off",
+        graphs=STUDY["graphs"] or "off",
     shell:
         "{params.command} --log {log:q} --provenance {output.provenance:q} --settings {params.settings:q}"
         " --data {params.data:q} --out {params.folder:q} --device {params.device}"

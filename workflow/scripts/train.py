@@ -51,8 +51,8 @@ parser.add_argument(
 parser.add_argument(
     "--graphs",
     choices=["auto", "off"],
-    default="auto",
-    help="off: no CUDA graphs; every step is launched kernel by kernel, with the same result",
+    help="off: no CUDA graphs; every step is launched kernel by kernel, with the same result "
+    "(default: as configured, or auto)",
 )
 parser.add_argument(
     "--checkpoint-seconds",
@@ -64,7 +64,7 @@ parser.add_argument(
 
 def prepare(args):
     """Complete what the command line leaves open: the spec, where things are, and what may be used."""
-    defaults = {"device": "auto", "threads": 1, "jobs_per_gpu": 1}
+    defaults = {"device": "auto", "threads": 1, "jobs_per_gpu": 1, "graphs": "auto"}
     if args.run:
         defaults = load_config(args.config)
         args.settings = {"spec": plan.run_spec(defaults, plan.Run.parse(args.run))}
@@ -82,6 +82,7 @@ def prepare(args):
     args.device = args.device or defaults["device"]
     args.threads = args.threads or defaults["threads"]
     args.jobs_per_gpu = args.jobs_per_gpu or defaults["jobs_per_gpu"]
+    args.graphs = args.graphs or defaults["graphs"] or "off"  # YAML reads a plain off as false
     if (args.out / "metrics.json").exists() and not read_record(args.provenance):
         raise StudyError(
             f"{args.out}: holds files that are not known to be a run of this study; move them away, or use --out"
@@ -89,7 +90,7 @@ def prepare(args):
 
 
 def repeat(args):
-    """Take the settings of a run's record, log what has changed since, and return device and threads."""
+    """Take the settings of a run's record, log what has changed since, and return device, threads and graphs."""
     record = read_record(args.repeat)
     if record is None or record["script"] != "train" or not record["inputs"]:
         raise StudyError(f"{args.repeat}: there is no record of a finished run")
@@ -108,7 +109,8 @@ def repeat(args):
     if not runtime.exists():
         return {}
     measured = read_json(runtime, "runtime.schema.json")
-    return {"device": measured["device"]["type"], "threads": measured["threads"]}
+    graphs = "off" if measured.get("graphs") == "off" else "auto"
+    return {"device": measured["device"]["type"], "threads": measured["threads"], "graphs": graphs}
 
 
 def main(args):

@@ -26,7 +26,7 @@ class Pace(NamedTuple):
     predict: float
 
 
-def measure_pace(spec: Mapping[str, Any], device: torch.device) -> Pace:
+def measure_pace(spec: Mapping[str, Any], device: torch.device, graphs: str = "auto") -> Pace:
     """Return the pace of a run's model in its batches, on noise, after a first epoch that is not counted."""
     size, classes = spec["dataset"]["image_size"], spec["dataset"]["num_classes"]
     # On a GPU as many steps as bring it past the capture of its graph.
@@ -35,7 +35,7 @@ def measure_pace(spec: Mapping[str, Any], device: torch.device) -> Pace:
     pixels = noise.integers(0, 256, (count, 3, size, size), dtype=np.uint8)
     images = Images.load(pixels, noise.integers(0, classes, count), np.arange(count), device)
     precision = devices.select_precision(spec["precision"], device)
-    trainer = Trainer(spec, {"train": images, "test": images}, device, precision)
+    trainer = Trainer(spec, {"train": images, "test": images}, device, precision, graphs)
 
     def seconds(epoch) -> float:
         epoch()
@@ -72,7 +72,7 @@ def estimate_seconds(
         recipe = {key: spec["recipe"][key] for key in slower}
         alike = canonical_json([spec["dataset"]["image_size"], spec["model"], recipe])
         if alike not in paces:
-            paces[alike] = measure_pace(spec, device)
+            paces[alike] = measure_pace(spec, device, config["graphs"] or "off")
         trained, predicted = image_passes(config, run, resources)
         seconds[run] = start + trained * paces[alike].train + predicted * paces[alike].predict
     return seconds
