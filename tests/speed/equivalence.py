@@ -140,7 +140,7 @@ def main():
                 flush=True,
             )
     if args.out:
-        write_figures(args.out, {"results": results})
+        write_figures(args.out, {"results": results}, "auto")
 
 
 if __name__ == "__main__":

@@ -146,13 +146,19 @@ def compare(spec, device, repetitions, count):
             [*command, side, json.dumps(spec), device, str(images)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
         )
         for side, images in counts.items()
     }
 
     def answer(side):
-        return json.loads(sides[side].stdout.readline())
+        if line := sides[side].stdout.readline():
+            return json.loads(line)
+        _, said = sides[side].communicate()
+        for process in sides.values():  # the other one waits for its turn
+            process.kill()
+        raise RuntimeError(f"{side} ended with status {sides[side].returncode}: {said[-2000:]}")
 
     def one_pass(side):
         sides[side].stdin.write("go\n")

@@ -237,6 +237,12 @@ def test_the_one_script_for_a_gpu_trains_on_no_drawn_images_for_a_folder_that_is
     assert refused.value.code == 2
 
 
+def test_a_side_that_ends_says_why():
+    spec = {"model": {"name": "cnn"}, "dataset": {"name": "cifar10"}, "precision": "fp32"}
+    with pytest.raises(RuntimeError, match=r"plain ended with status 1: Traceback[^$]*KeyError: 'absent'"):
+        gpu.compare(spec, "absent", 1, 4)
+
+
 @pytest.mark.parametrize("model", ["vit", "cnn"])
 def test_the_one_script_for_a_gpu_on_a_cpu(model, monkeypatch):
     """Where each way is the same: no difference; and a weight that is no number is one."""
