@@ -16,6 +16,7 @@ import resource
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from functools import cache
 from pathlib import Path
@@ -141,12 +142,14 @@ def compare(spec, device, repetitions, count):
     model, dataset, precision = spec["model"]["name"], spec["dataset"]["name"], spec["precision"]
     command = [sys.executable, __file__, "--serve"]
     counts = {"plain": min(count, PLAIN), "ours": count}
+    # No pipes, which would fill up unread. They are gone with their last reference.
+    said = {side: tempfile.TemporaryFile("w+") for side in counts}  # noqa: SIM115
     sides = {
         side: subprocess.Popen(
             [*command, side, json.dumps(spec), device, str(images)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stderr=said[side],
             text=True,
         )
         for side, images in counts.items()
@@ -155,10 +158,11 @@ def compare(spec, device, repetitions, count):
     def answer(side):
         if line := sides[side].stdout.readline():
             return json.loads(line)
-        _, said = sides[side].communicate()
+        status = sides[side].wait()
         for process in sides.values():  # the other one waits for its turn
             process.kill()
-        raise RuntimeError(f"{side} ended with status {sides[side].returncode}: {said[-2000:]}")
+        said[side].seek(0)
+        raise RuntimeError(f"{side} ended with status {status}: {said[side].read()[-2000:]}")
 
     def one_pass(side):
         sides[side].stdin.write("go\n")
