@@ -167,7 +167,9 @@ def test_the_ledger_takes_an_optional_experiment_as_it_is_asked_for_now(tmp_path
     assert settings()["optional"].keys() == {"tuning"}
     other = settings(recipes={"adamw10": {"lr": 0.5}})
     assert other["optional"] == {}
-    assert other["absent"]["tuning"] == "`snakemake tuning` does it again, as the configuration changed"
+    assert other["absent"]["tuning"] == (
+        "after `snakemake tuning`, as the configuration changed, `snakemake results/tables/flaws.html` has it"
+    )
 
 
 def test_what_the_models_learned_is_one_job_a_run(tmp_path):
