@@ -243,7 +243,7 @@ def test_runs_with_an_accepted_change_are_counted(tmp_path):
     runs, _ = collected(tmp_path, study)
     assert "accepted" not in note_of(runs)
     path = tmp_path / plan.experiment_runs(study, "comparison")[0].folder / "provenance.json"
-    record = read_json(path) | {"accepted": [{"because": "a variable renamed", "before": {}}]}
+    record = read_json(path) | {"accepted": [{"because": "a variable renamed", "before": {}}] * 2}
     record.pop("digest")
     write_json(path, record | {"digest": digest(record)})
     runs, _ = collected(tmp_path, study)

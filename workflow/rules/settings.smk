@@ -108,7 +108,7 @@ def tabulating_flaws(wildcards):
             name: (
                 f"experiments.{name} is off"
                 if name not in records
-                else f"after `snakemake {name}`{', as the configuration changed,' if name in found else ''} "
+                else f"after `snakemake {name}`,{' as the configuration changed,' if name in found else ''} "
                 "`snakemake results/tables/flaws.html` has it"
             )
             for name in FLAWS

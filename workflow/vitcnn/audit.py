@@ -41,7 +41,7 @@ def audit(jobs: Sequence[Job], accept_environment: bool) -> dict[str, dict[str, 
             made_from = f"is made from {len(verdict.stale_inputs)} file(s) that are not up to date"
             found["stale"][output] = "; ".join(verdict.reasons) or made_from
         elif verdict.record and (words := verdict.record.get("accepted")):
-            found["accepted"][output] = "; ".join(word["because"] for word in words)
+            found["accepted"][output] = "; ".join(dict.fromkeys(word["because"] for word in words))
         else:
             found["up to date"][output] = _other_versions(verdict.record)
     known = {Path(job.record) for job in jobs}

@@ -74,7 +74,7 @@ def collect_runs(settings: Mapping[str, Any], root: Path, partial: bool = False)
                 | _figures(metrics, runtime)
                 | {
                     "other_versions": other_versions,
-                    "accepted": "; ".join(change["because"] for change in accepted) or None,
+                    "accepted": "; ".join(dict.fromkeys(change["because"] for change in accepted)) or None,
                 }
             )
             epochs += [
