@@ -248,7 +248,7 @@ def test_runs_with_an_accepted_change_are_counted(tmp_path):
     write_json(path, record | {"digest": digest(record)})
     runs, _ = collected(tmp_path, study)
     words = "runs stand although code or packages changed, accepted because: a variable renamed"
-    assert f"1 of 18 {words}" in note_of(runs)
+    assert f"1 of 18 {words}." in note_of(runs)
     assert words in written(runs)
 
 
