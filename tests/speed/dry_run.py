@@ -1,7 +1,7 @@
-"""How long `snakemake --dry-run` takes for studies of many runs, unfinished, finished and stale, beside Snakemake's own
-share: `bare` is a Snakefile of nothing but the same files.
+"""How long `snakemake --dry-run` takes for studies of many runs, unfinished, finished and stale, and the audit of the
+finished one, beside Snakemake's own share: `bare` is a Snakefile of nothing but the same files.
 
-  python tests/speed/dry_run.py [--runs 100 1000 10000] [--out tests/speed/dry_run.json]
+  python tests/speed/dry_run.py [--runs 100 1000 27270] [--out tests/speed/dry_run.json]
 
 The finished study is not trained: its files are stand-ins of the real ones' size with true records,
 which is all that a dry run reads. Seconds are of the whole command, Python's start included; the sizes
@@ -77,32 +77,38 @@ def finish(folder, config):
     os.chdir(ROOT)
 
 
-def dry_run(folder, *arguments):
-    """Return the seconds of a dry run, and how many jobs it lists."""
-    command = [
-        sys.executable,
-        "-m",
-        "snakemake",
-        "--dry-run",
-        "--cores",
-        "2",
-        "--directory",
-        str(folder),
-        *arguments,
-    ]
-    start = time.perf_counter()
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
-    seconds = time.perf_counter() - start
-    assert done.returncode == 0, done.stdout + done.stderr
-    totals = [line.split()[1] for line in done.stdout.splitlines() if line.startswith("total ")]
-    return seconds, int(totals[0]) if totals else 0
+def measure(folder, command):
+    """Return the seconds of a command, its peak memory in MiB, and how many jobs it lists."""
+    with tempfile.TemporaryFile("w+") as output:
+        start = time.perf_counter()
+        process = subprocess.Popen(
+            [sys.executable, *command], stdout=output, stderr=subprocess.STDOUT, cwd=folder
+        )
+        _, status, usage = os.wait4(process.pid, 0)
+        seconds = time.perf_counter() - start
+        process.returncode = os.waitstatus_to_exitcode(status)
+        output.seek(0)
+        said = output.read()
+    assert process.returncode == 0, said
+    totals = [line.split()[1] for line in said.splitlines() if line.startswith("total ")]
+    return seconds, usage.ru_maxrss / 1024, int(totals[0]) if totals else 0
+
+
+def command_of(state, folder, config):
+    """Return what is measured in a state of the study."""
+    if state == "audit":
+        return [ROOT / "workflow/scripts/audit.py", "--configfile", config]
+    command = ["-m", "snakemake", "--dry-run", "--cores", "2", "--directory", folder]
+    command += ["--snakefile", ROOT / "Snakefile"] if state != "bare" else []
+    command += ["--config", 'recipes={"adam10": {"lr": 0.5}}'] if state == "stale" else []
+    return command + (["--configfile", config] if state != "bare" else [])
 
 
 def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--runs", type=int, nargs="+", default=[100, 1000, 10000])
+    parser.add_argument("--runs", type=int, nargs="+", default=[100, 1000, 27270])
     parser.add_argument("--repetitions", type=int, default=3)
     parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".json"))
     args = parser.parse_args()
@@ -123,19 +129,25 @@ def main():
             merged["experiments"] |= {n: e for n, e in study(runs)["experiments"].items() if e is None}
             merged["representations"] = merged["cost"] = None
             finish(folders["finished", runs], check_config(merged))
-        cases = [(state, runs) for runs in args.runs for state in ("bare", "unfinished", "finished", "stale")]
-        seconds, jobs = {case: [] for case in cases}, {}
+        states = ("bare", "unfinished", "finished", "stale", "audit")
+        cases = [(state, runs) for runs in args.runs for state in states]
+        seconds, peaks, jobs = {case: [] for case in cases}, {case: [] for case in cases}, {}
         for _ in range(args.repetitions):
             for state, runs in cases:
-                folder = folders["finished" if state == "stale" else state, runs]
-                arguments = ["--snakefile", str(ROOT / "Snakefile")] if state != "bare" else []
-                arguments += ["--config", 'recipes={"adam10": {"lr": 0.5}}'] if state == "stale" else []
-                arguments += ["--configfile", str(folder / "config.yaml")] if state != "bare" else []
-                taken, jobs[state, runs] = dry_run(folder, *arguments)
+                folder = folders["finished" if state in ("stale", "audit") else state, runs]
+                command = command_of(state, folder, folder / "config.yaml")
+                taken, peak, jobs[state, runs] = measure(folder, map(str, command))
                 seconds[state, runs].append(round(taken, 2))
+                peaks[state, runs].append(round(peak))
         for state, runs in cases:
             results.append(
-                {"state": state, "runs": runs, "jobs": jobs[state, runs], "seconds": seconds[state, runs]}
+                {
+                    "state": state,
+                    "runs": runs,
+                    "jobs": jobs[state, runs],
+                    "seconds": seconds[state, runs],
+                    "peak_mib": max(peaks[state, runs]),
+                }
             )
             print(
                 f"{runs:6d} runs, {state:10s} {jobs[state, runs]:6d} jobs  {min(seconds[state, runs]):7.2f} s"

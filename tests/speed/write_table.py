@@ -96,20 +96,21 @@ def equivalence(figures):
 
 
 def dry_run(figures):
-    """Yield a row for each number of runs, beside a Snakefile of nothing but the same files."""
+    """Yield two rows for each number of runs: dry runs beside a Snakefile of nothing but the same files, and the audit."""
     for runs in sorted({row["runs"] for row in figures["results"]}):
         rows = [row for row in figures["results"] if row["runs"] == runs]
         seconds = {row["state"]: statistics.median(row["seconds"]) for row in rows}
-        bare = seconds.pop("bare")
-        slowest = max(seconds.values())
+        bare, audit = seconds.pop("bare"), seconds.pop("audit")
+        slowest, peak = max(seconds.values()), max(row["peak_mib"] for row in rows)
         what = f"dry run of a study of {runs:,} runs"
         yield (
             what,
             f"{bare:.1f} s",
             f"{slowest:.1f} s",
             f"{slowest / bare:.2f}",
-            "slowest of its states; plain: rules alone",
+            f"slowest of its states; plain: rules alone; at most {peak / 1024:.1f} GiB",
         )
+        yield f"audit of a finished study of {runs:,} runs", "", f"{audit:.1f} s", "", ""
 
 
 def status(figures):
