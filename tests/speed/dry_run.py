@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from multiprocessing import get_context
 from pathlib import Path
 
 import yaml
@@ -128,7 +129,13 @@ def main():
             merged["experiments"]["comparison"] |= study(runs)["experiments"]["comparison"]
             merged["experiments"] |= {n: e for n, e in study(runs)["experiments"].items() if e is None}
             merged["representations"] = merged["cost"] = None
-            finish(folders["finished", runs], check_config(merged))
+            # In a process of its own: a command that starts from a large one counts that one's memory as its own.
+            maker = get_context("spawn").Process(
+                target=finish, args=(folders["finished", runs], check_config(merged))
+            )
+            maker.start()
+            maker.join()
+            assert maker.exitcode == 0
         states = ("bare", "unfinished", "finished", "stale", "audit")
         cases = [(state, runs) for runs in args.runs for state in states]
         seconds, peaks, jobs = {case: [] for case in cases}, {case: [] for case in cases}, {}
