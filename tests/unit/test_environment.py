@@ -99,8 +99,9 @@ def scripts_by_environment():
     pairs = set()
     for path in (ROOT / "workflow/rules").glob("*.smk"):
         for rule in re.split(r"^(?:rule|checkpoint) ", path.read_text(), flags=re.M)[1:]:
+            environment = re.search(r"envs/(\w+)\.yaml", rule)[1]
             if script := re.search(r"command\(\"(\w+)\"\)", rule):
-                pairs.add((re.search(r"envs/(\w+)\.yaml", rule)[1], script[1]))
+                pairs.add((environment, script[1]))
     return sorted(pairs)
 
 

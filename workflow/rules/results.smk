@@ -220,6 +220,8 @@ rule audit:
     log:
         "logs/audit.log",
     localrule: True
+    conda:
+        "../../envs/results.yaml"
     params:
         # It reads the rules, so it needs the Python that runs Snakemake.
         python=sys.executable,
