@@ -233,8 +233,10 @@ def _one_seed(one: Results) -> Iterator[Measured]:
         ours, theirs = (side["final"].to_numpy() for side in pair[:2])
         apart = np.subtract.outer(ours, theirs)
         others = int((np.sign(apart) != np.sign(apart.mean())).sum())
-        counted = f"; {others} of {apart.size} pairs of seeds do not have this order" * (apart.size > 1)
-        counted = "; the means are level" if abs(apart.mean()) < SAME else counted
+        if abs(apart.mean()) < SAME:
+            counted = "; the means are level"
+        else:
+            counted = f"; {others} of {apart.size} pairs of seeds do not have this order" * (apart.size > 1)
         yield _compared(_where(pair) + counted, pair, "final")
 
 
