@@ -255,6 +255,10 @@ def test_the_one_script_for_a_gpu_on_a_cpu(model, monkeypatch):
     first = ("first_loss_against_cpu", "first_gradients_against_cpu")
     assert [found[name] for name in (*differences, *first)] == [0] * 5
     assert found["predicted_by_graph_as_eagerly"] and found["holds"] is True
+    for limit in ("FIRST_LOSS", "FIRST_GRADIENTS"):
+        with monkeypatch.context() as stricter:
+            stricter.setattr(gpu, limit, 0)
+            assert gpu.correctness(spec, torch.device("cpu"), "fp32", 40)["holds"] is False
     one, other = (gpu.create(spec, torch.device("cpu"), "fp32", 40, "off", seed) for seed in (0, 1))
     assert 0 < gpu.differences(one, other) < float("inf")
     next(other.model.parameters()).data[:] = float("nan")
