@@ -23,7 +23,8 @@ from vitcnn.files import read_json
 from vitcnn.models.weights import load_model
 from vitcnn.provenance.record import fingerprint
 from vitcnn.representations.corrupted import corrupt_run
-from vitcnn.results.corruptions import differences, read_corrupted, tabulate, to_html, to_markdown
+from vitcnn.results.corruptions import differences, read_corrupted, report, tabulate
+from vitcnn.results.sections import to_html, to_markdown
 from vitcnn.training.run import train_run
 
 RAW = yaml.safe_load((ROOT / "config.yaml").read_text())
@@ -322,17 +323,18 @@ def test_the_table_and_the_differences_computed_again():
     assert (row.mean, row.low, row.high) == pytest.approx((np.mean(ours) - np.mean(theirs), *interval))
     assert row.names == "VIT − CNN"
     assert list(differences(runs, {"e": [["cnn", "vit"]]})["names"]) == ["CNN − VIT"]
-    for shown in (to_markdown(table, apart, "T", False), to_html(table, apart, "T", False)):
+    page = report(table, apart, "T", False)
+    for shown in (to_markdown(page), to_html(page)):
         assert "never mCE" in shown and "71.0 ± 1.0" in shown and "Generated" not in shown
         assert "one seed" not in shown and "; mean ± standard deviation over seeds. Relative" in shown
         assert "over severities and seeds" in shown and "Welch" in shown
         assert f"[{row.low:+.2f}, ".replace("-", "−") in shown
-    assert "Generated images" in to_html(table, apart, "T", True)
+    assert "Generated images" in to_html(report(table, apart, "T", True))
 
 
 def test_one_seed_has_no_interval():
     runs = read_corrupted(*study(1))
-    shown = to_markdown(tabulate(runs), differences(runs, {"e": None}), "T", False)
+    shown = to_markdown(report(tabulate(runs), differences(runs, {"e": None}), "T", False))
     assert "± 0" not in shown and "– |" in shown
     assert shown.count("; one seed: no interval.") == 2
     assert not any(words in shown for words in ("±", "over seeds", "and seeds", "Welch"))

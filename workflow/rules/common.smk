@@ -48,8 +48,8 @@ FIGURES = plan.figures(STUDY)
 PROBED = plan.probed_runs(STUDY)
 CORRUPTED = plan.probed_runs(STUDY, "corruptions")
 PROBED_FIGURES = plan.probed_figures(STUDY)
-FLAWS = plan.flaws(STUDY)
-FLAW_EXPERIMENTS = [name for name in FLAWS if name in EXPERIMENTS]
+ALL_FLAW_EXPERIMENTS = plan.flaw_experiments(STUDY)
+FLAW_EXPERIMENTS = [name for name in ALL_FLAW_EXPERIMENTS if name in EXPERIMENTS]
 COST_EXPERIMENTS = plan.cost_experiments(STUDY)
 PAIRS = list(dict.fromkeys(f"{run.dataset}/{run.model}" for run in RUNS))
 
@@ -187,7 +187,10 @@ def all_results(part=""):
         *results_of(EXPERIMENTS, part),
         *collect("results/figures/{f}.{kind}", f=learned, kind=FIGURE_KINDS),
         *collect(f"results/{part}findings.{{kind}}", kind=PAGE_KINDS if EXPERIMENTS else []),
-        *collect("results/tables/flaws.{kind}", kind=TABLE_KINDS if FLAWS and not part else []),
+        *collect(
+            "results/tables/flaws.{kind}",
+            kind=TABLE_KINDS if ALL_FLAW_EXPERIMENTS and not part else [],
+        ),
         *collect("results/tables/{f}.{kind}", f=cost, kind=TABLE_KINDS),
         *collect("results/figures/{f}.{kind}", f=cost, kind=FIGURE_KINDS),
         *collect("results/predictions.{kind}", kind=PAGE_KINDS if PREDICTED and not part else []),

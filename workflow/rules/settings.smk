@@ -95,7 +95,7 @@ def tabulating_flaws(wildcards):
     records = {
         name: Path(f"results/tables/{name}_differences.provenance.json")
         for name in ALL_EXPERIMENTS
-        if name in FLAWS and name not in EXPERIMENTS
+        if name in ALL_FLAW_EXPERIMENTS and name not in EXPERIMENTS
     }
     found = {name: record for name, record in records.items() if record.exists()}
     there = {name: file_digest(record) for name, record in found.items() if is_as_asked(name)}
@@ -111,7 +111,7 @@ def tabulating_flaws(wildcards):
                 else f"after `snakemake {name}`,{' as the configuration changed,' if name in found else ''} "
                 "`snakemake results/tables/flaws.html` has it"
             )
-            for name in FLAWS
+            for name in ALL_FLAW_EXPERIMENTS
             if name not in measured
         },
         "probed": entries_of_probed(),

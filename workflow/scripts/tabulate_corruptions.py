@@ -8,7 +8,8 @@ sys.path[0] = str(Path(__file__).resolve().parents[1])
 from vitcnn.cli import argument_parser, run
 from vitcnn.files import read_json, write_text
 from vitcnn.provenance.record import JobFiles
-from vitcnn.results.corruptions import differences, read_corrupted, tabulate, to_html, to_markdown
+from vitcnn.results.corruptions import differences, read_corrupted, report, tabulate
+from vitcnn.results.sections import to_html, to_markdown
 
 parser = argument_parser(__doc__)
 parser.add_argument("--corrupted", required=True, nargs="+", type=Path, help="corruptions.json of each run")
@@ -22,8 +23,9 @@ def main(args):
     settings = args.settings
     runs = read_corrupted(settings["runs"], {path.parent: read_json(path) for path in args.corrupted})
     table, apart = tabulate(runs), differences(runs, settings["pairs"])
-    write_text(args.md, to_markdown(table, apart, settings["title"], settings["generated"]))
-    write_text(args.html, to_html(table, apart, settings["title"], settings["generated"]))
+    page = report(table, apart, settings["title"], settings["generated"])
+    write_text(args.md, to_markdown(page))
+    write_text(args.html, to_html(page))
     write_text(args.differences, apart.to_csv(index=False))
     write_text(args.csv, table.to_csv(index=False))
     return JobFiles(read=args.corrupted, wrote=[args.csv, args.differences, args.md, args.html])

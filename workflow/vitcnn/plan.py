@@ -160,7 +160,7 @@ def all_runs(config: Mapping[str, Any], more: Collection[str] = ()) -> list[Run]
     return list(dict.fromkeys(runs))
 
 
-def flaws(config: Mapping[str, Any]) -> list[str]:
+def flaw_experiments(config: Mapping[str, Any]) -> list[str]:
     """Return the names of the experiments that `flaws` asks for, in one order; none where it is switched off."""
     asked = (config["flaws"] or {}).values()
     return sorted({name for names in asked for name in ([names] if isinstance(names, str) else names)})

@@ -22,6 +22,7 @@ from vitcnn.results.statistics import (
     equivalence,
     in_words,
     mcnemar,
+    mean_in_words,
     over_images,
     p_in_words,
     spread_in_words,
@@ -287,10 +288,7 @@ def for_people(name: str, table: pd.DataFrame, accuracy: str) -> pd.DataFrame:
     shown["Seeds"] = table["Seeds"].astype(str)
     for column in table.columns[4::2]:
         form = f".{3 if column.startswith(('NLL', 'Brier')) else 2}f"
-        shown[column] = [
-            "–" if pd.isna(mean) else in_words(mean, form) + ("" if pd.isna(sd) else f" ± {sd:{form}}")
-            for mean, sd in zip(table[column], table[f"{column} sd"], strict=True)
-        ]
+        shown[column] = [mean_in_words(*of, form) for of in table[[column, f"{column} sd"]].to_numpy()]
     return shown
 
 

@@ -1,17 +1,15 @@
 """The table of accuracies on corrupted images, and how far pairs of models are apart in it."""
 
 from collections.abc import Mapping, Sequence
-from html import escape
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from vitcnn.errors import StudyError
-from vitcnn.page import page
-from vitcnn.results import tables
 from vitcnn.results.pairs import pairs
-from vitcnn.results.statistics import ends_in_words, in_words, spread_in_words
+from vitcnn.results.sections import Section
+from vitcnn.results.statistics import ends_in_words, in_words, mean_in_words, spread_in_words
 
 MEAN = "mean_of_11"
 NOTE = (
@@ -88,51 +86,31 @@ def differences(runs: pd.DataFrame, asked: Mapping[str, Sequence[Any] | None]) -
     return pd.DataFrame(rows.values(), columns=["names", "mean", "low", "high", "seeds", "p"])
 
 
-def to_markdown(table: pd.DataFrame, apart: pd.DataFrame, title: str, generated: bool) -> str:
-    """Return it all as GitHub's Markdown, in tables narrow enough to read."""
-    parts = _parts(table, apart, title, generated)
-    return "\n".join(tables.to_markdown(shown, heading, text) for heading, shown, text in parts)
-
-
-def to_html(table: pd.DataFrame, apart: pd.DataFrame, title: str, generated: bool) -> str:
-    """Return it all as a page of its own."""
-    body = [
-        f"<h2>{escape(heading)}</h2>\n{shown.to_html(index=False, border=0, classes='numbers')}\n<p>{escape(text)}</p>"
-        for heading, shown, text in _parts(table, apart, "Over all", generated)
-    ]
-    return page(title, "\n".join(body))
-
-
-def _parts(
-    table: pd.DataFrame, apart: pd.DataFrame, title: str, generated: bool
-) -> list[tuple[str, pd.DataFrame, str]]:
-    """Return the tables for people, each with its heading and what to know beside it."""
+def report(table: pd.DataFrame, apart: pd.DataFrame, title: str, generated: bool) -> list[Section]:
+    """Return the page of it all, in tables narrow enough to read."""
     names = list(table.columns[2::2])
-    over_all = {_words(name): _cells(table[name], table[f"{name} sd"]) for name in names[:3]}
+    over_all = {
+        _words(name): [mean_in_words(*of, ".1f") for of in table[[name, f"{name} sd"]].to_numpy()]
+        for name in names[:3]
+    }
     each = {_words(name): [f"{mean:.1f}" for mean in table[name]] for name in names[3:]}
-    seeds = table["seeds"].astype(str)
-    origin = "Generated images, not those published. " if generated else ""
-    note = origin + NOTE.format(spread=spread_in_words(table["seeds"]))
+    who = {"Model": table["model"], "Seeds": table["seeds"].astype(str)}
+    note = NOTE.format(spread=spread_in_words(table["seeds"]))
     by_corruption = EACH if (table["seeds"] > 1).any() else "Mean over severities."
-    parts = [
-        (title, pd.DataFrame({"Model": table["model"], "Seeds": seeds, **over_all}), note),
-        ("By corruption", pd.DataFrame({"Model": table["model"], "Seeds": seeds, **each}), by_corruption),
+    origin = ["Generated images, not those published"] if generated else []
+    found = [
+        Section(title, origin, [note], table=pd.DataFrame(who | over_all)),
+        Section("By corruption", paragraphs=[by_corruption], table=pd.DataFrame(who | each)),
     ]
     if apart.empty:
-        return parts
+        return found
     interval = _INTERVAL if apart["seeds"].max() > 1 else spread_in_words([1])
-    return [*parts, ("Differences", _differences_for_people(apart), APART.format(interval=interval))]
+    differences = _differences_for_people(apart)
+    return [*found, Section("Differences", paragraphs=[APART.format(interval=interval)], table=differences)]
 
 
 def _words(name: str) -> str:
     return name.replace("_", " ").capitalize().replace("Jpeg", "JPEG")
-
-
-def _cells(means: pd.Series, deviations: pd.Series) -> list[str]:
-    return [
-        "–" if pd.isna(mean) else f"{mean:.1f}" + ("" if pd.isna(sd) else f" ± {sd:.1f}")
-        for mean, sd in zip(means, deviations, strict=True)
-    ]
 
 
 def _differences_for_people(apart: pd.DataFrame) -> pd.DataFrame:

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 from scipy import stats
 
 CONFIDENCE = 0.95
@@ -139,6 +140,13 @@ def holm(p_values: Sequence[float]) -> list[float]:
 def in_words(value: float, form: str = "+.2f") -> str:
     """Return a number as text by a format of str.format(), with a minus sign in place of the hyphen: "−17.10"."""
     return f"{value:{form}}".replace("-", "−")
+
+
+def mean_in_words(mean: float | None, sd: float | None, form: str = ".2f") -> str:
+    """Return a mean and a standard deviation as text: "62.92 ± 0.31"; "62.92" for one seed, "–" for none."""
+    if pd.isna(mean):
+        return "–"
+    return in_words(mean, form) + ("" if pd.isna(sd) else f" ± {sd:{form}}")
 
 
 def ends_in_words(low: float | None, high: float | None, form: str = "+.2f") -> str:

@@ -12,7 +12,7 @@ import pandas as pd
 
 from vitcnn.page import page
 from vitcnn.results.collect import changes, generated, leaks, places, recipes_of
-from vitcnn.results.statistics import spread_in_words
+from vitcnn.results.statistics import mean_in_words, spread_in_words
 
 REPORTED = Path(__file__).with_name("reported.csv")
 
@@ -78,14 +78,15 @@ def for_people(table: pd.DataFrame) -> pd.DataFrame:
     """Return the table as text: `62.92 ± 0.31`, a dash where there is nothing."""
     shown = table[["Model", "Dataset"]].copy()
     for column in (column for column in _COLUMNS.values() if column.title in table):
+        form = f".{column.decimals}f"
         exact = column.title == _COLUMNS["parameters_millions"].title  # every seed has as many
         shown[column.title] = [
-            _cell(mean, None if exact else sd, column.decimals)
+            mean_in_words(mean, None if exact else sd, form)
             for mean, sd in zip(table[column.title], table[f"{column.title} sd"], strict=True)
         ]
         if f"{column.title} reported" in table:
             shown[column.title + _REPORTED] = [
-                _cell(value, None, column.decimals) for value in table[f"{column.title} reported"]
+                mean_in_words(value, None, form) for value in table[f"{column.title} reported"]
             ]
     shown["Seeds"] = [
         str(seeds) if seeds == asked else f"{seeds} of {asked}"
@@ -223,10 +224,3 @@ def _reported(runs: pd.DataFrame) -> pd.DataFrame:
 
 def _threads(count: int) -> str:
     return "1 thread" if count == 1 else f"{count} threads"
-
-
-def _cell(mean: float, sd: float | None, decimals: int) -> str:
-    if pd.isna(mean):
-        return "–"
-    spread = "" if pd.isna(sd) else f" ± {sd:.{decimals}f}"
-    return f"{mean:.{decimals}f}{spread}"

@@ -1,5 +1,6 @@
-"""The study's figures, one file for each kind.
+"""The study's figures, one file for each kind, with a function draw() that returns a matplotlib Figure.
 
-draw(runs, epochs, settings) returns a matplotlib Figure of the experiments that `settings` names, with
-`title`, `band`, the `accuracy` that each experiment quotes, and `looks`, the place of each model in style.LOOKS.
+Its arguments are the collected runs and epochs of the experiments that `settings` names, or the probed models, or the
+costs and runs; and `settings`, with `title`, `band`, the `accuracy` that each experiment quotes, and `looks`, the place
+of each model in style.LOOKS.
 """

@@ -26,7 +26,7 @@ def draw(models: Sequence[Model], settings: Mapping[str, Any]) -> Figure:
     lines = 1 + sum(len(model.probes[0].arrays["maps"]) for model in shown)
     figure = probes.figure_of(settings, (13.5, max(4.6, 0.955 * lines)))
     if not shown:
-        probes.no_runs(figure.subplots(), "no model here gives a map")
+        probes.empty(figure.subplots(), "no model here gives a map")
         return figure
     gallery, tests = figure.subfigures(1, 2, width_ratios=[1.2, 1])
     _gallery(gallery, shown)

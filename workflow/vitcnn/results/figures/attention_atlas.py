@@ -16,7 +16,7 @@ def draw(models: Sequence[Model], settings: Mapping[str, Any]) -> Figure:
     columns = [(model, number) for model in shown for number in range(len(model.probes[0].arrays["atlas"]))]
     figure = probes.figure_of(settings, (3.4 * max(1, len(columns)), 4.6))
     if not shown:
-        probes.no_runs(figure.subplots(), "no model here gives attention weights")
+        probes.empty(figure.subplots(), "no model here gives attention weights")
         return figure
     for part, (model, number) in zip(
         figure.subfigures(1, len(columns), squeeze=False)[0], columns, strict=True

@@ -17,7 +17,7 @@ def draw(models: Sequence[Model], settings: Mapping[str, Any]) -> Figure:
     shown = [model for model in models if model.has("filters")]
     figure = probes.figure_of(settings, (3.2 * max(1, len(shown)), 3.0))
     if not shown:
-        probes.no_runs(figure.subplots(), "no model here begins with a convolution")
+        probes.empty(figure.subplots(), "no model here begins with a convolution")
         return figure
     for panel, model in zip(figure.subplots(1, len(shown), squeeze=False)[0], shown, strict=True):
         arrays = model.probes[0].arrays

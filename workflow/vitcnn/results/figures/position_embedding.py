@@ -15,7 +15,7 @@ def draw(models: Sequence[Model], settings: Mapping[str, Any]) -> Figure:
     shown = [model for model in models if model.has("position_similarity")]
     figure = probes.figure_of(settings, (5.6 * max(1, len(shown)), 6.6))
     if not shown:
-        probes.no_runs(figure.subplots(), "no model here has a position embedding")
+        probes.empty(figure.subplots(), "no model here has a position embedding")
         return figure
     axes = figure.subplots(1, len(shown), squeeze=False)[0]
     for panel, model in zip(axes, shown, strict=True):

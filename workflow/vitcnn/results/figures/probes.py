@@ -52,7 +52,7 @@ def caption(figure: Figure, models: Sequence[Model], settings: Mapping[str, Any]
     figure.supxlabel("; ".join(filter(None, [settings["dataset_title"], spread, words])), fontsize=10)
 
 
-def no_runs(axes: Axes, words: str) -> None:
+def empty(axes: Axes, words: str) -> None:
     """Say in an empty panel why it is empty."""
     axes.text(0.5, 0.5, words, ha="center", va="center", transform=axes.transAxes, color=GREY)
     axes.set_axis_off()

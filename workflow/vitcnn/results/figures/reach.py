@@ -29,7 +29,7 @@ def draw(models: Sequence[Model], settings: Mapping[str, Any]) -> Figure:
         axes[0].set_ylabel("Mean attention distance (pixels)")
         _shares(axes[-1], attending, look, settings)
     else:
-        probes.no_runs(upper.subplots(), "no model here gives attention weights")
+        probes.empty(upper.subplots(), "no model here gives attention weights")
     left, right = lower.subfigures(1, 2, width_ratios=[1, 1.25])
     _reaches(left.subplots(), models, look, settings)
     _fields(right, models)
