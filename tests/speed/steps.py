@@ -43,7 +43,7 @@ def all_tokens(self, x, queries=None):
 # What is replaced to take a step back.
 STEPS = {
     "dropout from 16-bit words": lambda: mock.patch.object(trainer, "use_masks", lambda model, _: use_masks(model, None)),
-    "scales of dropout where there are fewer numbers": lambda: mock.patch.object(Dropout, "unscaled", scale_at_once),
+    "dropout's factor 1/(1−p) on the smaller tensor": lambda: mock.patch.object(Dropout, "unscaled", scale_at_once),
     "the last block for the class token alone": lambda: mock.patch.object(Block, "forward", all_tokens),
     "channels-last": lambda: mock.patch.object(trainer, "safe_memory_format", lambda *_: torch.contiguous_format),
     "bf16": contextlib.nullcontext,

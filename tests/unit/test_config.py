@@ -41,9 +41,9 @@ def claims_of(*experiments, **stated):
             "experiments.curves.model: unknown key; did you mean models?",
         ),
         ({"report": {"plots": {"dip": 100}}}, "report.plots.dip: unknown key; did you mean dpi?"),
-        ({"recipes": {"adam10": {"lr": "fast"}}}, "recipes.adam10.lr: 'fast' is not of type number"),
-        ({"seeds": ["x"]}, "seeds.0: 'x' is not of type integer"),
-        ({"recipes": {"adam10": {"epochs": 1.5}}}, "recipes.adam10.epochs: 1.5 is not of type integer"),
+        ({"recipes": {"adam10": {"lr": "fast"}}}, "recipes.adam10.lr: 'fast' is not a number"),
+        ({"seeds": ["x"]}, "seeds.0: 'x' is not a whole number"),
+        ({"recipes": {"adam10": {"epochs": 1.5}}}, "recipes.adam10.epochs: 1.5 is not a whole number"),
         ({"recipes": {"adam10": {"optimizer": "adamx"}}}, "did you mean adam"),
         ({"models": {"vit": {"dropout": 1.5}}}, "models.vit.dropout: 1.5"),
         ({"models": {"vit": {"activation": "gleu"}}}, "did you mean gelu?"),
@@ -84,7 +84,7 @@ def claims_of(*experiments, **stated):
         ({"datasets": {"cifar10": {"source": ["kaggle:tiny"]}}}, "kaggle:OWNER/DATASET"),
         ({"datasets": {"cifar10": {"source": ["a.zip#md5=12"]}}}, "datasets.cifar10.source: a.zip#md5=12"),
         ({"datasets": {"a; touch pwned": CONFIG["datasets"]["cifar10"]}}, "'a; touch pwned' is no name"),
-        ({"models": None}, "models: None is not of type object"),
+        ({"models": None}, "models: None is not a mapping of keys"),
         (
             {"models": {"vit": {"builder": "timm:vit_tiny_patch16_224", "name": "x"}}},
             "models.vit.name: is the key",
@@ -439,5 +439,5 @@ def test_the_schema_and_config_yaml_name_the_same_keys():
     ],
 )
 def test_a_primary_claim_is_one_test(claim):
-    with pytest.raises(StudyError, match=r'claims\.mine: "So it is": primary is for one metric'):
+    with pytest.raises(StudyError, match=r'claims\.mine: "So it is": primary: true needs a single metric'):
         check_config(merge(CONFIG, {"claims": {"mine": claims_of(**claim, primary=True)}}))

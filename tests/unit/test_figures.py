@@ -104,6 +104,16 @@ def test_curves_of_several_sizes_are_those_of_the_largest(tmp_path):
     assert figure._supxlabel.get_text().startswith("CIFAR-10; mean over 3 seeds")
 
 
+def test_a_caption_counts_the_seeds_of_each_mean(tmp_path):
+    runs, epochs = collected(tmp_path, finished(tmp_path))
+    is_curves = runs["experiment"] == "curves"
+    few = runs[~is_curves | (runs["seed"] == 0)]
+    caption = draw("summary", few, epochs)._supxlabel.get_text()
+    assert "mean over 1 or 3 seeds, ± standard deviation" in caption
+    missing = runs.assign(gap=runs["gap"].mask(runs["seed"] > 0, "is not there"))
+    assert draw("training_curves", missing, epochs)._supxlabel.get_text() == "CIFAR-10; one seed"
+
+
 @pytest.mark.parametrize(
     ("counts_updates", "step", "seconds"),
     [

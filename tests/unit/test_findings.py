@@ -79,8 +79,8 @@ def test_findings_name_the_recipes_of_models_that_have_their_own(tmp_path):
     assert "Recipes: " not in written(runs)
     own = runs.assign(recipe=runs["recipe"].where(runs["model"] != "cnn", "adamw10"))
     assert (
-        "\n\nRecipes: ViT by adam10, CNN by adamw10. A difference of models whose recipes differ"
-        in written(own)
+        "\n\nRecipes: ViT by adam10, CNN by adamw10. Where two models' recipes differ, their "
+        "difference is that of model and recipe together." in written(own)
     )
     several = pd.concat([own, own.assign(recipe="adamw20")])  # each pair is by one recipe
     assert "Recipes: " not in written(several)
@@ -141,8 +141,8 @@ def test_findings_turn_round_with_the_data(tmp_path):
         (
             [-9, -8, -7],
             [-2, -14, -4],
-            "; this is by the means, undecided at 50,000 images; the change of the gap may be chance between the "
-            "two ends: +1.33 points [−15.21, +17.87], n = 3",
+            "; this is by the means, undecided at 50,000 images; the change between the two ends may be "
+            "chance: +1.33 points [−15.21, +17.87], n = 3",
         ),
         (
             [-9, -8, -7],
@@ -257,11 +257,11 @@ def test_runs_without_a_pair_say_why_and_what_their_accuracy_is(tmp_path):
     runs, _ = collected(tmp_path, finished(tmp_path))
     alone = runs[runs["model"] == "vit"]
     text = written(alone)
-    assert "no pair is asked for: experiments.comparison.pairs asks for one, or the family" in text
+    assert "names no pairs. Set experiments.comparison.pairs, such as [[a, b]], or models.NAME.family" in text
     assert "- CIFAR-10, 50,000 images, by final accuracy: ViT 62.00\n" in text
     assert "models to compare are finished" not in text and "In no pair" not in text
     both = written(runs.assign(family="CNN"))
-    assert "no pair is asked for: experiments.comparison.pairs" in both
+    assert "names no pairs. Set experiments.comparison.pairs" in both
     assert (
         "- CIFAR-10, 50,000 images, by final accuracy: CNN 80.00, ViT 62.00; a difference over seeds, not tested over test images: CNN and ViT\n"
         in both
@@ -372,7 +372,11 @@ def test_a_claim_of_ones_own(tmp_path):
     assert held(runs, metric="final", closer={"up_to_classes": 999}) == [
         untold
     ]  # no others to be closer than
+    assert held(runs, metric="selected", closer={"datasets": ["cifar10"]}) == [untold]  # nothing is held out
     assert held(runs, untold="nobody measured it") == [untold]
+    level = runs.assign(num_parameters=1_205_898)
+    assert held(level, metric="parameters_millions", larger="cnn") == [no] * 3  # exactly as many
+    assert "+0.00 million, n = 3 |" in written(level)
 
 
 def test_a_claim_that_no_pair_bears_on_is_said_to_be_one(tmp_path):
@@ -382,7 +386,7 @@ def test_a_claim_that_no_pair_bears_on_is_said_to_be_one(tmp_path):
     many = few["The ViT is more accurate with many classes"]
     assert many[1:3] == ("these runs compare no pair that this is about", "cannot be told")
     closer = few["The difference in training time is less pronounced on large datasets"]
-    assert closer[1:3] == ("these runs have not both kinds of datasets", "cannot be told")
+    assert closer[1:3] == ("these runs do not cover both kinds of datasets", "cannot be told")
     alone = first_notebook(runs[runs["model"] == "vit"])
     stated = study_of()["claims"]["first_notebook"]["claims"]
     assert [claim.claim for claim in alone] == [one["text"] for one in stated]
@@ -390,13 +394,21 @@ def test_a_claim_that_no_pair_bears_on_is_said_to_be_one(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "verdict"),
-    [(-5, 5, "borne out"), (-70, 70, "undecided"), (61, 70, "not borne out"), (-70, -61, "not borne out")],
+    ("low", "high", "images", "verdict"),
+    [
+        (-5, 5, None, "borne out"),
+        (-5, 5, (-70, 70), "undecided"),
+        (-70, 70, None, "undecided"),
+        (61, 70, None, "not borne out"),
+        (61, 70, (59, 72), "undecided"),
+        (61, 70, (-72, -61), "undecided"),
+        (-70, -61, (-72, -61), "not borne out"),
+    ],
 )
-def test_within_a_minute(low, high, verdict):
+def test_within_a_minute(low, high, images, verdict):
     class Measured:
         def difference(self, metric):
-            return Difference((low + high) / 2, low, high, 5)
+            return Difference((low + high) / 2, low, high, 5, images and Interval(*images))
 
     assert judge({"within": 60}, Measured(), "train_seconds") == verdict
 

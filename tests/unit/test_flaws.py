@@ -13,6 +13,7 @@ from vitcnn.results.answers import analyse
 from vitcnn.results.flaws import FLAWS, Results, for_people, ledger
 from vitcnn.results.pairs import measured, pairs
 from vitcnn.results.statistics import Interval, in_words
+from vitcnn.results.tables import chosen_recipes
 
 
 def results_of(runs, epochs=None, answers=None):
@@ -72,6 +73,8 @@ def test_the_selected_epoch_less_the_best():
         assert (row.low, row.high) == pytest.approx(tuple(expected)) and row.mean == pytest.approx(
             losses.mean()
         )
+    by_recipe = measure("no_validation", results_of(trials()[0]))
+    assert by_recipe["measured"].is_unique and len(by_recipe) == 6
 
 
 def test_one_seed_counts_pairs_of_seeds_in_the_other_order():
@@ -131,6 +134,23 @@ def test_rates_that_are_as_good_are_named_and_one_at_no_edge_is_taken():
     (row,) = measure("rate", results_of(runs.assign(lr=runs["lr"] / 2))).itertuples()
     assert "(0.001, as good as 0.0005, 0.0015; 0.001, as good as 0.0005, 0.0015) less" in row.measured
     assert row.mean == 0
+
+
+def test_a_rate_is_that_of_its_dataset():
+    runs, *_ = trials()
+    other = runs.assign(dataset="cifar100", dataset_title="CIFAR-100", lr=runs["lr"].replace(0.001, 0.1))
+    both = pd.concat([other, runs]).reset_index(drop=True)
+    chosen = chosen_recipes(both).set_index(["dataset", "model"])
+    # On cifar100 the rates of lr1, lr2 and lr3 are 0.1, 0.002 and 0.003: vit_p's best, lr2, is the lowest.
+    assert chosen["is_edge"].to_dict() == {
+        ("cifar100", "vit_p"): True,
+        ("cifar100", "cnn"): False,
+        ("cifar10", "vit_p"): False,
+        ("cifar10", "cnn"): True,
+    }
+    both["held_out"] = both["recipe"].map({"lr1": 70.0, "lr2": 60.0, "lr3": 60.0})
+    (row,) = measure("rate", results_of(both)).itertuples()  # on cifar100 nothing has the notebook's rate
+    assert "best rate (0.001, at" in row.measured
 
 
 def test_steps_are_compared_on_the_same_subsets():

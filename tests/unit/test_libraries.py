@@ -65,7 +65,7 @@ def test_all_names_are_known_without_an_import():
         ({"builder": "torchvision:resnet19"}, "torchvision has no model resnet19; did you mean resnet1"),
         ({"builder": "tim:resnet18"}, "models.mine.builder: tim is no library of models; did you mean timm?"),
         ({"builder": "from_timm"}, "models.mine.builder: there is no from_timm"),
-        ({"builder": 3}, "models.mine.builder: 3 is not of type string"),
+        ({"builder": 3}, "models.mine.builder: 3 is not text"),
         (
             {"builder": "timm:resnet18", "pretrained": True},
             "models.mine.pretrained: cannot be set: every model is trained from scratch",

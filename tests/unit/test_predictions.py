@@ -16,7 +16,9 @@ from vitcnn.config import check_config
 from vitcnn.errors import StudyError
 from vitcnn.files import file_digest
 from vitcnn.predictions import SEALS, askable, read_predictions, read_seals, seal
+from vitcnn.results.pairs import Pair
 from vitcnn.results.predictions import (
+    Truth,
     brier_score,
     interval_score,
     report,
@@ -323,6 +325,17 @@ def test_who_is_right(here, asked):
     assert found.gap_inside is True  # as [3, 8] meets what follows:
     welch = compare([80, 81, 82], [70, 71, 72])
     assert welch.low < 8 < welch.mean == 10
+
+
+def test_who_is_faster_is_told_by_the_ratio_that_the_page_shows():
+    """Of the seconds themselves one slow run would leave it undecided."""
+    vit, cnn = (
+        pd.DataFrame({"seed": range(5), "train_size": "all", "train_seconds": seconds})
+        for seconds in ([12, 13, 20, 12.5, 12.2], [10, 10.5, 10.2, 10.1, 10.9])
+    )
+    pair = Pair(vit, cnn)
+    assert (pair.difference("train_seconds").sign, pair.log_ratio("train_seconds").sign) == (0, 1)
+    assert Truth([pair], "best").faster == "CNN"
 
 
 def test_who_is_wrong(here, asked):

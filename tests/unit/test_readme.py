@@ -55,6 +55,17 @@ def test_the_fair_rows_are_the_reference_runs():
         assert row[4] == f"{of_model['num_parameters'].iloc[0] / 1e6:.2f}"
 
 
+def test_what_is_kept_of_shuffled_tiles_is_what_was_measured():
+    text = " ".join((ROOT / "README.md").read_text().split())
+    numbers = pd.read_csv(REFERENCE / "representations/numbers.csv").set_index(["quantity", "at", "model"])[
+        "value"
+    ]
+    whole = numbers["accuracy (%)", "whole images"].groupby("model").mean()
+    kept = 100 * numbers["accuracy (%), tiles shuffled", "4x4"].groupby("model").mean() / whole
+    assert f"SimpleViT keeps {kept['SimpleViT']:.0f} % of its accuracy when 16 tiles" in text
+    assert f"are shuffled, SimpleCNN {kept['SimpleCNN']:.0f} % (three seeds)" in text
+
+
 REFERENCE = ROOT / "tests/reference"
 
 

@@ -17,6 +17,7 @@ from vitcnn.errors import StudyError
 from vitcnn.models import create_model
 from vitcnn.provenance.record import fingerprint
 from vitcnn.representations.probe import image_order, probe, probe_run
+from vitcnn.results import probed
 from vitcnn.results.claims import UNDECIDED
 from vitcnn.results.figures import (
     attention,
@@ -34,6 +35,7 @@ from vitcnn.results.learned import against, judge, what_the_models_learned
 from vitcnn.results.probed import (
     Model,
     Probe,
+    Similarity,
     areas_under_deletion,
     error_consistencies,
     read_probed,
@@ -113,7 +115,14 @@ def models(arrays):
         key: Probe(key[1], found, hits) for (key, found), hits in zip(arrays.items(), right, strict=True)
     }
     return [
-        Model(name, "ViT" if name == "vit" else "CNN", ["comparison"], [probes[name, 0], probes[name, 1]])
+        Model(
+            name,
+            "ViT" if name == "vit" else "CNN",
+            ["comparison"],
+            [probes[name, 0], probes[name, 1]],
+            "CIFAR-10",
+            10,
+        )
         for name in SMALL
     ]
 
@@ -168,8 +177,8 @@ def test_a_map_that_does_not_reach_the_logits_is_left_out(packed, arrays):
     assert not found["maps"].size
     right = np.ones(40, bool)
     models = [
-        Model("deit", "ViT", ["e"], [Probe(0, found, right)]),
-        Model("cnn", "CNN", ["e"], [Probe(0, arrays["cnn", 0], right)]),
+        Model("deit", "ViT", ["e"], [Probe(0, found, right)], "CIFAR-10", 10),
+        Model("cnn", "CNN", ["e"], [Probe(0, arrays["cnn", 0], right)], "CIFAR-10", 10),
     ]
     figures = [
         attention.draw(shown, SETTINGS | {"looks": {"deit": 0, "cnn": 1}}) for shown in (models, models[:1])
@@ -221,7 +230,14 @@ def test_probes_are_read_by_their_folders(tmp_path, arrays):
         folder.mkdir(parents=True)
         np.savez(folder / "representations.npz", **arrays[name, seed])
         np.savez(folder / "predictions.npz", logits=np.eye(3), labels=np.array([0, 1, seed]))
-        run = {"title": name, "family": "?", "experiments": ["e"], "train_size": 5000, "seed": seed}
+        run = {
+            "title": name,
+            "family": "?",
+            "experiments": ["e"],
+            "dataset": "D",
+            "train_size": 5000,
+            "seed": seed,
+        }
         runs.append(run | {"folder": str(folder)})
         files.append(folder / "representations.npz")
     read = read_probed(runs, files[::-1], [file.with_name("predictions.npz") for file in files])
@@ -231,6 +247,7 @@ def test_probes_are_read_by_their_folders(tmp_path, arrays):
     ]
     assert [p.arrays["clean"] for p in read[0].probes] == [arrays["cnn", s]["clean"] for s in (0, 1)]
     assert read[0].probes[1].correct.tolist() == [True, True, False]
+    assert read[0][4:] == ("D", 3, 5000)
     files[0].write_bytes(b"")
     with pytest.raises(StudyError, match="cannot be read"):
         read_probed(runs, files, [file.with_name("predictions.npz") for file in files])
@@ -264,14 +281,25 @@ def test_a_model_looks_as_it_does_in_all_figures(models):
     assert [look[model.title] for model in models] == [style.LOOKS[3 - i] for i in range(len(models))]
 
 
+def test_the_spread_of_the_closest_layers_is_that_of_pairs_of_seeds():
+    """Where the second model's seed alone decides, its spread is shown in full."""
+    of_second = np.array([0.2, 0.3, 0.5, 0.6, 0.9])
+    values = np.ones((5, 2, 5, 2))
+    values[:, 0, :, 1], values[:, 1, :, 0] = of_second, of_second[:, None]
+    found = Similarity(probed._by_pair_of_seeds(values), np.array([0, 1])).closest(0, 1)
+    assert found.mean() == pytest.approx(0.5) and len(found) == 20
+    assert found.std(ddof=1) == pytest.approx(of_second.std(), rel=0.03)
+    assert (
+        len(Similarity(probed._by_pair_of_seeds(values), np.array([0, 1])).closest(0, 0)) == 10
+    )  # each pair once
+
+
 def test_similarity_is_that_of_other_seeds(models):
     found = similarities(models)
     assert list(found) == ["plain", "plain, untrained", "deconfounded", "deconfounded, untrained"]
     plain = found["plain"]
     assert plain.values.shape == (2, 3 + 3 + 4, 3 + 3 + 4)
-    assert np.allclose(
-        plain.values[0], plain.values[1].T, atol=1e-5
-    )  # of two seeds each is the other's other
+    assert np.allclose(plain.values[0], plain.values[1].T, atol=1e-5)
     first, second = (model.arrays["gram"][0, 1].astype(float) for model in models[0].probes)
     expected = first @ second / np.linalg.norm(first) / np.linalg.norm(second)
     assert plain.values[0, 1, 1] == pytest.approx(expected, abs=1e-4)
@@ -303,7 +331,7 @@ def hand_written(family, seeds=3, **means):
         if "attention_distance" in arrays:
             arrays["uniform_distance"] = np.array(16.5)
         probes.append(Probe(seed, arrays, np.ones(3, bool)))
-    return Model(family, family, ["comparison"], probes)
+    return Model(family, family, ["comparison"], probes, "CIFAR-10", 10)
 
 
 UNIFORM = [[[16.4, 16.6], [16.5, 16.5]]] * 2
@@ -339,6 +367,19 @@ def test_they_are_not_where_the_measurements_say_the_opposite_and_undecided_in_b
         "Locality of the ViT": "borne out",
         "Hierarchical": "not borne out",
     }
+
+
+def test_a_model_that_keeps_what_chance_gives_keeps_nothing():
+    """Of two classes, shuffled tiles leave both models half of the images: no difference, whatever they had before."""
+    vit, cnn = hand_written("ViT", clean=60.0, shuffled=50.1), hand_written("CNN", clean=90.0, shuffled=50.1)
+    locality, translation, _, _ = judge([model._replace(num_classes=2) for model in (vit, cnn)])
+    assert abs(locality.difference.mean) < 1
+    assert abs(translation.difference.mean) < 1
+    guessing = hand_written("ViT", clean=50.0)._replace(num_classes=2)
+    assert [claim.claim.partition(":")[0] for claim in judge([guessing, cnn._replace(num_classes=2)])] == [
+        "Global",
+        "Hierarchical",
+    ]
 
 
 def test_runs_on_one_subset_are_paired_by_seed():
@@ -393,7 +434,8 @@ def test_the_section_gives_difference_interval_and_number_of_seeds():
     models = [vit, hand_written("CNN")]
     (section,) = what_the_models_learned(models)
     assert section.title == "What the models learned"
-    assert section.table["These runs"][0].endswith("+25.0 points [+25.0, +25.0], n = 3")
+    assert section.table["These runs"][0].endswith("+30.0 points [+30.0, +30.0], n = 3")
+    assert section.paragraphs[0].startswith("Measured on CIFAR-10, of the runs on the most training images.")
     assert section.table["Verdict"][0] == "borne out"
     assert what_the_models_learned([]) == []
     (generated,) = what_the_models_learned(models, is_generated=True)
@@ -414,7 +456,7 @@ def test_area_under_deletion():
         "deletion": np.array([[1, 0.5, 0], [1, 0, 0]]),
         "orders": ["a", "b"],
     }
-    areas = areas_under_deletion(Model("", "", "", [Probe(0, arrays, np.ones(1, bool))]))
+    areas = areas_under_deletion(Model("", "", "", [Probe(0, arrays, np.ones(1, bool))], "", 10))
     assert {order: area.tolist() for order, area in areas.items()} == {"a": [0.5], "b": [0.25]}
 
 

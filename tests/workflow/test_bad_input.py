@@ -224,8 +224,8 @@ def test_no_write_permission(tmp_path):
             ["--run", "cifar10/vit/adam10/nall/seed0", "--config", "absent.yaml"],
             "absent.yaml: cannot be read",
         ),
-        ([], "no run's spec, in 'spec'; name one: --run cifar10/vit/adam10/nall/seed0"),
-        (["--settings", '{"spec": {}}'], "no run's spec, in 'dataset'"),
+        ([], "no run to train: name one, as --run cifar10/vit/adam10/nall/seed0, or repeat one"),
+        (["--settings", '{"spec": {}}'], "the settings lack 'dataset'"),
         (["--repeat", "absent.json"], "absent.json: there is no record of a finished run"),
         (["--run", "cifar10/vit/adam10/nall/seed0", "--data", "absent"], "manifest.json: cannot be read"),
     ],
@@ -237,6 +237,13 @@ def test_training_by_hand(arguments, message, tmp_path):
     assert message in done.stderr
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "results").exists()
+
+
+@pytest.mark.parametrize("number", ["0", "-1", "1.5", "two"])
+def test_a_number_of_threads_that_is_none(number):
+    done = run_script("train", f"--threads={number}")
+    assert done.returncode == 2
+    assert done.stderr.endswith(f"argument --threads: {number} is not a whole number of 1 or more\n")
 
 
 @pytest.mark.parametrize("script", sorted(p.stem for p in (ROOT / "workflow/scripts").glob("*.py")))

@@ -178,6 +178,11 @@ def test_what_the_models_learned_is_one_job_a_run(tmp_path):
     change = {"representations": probed}
     counts = jobs(snakemake(tmp_path, "--dry-run", "results/figures/reach.svg", config=change))
     assert counts == CHAIN | {"train": 6, "probe_run": 6, "draw_representation": 1}
+    change["experiments"] = {"comparison": {"recipe": ["adam10", "adamw10"]}}
+    shown = snakemake(
+        tmp_path, "--dry-run", "--printshellcmds", "results/figures/reach.svg", config=change
+    ).stdout  # models that have several recipes are compared by each of them alone
+    assert '"experiments":["comparison, adam10"]' in shown and '"experiments":["data_efficiency"]' in shown
     target = "results/runs/cifar100/simple_cnn/adamw20/n300/seed42/representations.npz"
     assert jobs(snakemake(tmp_path, "--dry-run", target)) == CHAIN | {"train": 1, "probe_run": 1}
 

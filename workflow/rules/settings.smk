@@ -130,11 +130,23 @@ def is_as_asked(experiment):
 
 
 def entries_of_probed():
-    """Return an entry for each probed run: its folder, title, family, experiments, train size and seed."""
-    asked = STUDY["representations"]
+    """Return an entry for each probed run: its folder, title, family, experiments, dataset, train size and seed.
+
+    Experiments that list recipes compare models by each of them alone, so their names have the recipe.
+    """
+    names = STUDY["representations"]["experiments"] if STUDY["representations"] else []
+    listed = [name for name in names if isinstance(STUDY["experiments"][name]["recipe"], list)]
     return [
-        entry | {"train_size": run.train_size, "seed": run.seed}
-        for run, entry in zip(PROBED, entries_of(PROBED, asked["experiments"] if asked else []))
+        entry
+        | {
+            "experiments": [
+                f"{name}, {run.recipe}" if name in listed else name for name in entry["experiments"]
+            ],
+            "dataset": DATASETS[run.dataset]["title"],
+            "train_size": run.train_size,
+            "seed": run.seed,
+        }
+        for run, entry in zip(PROBED, entries_of(PROBED, names))
     ]
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from vitcnn.cli import argument_parser, run
+from vitcnn.cli import argument_parser, positive, run
 from vitcnn.files import write_json
 from vitcnn.provenance.record import JobFiles
 from vitcnn.training.gpus import take_device
@@ -15,8 +15,8 @@ parser.add_argument("--data", required=True, type=Path, help="packed dataset")
 parser.add_argument("--weights", required=True, type=Path, help="model.safetensors of the run")
 parser.add_argument("--out", required=True, type=Path, help="JSON file to write")
 parser.add_argument("--device", choices=["auto", "cpu", "cuda", "mps"], default="auto")
-parser.add_argument("--threads", type=int, metavar="N", choices=range(1, 1025), default=1)
-parser.add_argument("--jobs-per-gpu", type=int, metavar="N", choices=range(1, 1025), default=1)
+parser.add_argument("--threads", type=positive, metavar="N", default=1)
+parser.add_argument("--jobs-per-gpu", type=positive, metavar="N", default=1)
 
 
 def main(args):

@@ -27,7 +27,9 @@ parser.add_argument(
     "--runs", nargs="+", metavar="NAME", help="default: all; - reads names from standard input"
 )
 parser.add_argument(
-    "--jobs", type=int, help="how many are trained at a time (default: as many as cores allow)"
+    "--jobs",
+    type=int,
+    help="how many are trained at a time (default: as many as the cores allow; on a GPU, one)",
 )
 
 

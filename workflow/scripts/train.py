@@ -17,7 +17,7 @@ from pathlib import Path
 sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from vitcnn import plan
-from vitcnn.cli import argument_parser, run
+from vitcnn.cli import argument_parser, positive, run
 from vitcnn.config import load_config
 from vitcnn.errors import StudyError
 from vitcnn.files import file_digest, read_json
@@ -36,23 +36,21 @@ parser.add_argument(
 )
 parser.add_argument(
     "--threads",
-    type=int,
+    type=positive,
     metavar="N",
-    choices=range(1, 1025),
     help="CPU threads (default: as configured, or 1)",
 )
 parser.add_argument(
     "--jobs-per-gpu",
-    type=int,
+    type=positive,
     metavar="N",
-    choices=range(1, 1025),
     help="jobs that may share a GPU (default: as configured, or 1)",
 )
 parser.add_argument(
     "--graphs",
     choices=["auto", "off"],
-    help="off: no CUDA graphs; every step is launched kernel by kernel, with the same result "
-    "(default: as configured, or auto)",
+    help="off: no CUDA graphs; every step is launched kernel by kernel, which should give the same "
+    "result (default: as configured, or auto)",
 )
 parser.add_argument(
     "--checkpoint-seconds",
@@ -74,7 +72,8 @@ def prepare(args):
         asked = plan.spec_run(args.settings["spec"])
     except (KeyError, TypeError) as error:
         raise StudyError(
-            f"no run's spec, in {error}; name one: --run cifar10/vit/adam10/nall/seed0"
+            f"no run to train: name one, as --run cifar10/vit/adam10/nall/seed0, or repeat one, as --repeat FILE; "
+            f"the settings lack {error}"
         ) from error
     args.data = args.data or Path("resources", asked.dataset, "packed")
     args.out = args.out or asked.folder

@@ -121,10 +121,16 @@ def remove_unused(jobs: Sequence[Job], names: Collection[str]) -> None:
     Their records go with them. Raises StudyError, before anything is deleted, for a name that is in use or unknown.
     """
     unused = audit(jobs, accept_environment=True)["unused"]
-    places = [name if name in unused else str(plan.Run.parse(name).folder) for name in names]
+    places = [
+        name if name in unused or Path(name).is_file() else str(plan.Run.parse(name).folder) for name in names
+    ]
     for place in places:
         if place not in unused:
-            raise StudyError(f"{place}: is in use or unknown. Nothing was removed")
+            raise StudyError(
+                f"{place}: is not among the unused results that `snakemake audit` lists. If an experiment asks for it, "
+                "take it out of the configuration first; if the study has a --configfile, name it here too. Nothing was "
+                "removed"
+            )
     for path in map(Path, places):
         records = sorted(path.glob("*provenance.json")) if path.is_dir() else [_record_beside(path)]
         found = [read_record(record) or {} for record in records]

@@ -49,6 +49,13 @@ def argument_parser(description: str | None) -> argparse.ArgumentParser:
     return parser
 
 
+def positive(text: str) -> int:
+    """Return the whole number of 1 or more that an option was given; raises ArgumentTypeError for anything else."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number of 1 or more")
+    return int(text)
+
+
 def _settings(text: str) -> Any:
     return json.loads(Path(text[1:]).read_text(encoding="utf-8") if text.startswith("@") else text)
 

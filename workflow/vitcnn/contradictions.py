@@ -209,7 +209,7 @@ def _of_claims(group: Mapping[str, Any], config: Mapping[str, Any]) -> Iterator[
     for claim in group.get("claims", []):
         is_one_test = "larger" in claim and isinstance(claim.get("metric"), str) and not claim["together"]
         if claim["primary"] and not is_one_test:
-            yield f'"{claim["text"]}": primary is for one metric that is larger, pair by pair'
+            yield f'"{claim["text"]}": primary: true needs a single metric with larger, and no together: true'
         yield from (f'"{claim["text"]}": pairs: {line}' for line in _named_twice(claim.get("pairs", [])))
         scopes = (claim["scope"], claim.get("closer", {}))
         for scope in scopes:

@@ -223,6 +223,17 @@ def _leaves(errors: "Iterable[ValidationError]") -> "Iterator[ValidationError]":
             yield error
 
 
+_KINDS = {  # what JSON Schema calls otherwise
+    "array": "a list, such as [a, b]",
+    "object": "a mapping of keys",
+    "integer": "a whole number",
+    "number": "a number",
+    "string": "text",
+    "boolean": "true or false",
+    "null": "null",
+}
+
+
 def _explain(error: "ValidationError") -> Iterator[str]:
     place = ".".join(str(step) for step in error.absolute_path)
     value, rule = error.instance, error.validator_value
@@ -234,8 +245,8 @@ def _explain(error: "ValidationError") -> Iterator[str]:
         for key in sorted(set(rule) - set(value)):
             yield f"{'.'.join(filter(None, [place, key]))}: is missing"
     elif error.validator == "type":
-        expected = " or ".join(rule) if isinstance(rule, list) else rule
-        yield f"{place}: {value!r} is not of type {expected}"
+        expected = " or ".join(_KINDS[kind] for kind in ([rule] if isinstance(rule, str) else rule))
+        yield f"{place}: {value!r} is not {expected}"
     elif error.validator == "enum":
         yield f"{place}: {value!r} is not one of {', '.join(map(str, rule))}{suggest(value, rule)}"
     elif error.validator in ("minItems", "minProperties"):

@@ -439,7 +439,7 @@ def _notes(waiting: Sequence[RunStatus], width: int) -> str:
         _entry(names[0] + (f" and {len(names) - 1:,} more" if names[1:] else ""), note, width)
         for note, names in together.items()
     )
-    return _list("Waiting, and to be noted", entries)
+    return _list("Waiting, with a note", entries)
 
 
 def _entry(name: str, words: str, width: int) -> str:

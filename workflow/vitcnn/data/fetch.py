@@ -80,7 +80,7 @@ def fetch(
 
 def _verify(path: Path, checksum: tuple[str, str]) -> None:
     if path.is_dir():
-        raise StudyError(f"{path} is a folder; a checksum needs an archive")
+        raise StudyError(f"{path} is a folder, which has no checksum; leave out #{checksum[0]}=…")
     algorithm, expected = checksum
     actual = file_digest(path, algorithm)
     if actual != expected:

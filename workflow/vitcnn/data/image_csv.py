@@ -177,7 +177,9 @@ def _image_of(row: Row, index: dict[str, list[Path]], tree: Path) -> Path:
     """Return the file of a line: at its path from the table, or anywhere by its name, with or without a suffix."""
     path = PurePosixPath(row.image.replace("\\", "/"))
     if path.is_absolute() or ".." in path.parts:
-        raise StudyError(f"{row.place}: {row.image} leads out of the folder")
+        raise StudyError(
+            f"{row.place}: {row.image} leads out of the folder; write its path from the table's folder"
+        )
     found = index.get(path.as_posix(), [])
     for folder in (row.folder, tree):
         if folder / path in found:
@@ -189,7 +191,9 @@ def _image_of(row: Row, index: dict[str, list[Path]], tree: Path) -> Path:
             f"{row.place}: there is no image {row.image} below {tree}; add it, or remove the line"
         )
     if len(found) > 1:
-        raise StudyError(f"{row.place}: {row.image} may be {found[0]} or {found[1]}")
+        raise StudyError(
+            f"{row.place}: {row.image} may be {found[0]} or {found[1]}; write its path from {tree}"
+        )
     return found[0]
 
 
@@ -197,5 +201,7 @@ def _refuse_twice(rows: list[Row], paths: list[Path]) -> None:
     seen: dict[Path, Row] = {}
     for row, path in zip(rows, paths, strict=True):
         if path in seen:
-            raise StudyError(f"{row.place}: names {row.image}, as {seen[path].place} does")
+            raise StudyError(
+                f"{row.place}: names {row.image}, as {seen[path].place} does; remove one of the two"
+            )
         seen[path] = row

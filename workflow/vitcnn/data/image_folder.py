@@ -43,7 +43,7 @@ def refuse_others(root: Path) -> None:
         if other != root and any(path.suffix.lower() in SUFFIXES for path in _files(other)):
             raise StudyError(
                 f"{root} and {other} both hold images: name one as the source, or, if they are classes of one dataset, "
-                "put the images of each into its folder itself"
+                "move the images of each directly into its folder, without subfolders"
             )
 
 
@@ -80,7 +80,9 @@ def decode(
     differing = sorted(train_images.keys() ^ test_images.keys())
     if differing:
         there, missing = (splits["train"], test) if differing[0] in train_images else (test, splits["train"])
-        raise StudyError(f"{there / differing[0]}: is a class that {missing} does not have")
+        raise StudyError(
+            f"{there / differing[0]}: is a class that {missing} does not have; add it there, or remove it"
+        )
     labels = by_class(train_images)
     chosen = {"train": _labelled(train_images, labels, tree), "test": _labelled(test_images, labels, tree)}
     return decode_images(list(labels), chosen, target, image_size, resize, workers)

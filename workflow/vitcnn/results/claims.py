@@ -117,10 +117,17 @@ def judge(stated: Mapping[str, Any], pair: Pair, metric: str) -> str:
     """Return the verdict on a claim of a pair that a metric is `larger` of one, or differs by less than `within`."""
     difference = pair.difference(metric)
     if "within" in stated:
-        low, high, within = *difference.ends, stated["within"]
-        return verdict(difference, low > -within and high < within, low >= within or high <= -within)
+        within = stated["within"]
+        intervals = [difference.ends, *([difference.images] if difference.images else [])]
+        is_so = all(-within < low and high < within for low, high in intervals)
+        is_above, is_below = (
+            all(low >= within for low, _ in intervals),
+            all(high <= -within for _, high in intervals),
+        )
+        return verdict(difference, is_so, is_above or is_below)
     larger = _side(pair, stated["larger"])
-    return verdict(difference, difference.sign == larger, difference.sign == -larger)
+    is_level = difference.low == difference.high == 0  # of a count, which chance plays no part in
+    return verdict(difference, difference.sign == larger, difference.sign == -larger or is_level)
 
 
 def verdict(difference: Difference, is_so: bool, is_not_so: bool) -> str:
@@ -132,11 +139,13 @@ def verdict(difference: Difference, is_so: bool, is_not_so: bool) -> str:
 
 def _closer(stated: Mapping[str, Any], scoped: Sequence[tuple[Pair, str]]) -> Claim:
     """Hold "the two are closer on such datasets than on others" against the ratios of a metric."""
+    if lacking := [metric for pair, metric in scoped if not pair.has(metric)]:
+        return Claim(stated["text"], f"these runs have no {MEASURES[lacking[0]].words}", UNTOLD)
     ratios = [(_is_of(pair, stated["closer"]), pair.log_ratio(metric)) for pair, metric in scoped]
     near = [ratio for is_near, ratio in ratios if is_near]
     far = [ratio for is_near, ratio in ratios if not is_near]
     if not near or not far:
-        return Claim(stated["text"], "these runs have not both kinds of datasets", UNTOLD)
+        return Claim(stated["text"], "these runs do not cover both kinds of datasets", UNTOLD)
     if not all(pair.compares(metric) for pair, metric in scoped):
         return Claim(stated["text"], _OTHER_HARDWARE, UNTOLD)
     is_so = min(map(_nearest, far)) > max(map(_farthest, near))

@@ -167,17 +167,27 @@ def read_run(folder: Path, spec: Mapping[str, Any]) -> tuple[dict[str, Any], dic
     tested = [epoch["test_accuracy"] for epoch in history]
     epochs = evaluations(spec["recipe"])
     if [epoch["epoch"] for epoch in history] != list(range(1, epochs + 1)):
-        raise StudyError(f"{path}: its history is not one entry for each of {epochs} epochs")
+        raise StudyError(
+            f"{path}: its history is not one entry for each of {epochs} epochs; delete {folder} to train the run again"
+        )
     if len(runtime["epoch_seconds"]) != len(history):
-        raise StudyError(f"{folder / 'runtime.json'}: its seconds are not those of {len(history)} epochs")
+        raise StudyError(
+            f"{folder / 'runtime.json'}: its seconds are not those of {len(history)} epochs; delete {folder} to train the run again"
+        )
     if not math.isclose(accuracy["final"], tested[-1]) or not math.isclose(accuracy["best"], max(tested)):
-        raise StudyError(f"{path}: its final or best accuracy is not that of its history")
+        raise StudyError(
+            f"{path}: its final or best accuracy is not that of its history; delete {folder} to train the run again"
+        )
     validated = [epoch for epoch in history if epoch["val_accuracy"] is not None]
     selected = max(validated, key=lambda e: e["val_accuracy"])["test_accuracy"] if validated else None
     if accuracy["selected"] != selected or bool(validated) != spec["recipe"]["hold_out"]:
-        raise StudyError(f"{path}: its selected accuracy is not that of its best epoch on held-out images")
+        raise StudyError(
+            f"{path}: its selected accuracy is not that of its best epoch on held-out images; delete {folder} to train the run again"
+        )
     if spec["train_size"] not in (plan.ALL, metrics["train_images"]):
-        raise StudyError(f"{path}: says {metrics['train_images']} training images, not {spec['train_size']}")
+        raise StudyError(
+            f"{path}: says {metrics['train_images']} training images, not {spec['train_size']}; delete {folder} to train the run again"
+        )
     return metrics, runtime
 
 

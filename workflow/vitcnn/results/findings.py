@@ -25,8 +25,8 @@ from vitcnn.results.statistics import CONFIDENCE, compare, in_words
 
 _UNFINISHED = "No two models to compare are finished: a ViT and a CNN, or those of pairs in config.yaml"
 _NO_PAIR = (
-    "No two models are compared, as no pair is asked for: experiments.{}.pairs asks for one, or the family of its "
-    "models (models.NAME.family), of which one is a ViT and one a CNN"
+    "No two models are compared: the experiment has no ViT beside a CNN, and names no pairs. Set experiments.{}.pairs, "
+    "such as [[a, b]], or models.NAME.family"
 )
 _PRIMARY = (
     "The p values of the claims called primary, over seeds alone, are adjusted for each other, over all groups (Holm); a verdict on one "
@@ -59,7 +59,11 @@ def findings(
         notices = [f"{words}." for words in leaks(rows)]
         recipes = recipes_of(rows)
         of_both = (
-            [f"{recipes}. A difference of models whose recipes differ is one of both."] if recipes else []
+            [
+                f"{recipes}. Where two models' recipes differ, their difference is that of model and recipe together."
+            ]
+            if recipes
+            else []
         )
         found.append(Section(asked["title"], notices, of_both, items))
     published = runs[~runs["generated"]]
@@ -112,11 +116,11 @@ def _basis(runs: pd.DataFrame, done: pd.DataFrame, has_images: bool) -> Section:
             f"{CONFIDENCE:.0%} confidence interval in brackets (Welch's t; paired, where both models of a seed saw the "
             "same subset), which covers the chance of initial weights and order. "
             + (
-                "That over images covers the chance of other test images like these. A difference is one where both "
-                "exclude 0; changes of a difference have the interval over seeds alone. Neither covers other "
-                "hyper-parameters."
+                "The interval over images covers the chance of other test images like these. A difference counts only "
+                "where both intervals exclude 0; a change of a difference has the interval over seeds alone. Neither "
+                "covers other hyper-parameters."
                 if has_images
-                else "A difference is one where it excludes 0; it covers neither other test images nor other "
+                else "A difference counts only where the interval excludes 0; it covers neither other test images nor other "
                 "hyper-parameters."
             ),
             "Times are those of training jobs, beside which others may have run: their intervals do not cover what else "
@@ -225,8 +229,12 @@ def _change_in_words(sweep: Sequence[Pair], accuracy: str) -> str:
     if len(ends) < 2:
         return "too few seeds tell whether the gap narrows"
     change = compare(ends.iloc[:, 1].tolist(), ends.iloc[:, 0].tolist(), paired=True)
-    words = {1: "the gap narrows", -1: "the gap widens", 0: "the change of the gap may be chance"}
-    return f"{words[change.sign]} between the two ends: {with_interval(change, '+.2f', ' points')}"
+    words = {
+        1: "the gap narrows between the two ends",
+        -1: "the gap widens between the two ends",
+        0: "the change between the two ends may be chance",
+    }
+    return f"{words[change.sign]}: {with_interval(change, '+.2f', ' points')}"
 
 
 def faster(pair: Pair) -> str:
@@ -242,7 +250,7 @@ def _optimism(done: pd.DataFrame) -> Iterator[str]:
         return
     excess = (done["best"] - done["final"]).mean()
     if excess < 0.005:
-        yield "The last epoch is the best on the test images, so the best does not overstate"
+        yield "On average the best epoch on the test images is no more accurate on them than the last"
     else:
         yield (
             f"The best epoch on the test images is {excess:.2f} points above the last one on average. It was "

@@ -221,8 +221,9 @@ def _no_validation(one: Results) -> Iterator[Measured]:
     for _, group in one.runs.groupby([*places(one.runs), "model"], sort=False):
         if group["selected"].notna().all():
             first = group.iloc[0]
+            recipe = f", {first['recipe']}" if "recipe" in places(one.runs) else ""
             words = (
-                f"{first['model_title']}, {first['dataset_title']}, {int(first['train_images']):,} images: the epoch "
+                f"{first['model_title']}, {first['dataset_title']}, {int(first['train_images']):,} images{recipe}: the epoch "
                 "chosen on held-out images, less the best on the test images"
             )
             yield Measured(words, against(group["selected"] - group["best"], 0), "points", len(group))
@@ -249,7 +250,7 @@ def _size(one: Results) -> Iterator[Measured]:
 
 def _rate(tried: Results) -> Iterator[Measured]:
     chosen = chosen_recipes(tried.runs).set_index(["dataset", "train_size", "model"])
-    lr_of = tried.runs.groupby("recipe")["lr"].first()
+    lr_of = tried.runs.groupby(["dataset", "recipe"])["lr"].first()
     for pair in tried.pairs:
         if pair.of("lr", 0) != NOTEBOOK_RATE or pair.of("lr", 1) != NOTEBOOK_RATE:
             continue
@@ -262,8 +263,9 @@ def _rate(tried: Results) -> Iterator[Measured]:
             tried.runs[_is(tried.runs, where, one["recipe"])]
             for where, one in zip(sides, choices, strict=True)
         ]
+        lr = lr_of[place[0]]
         rates = "; ".join(
-            f"{lr_of[one['recipe']]:g}{doubts(one['is_edge'], [f'{lr_of[name]:g}' for name in one['level']])}"
+            f"{lr[one['recipe']]:g}{doubts(one['is_edge'], [f'{lr[name]:g}' for name in one['level']])}"
             for one in choices
         )
         words = (

@@ -140,7 +140,8 @@ class Pair(NamedTuple):
 
 
 def _doubt(difference: Difference) -> str:
-    return "" if difference.sign else " (chance alone could do that)"
+    is_counted = difference.low is not None and difference.low == difference.high
+    return "" if difference.sign or is_counted else " (chance alone could do that)"
 
 
 def with_interval(difference: Difference, form: str, unit: str = "") -> str:

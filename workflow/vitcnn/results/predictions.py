@@ -60,7 +60,7 @@ class Truth(NamedTuple):
     @property
     def faster(self) -> str | None:
         """The family that trains in less time; None if that is undecided."""
-        return {1: "CNN", -1: "ViT"}.get(self.pair.difference("train_seconds").sign)
+        return {1: "CNN", -1: "ViT"}.get(self.pair.log_ratio("train_seconds").sign)
 
     def lead(self, winner: str) -> tuple[float, float | None, float | None]:
         """Return by how many points `winner` is ahead, with the ends over seeds, None where there are none."""

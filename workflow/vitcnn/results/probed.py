@@ -21,15 +21,17 @@ class Probe(NamedTuple):
 
 
 class Model(NamedTuple):
-    """A model with the probes of its runs, one a seed, in the order of the seeds, and how many images they saw.
+    """A model with the probes of its runs, one a seed, in the order of the seeds, and the images that they saw.
 
-    `experiments` are those that ask for these runs.
+    `experiments` are those that ask for these runs, with the recipe where one has several.
     """
 
     title: str
     family: str
     experiments: Sequence[str]
     probes: list[Probe]
+    dataset: str
+    num_classes: int
     train_size: int | str = ALL
 
     def has(self, name: str) -> bool:
@@ -44,8 +46,8 @@ class Model(NamedTuple):
 def read_probed(
     runs: Sequence[Mapping[str, Any]], representations: Sequence[Path], predictions: Sequence[Path]
 ) -> list[Model]:
-    """Return the models of `runs`, in that order. Each says `folder`, `title`, `family`, `experiments`, `train_size`
-    and `seed`.
+    """Return the models of `runs`, in that order. Each says `folder`, `title`, `family`, `experiments`, `dataset` (its
+    title), `train_size` and `seed`.
 
     Each run's files are those of its folder. Arrays are read when they are used. Raises StudyError for a
     file that is missing or damaged.
@@ -59,10 +61,13 @@ def read_probed(
             arrays, outcome = np.load(probe), np.load(predicted)
             correct = outcome["logits"].argmax(1) == outcome["labels"]
         except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
-            raise StudyError(f"{probe.parent}: its arrays cannot be read ({error}); delete them") from error
-        model = models.setdefault(
-            run["title"], Model(run["title"], run["family"], run["experiments"], [], run["train_size"])
-        )
+            raise StudyError(
+                f"{probe}, or {predicted.name} beside it, cannot be read ({error}); delete the file that is damaged to have "
+                "it made again"
+            ) from error
+        what = [run[key] for key in ("title", "family", "experiments")]
+        data = run["dataset"], outcome["logits"].shape[1], run["train_size"]
+        model = models.setdefault(run["title"], Model(*what, [], *data))
         model.probes.append(Probe(run["seed"], arrays, correct))
     for model in models.values():
         model.probes.sort(key=lambda probe: probe.seed)
@@ -82,17 +87,17 @@ def areas_under_deletion(model: Model) -> dict[str, np.ndarray]:
 
 
 class Similarity(NamedTuple):
-    """CKA between all layers of all models, `values` `(seeds, L, L)`: row of a seed, column of the others.
+    """CKA between all layers of all models, `values` `(pairs of seeds, L, L)`: row of one seed, column of another.
 
-    Entry (s, i, j) is the mean over the other seeds t of CKA between layer i of seed s and layer j of
-    seed t; of a study with one seed it is that seed's own. `of_model` `(L,)` says whose the layers are.
+    The second half of the pairs are those of the first, turned round. Of a study with one seed `values` is that seed's
+    own. `of_model` `(L,)` says whose the layers are.
     """
 
     values: np.ndarray
     of_model: np.ndarray
 
     def closest(self, a: int, b: int) -> np.ndarray:
-        """Return, by seed, the CKA of those layers of models `a` and `b` that are most alike on average.
+        """Return, by pair of seeds, the CKA of those layers of models `a` and `b` that are most alike on average.
 
         nan for one model in a study with one seed.
         """
@@ -100,7 +105,8 @@ class Similarity(NamedTuple):
         if a == b and len(block) == 1:
             return np.full(1, np.nan)
         mean = np.nan_to_num(block.mean(0), nan=-np.inf)
-        return block[:, *np.unravel_index(mean.argmax(), mean.shape)]
+        each = block[: len(block) // 2] if a == b else block  # two seeds of one model, each pair once
+        return each[:, *np.unravel_index(mean.argmax(), mean.shape)]
 
 
 def similarities(models: Sequence[Model]) -> dict[str, Similarity]:
@@ -121,19 +127,18 @@ def similarities(models: Sequence[Model]) -> dict[str, Similarity]:
         stacked = np.concatenate(vectors)
         for name, rows in (("plain", stacked), ("deconfounded", deconfound(stacked, pixels))):
             values = cka(rows).reshape(len(common), sum(sizes), len(common), sum(sizes))
-            found[name + ending] = Similarity(_over_other_seeds(values), of_model)
+            found[name + ending] = Similarity(_by_pair_of_seeds(values), of_model)
     return {
         name: found[name] for name in ("plain", "plain, untrained", "deconfounded", "deconfounded, untrained")
     }
 
 
-def _over_other_seeds(values: np.ndarray) -> np.ndarray:
-    """Return the mean over the other seeds t of values `(s, L, t, L)`, `(s, L, L)`."""
-    seeds = len(values)
-    if seeds == 1:
+def _by_pair_of_seeds(values: np.ndarray) -> np.ndarray:
+    """Return of values `(s, L, t, L)` those of two seeds `(pairs, L, L)`, first s < t, then the same turned round."""
+    if len(values) == 1:
         return values[:, :, 0]
-    own = values[np.arange(seeds), :, np.arange(seeds)]
-    return (values.sum(2) - own) / (seeds - 1)
+    first, second = np.triu_indices(len(values), 1)
+    return values[np.append(first, second), :, np.append(second, first)]
 
 
 def error_consistencies(models: Sequence[Model]) -> dict[tuple[int, int], np.ndarray]:

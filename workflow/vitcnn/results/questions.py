@@ -37,6 +37,9 @@ def questions(
         rows = published[published["experiment"] == name]
         return list(pairs(rows, experiments[name]["pairs"], over_images.get(name, {})))
 
+    def models_of(sweep: Sequence[Pair]) -> list[Model]:
+        return [model for model in models if model.dataset == sweep[0].dataset]
+
     accuracy = experiments[sizes]["accuracy"] if sizes in experiments else ""
     for sweep in sweeps(pairs_of(sizes)):
         if len(sweep) < 2:
@@ -46,7 +49,7 @@ def questions(
             f"Which model won with all the data, here {sweep[-1].images:,} images? {_winner(sweep[-1], accuracy)}",
             f"Which model won with {sweep[0].images:,} images? {_winner(sweep[0], accuracy)}",
             f"At what size did the {first} catch up? {'; '.join(catching_up(sweep, accuracy))}",
-            f"Why does the {second} do better with few images? {_why(sweep, accuracy, pairs_of(steps), models)}",
+            f"Why does the {second} do better with few images? {_why(sweep, accuracy, pairs_of(steps), models_of(sweep))}",
             f"The main takeaway? {_takeaway(sweep, accuracy)}",
         ]
         yield Section(

@@ -112,9 +112,13 @@ def chosen_recipes(runs: pd.DataFrame) -> pd.DataFrame:
         return pd.DataFrame(columns=[*keys, *titles, "recipe", "held_out", "is_edge", "level"])
     means = runs.groupby([*keys, *titles, "recipe"], sort=False)["held_out"].mean()
     means = means.dropna().round(9).reset_index()
-    rates = runs.groupby("recipe")["lr"].first().sort_values()
-    ends = rates.index[[0, -1]] if rates.nunique() == len(rates) > 2 else []
-    means["is_edge"] = means["recipe"].isin(ends)
+    edges = {
+        (dataset, recipe)
+        for dataset, rates in runs.groupby(["dataset", "recipe"])["lr"].first().groupby("dataset")
+        if rates.nunique() == len(rates) > 2
+        for _, recipe in (rates.idxmin(), rates.idxmax())
+    }
+    means["is_edge"] = [place in edges for place in zip(means["dataset"], means["recipe"], strict=True)]
     best = means[means["held_out"] == means.groupby(keys)["held_out"].transform("max")]
     found = []
     for _, several in best.groupby(keys, sort=False):

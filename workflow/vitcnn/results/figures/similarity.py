@@ -34,7 +34,7 @@ def draw(models: Sequence[Model], settings: Mapping[str, Any]) -> Figure:
         image, ax=axes, label="CKA, mean over pairs of seeds", fraction=0.02, pad=0.01, extend="min"
     )
     left, right = lower.subplots(1, 2, width_ratios=[1.35, 1])
-    _closest(left, found, models, settings)
+    _closest(left, found, models)
     _mistakes(right, models)
     probes.caption(figure, models, settings)
     return figure
@@ -58,10 +58,11 @@ def _layers(axes: Axes, similarity: Similarity, models: Sequence[Model]) -> Any:
     return image
 
 
-def _closest(
-    axes: Axes, found: Mapping[str, Similarity], models: Sequence[Model], settings: Mapping[str, Any]
-) -> None:
-    """Draw, for each two models, the CKA of the two layers that are most alike."""
+def _closest(axes: Axes, found: Mapping[str, Similarity], models: Sequence[Model]) -> None:
+    """Draw, for each two models, the CKA of the two layers that are most alike, mean and spread over pairs of seeds.
+
+    Pairs share seeds, so their spread gives no interval of the mean.
+    """
     pairs = [(a, b) for a in range(len(models)) for b in range(a, len(models))]
     looks = {
         "plain": {"marker": "s", "color": "#0072B2", "label": "plain, trained"},
@@ -84,7 +85,7 @@ def _closest(
         for a, b in pairs:
             values = found[kind].closest(a, b)
             means.append(values.mean())
-            halves.append(half_width(values[~np.isnan(values)], settings["band"]))
+            halves.append(half_width(values[~np.isnan(values)], "sd"))
         place = np.arange(len(pairs)) + 0.15 * (number - 1.5)
         axes.errorbar(means, place, xerr=halves, linestyle="", capsize=2, elinewidth=1, markersize=6, **how)
     for gap in range(1, len(pairs)):
@@ -98,7 +99,7 @@ def _closest(
     axes.grid(False, axis="y")
     axes.set_ylim(len(pairs) - 0.5, -0.5)
     axes.set_xlim(min(-0.25, axes.get_xlim()[0]), 1.02)
-    axes.set_xlabel("CKA of the two layers that are most alike")
+    axes.set_xlabel("CKA of the two layers that are most alike, mean ± sd over pairs of seeds")
     axes.set_title("Same features?", fontsize=11)
     axes.legend(fontsize=9, loc="upper center", bbox_to_anchor=(0.4, -0.13), ncols=2, handlelength=1)
 

@@ -95,8 +95,11 @@ def legend(axes: Axes) -> None:
 
 def caption(figure: Figure, rows: pd.DataFrame, settings: Mapping[str, Any], images: str = "") -> None:
     """Write under the figure which data it shows, of them how many images, and what its bands and whiskers are."""
-    seeds = rows["seed"].nunique()
-    spread = f"mean over {seeds} seeds, {band_name(settings)}" if seeds > 1 else "one seed"
+    done = rows[rows["gap"].isna()]
+    counts = done.groupby(["experiment", "dataset", "model", "recipe", "train_size"])["seed"].nunique()
+    seeds = sorted(counts.unique())
+    several = f"mean over {' or '.join(map(str, seeds))} seeds, {band_name(settings)}"
+    spread = several if max(seeds, default=0) > 1 else "one seed" if seeds else ""
     shown = "; ".join(filter(None, [", ".join(rows["dataset_title"].unique()), images, spread]))
     figure.supxlabel(shown, fontsize=10)
 
