@@ -14,7 +14,7 @@ from vitcnn.results.statistics import ends_in_words, in_words, mean_in_words, sp
 MEAN = "mean_of_11"
 NOTE = (
     "Accuracy (%) on the test images as they are (clean) and corrupted by eleven methods in five severities; "
-    "{spread}. Relative: the mean of 11 in % of clean. Methods and constants are those of "
+    "{spread}. Relative: the mean of 11 in % of clean, what guessing gets right included. Methods and constants are those of "
     "CIFAR-10-C and Tiny ImageNet-C (arXiv 1903.12261). The draws are this study's own, the same for every model. Motion "
     "blur, snow, frost and elastic transform are left out, so this is a mean of 11 of the 15, never mCE: it cannot be "
     "compared digit by digit with published numbers."
