@@ -73,7 +73,8 @@ def accept_changes(
 ) -> list[str]:
     """Accept that changes of code or packages leave these outputs as they are; return what was accepted.
 
-    `names` are runs or outputs; "all" stands for every output that such a change made stale. Raises
+    `names` are runs or outputs; "all" stands for every output that such a change made stale, but for those that say how
+    many of their runs were accepted, and what is made from them: these are made again. Raises
     StudyError, before any record is written, for a name that is not one, and for an output that is stale
     for another reason: a changed setting or input cannot be accepted.
     """
@@ -99,6 +100,8 @@ def accept_changes(
 
 def _not_acceptable(job: Job, verdict: Verdict, accepted: Collection[str]) -> str:
     """Return why a stale output cannot be accepted, "" if nothing but code and packages changed."""
+    if job.script == "collect_runs" and not job.inputs.keys().isdisjoint(accepted):
+        return "it says how many of its runs were accepted, and is made again"
     record = verdict.record
     now = to_match(record, fingerprint(job.script, job.settings))
     other = [path for path in verdict.stale_inputs if job.inputs[path] not in accepted]
