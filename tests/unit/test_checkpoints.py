@@ -185,6 +185,17 @@ def test_time_is_that_of_the_work_in_the_result(data, tmp_path, stop_at, monkeyp
     assert 0 < kept[0] < read(tmp_path / "runtime.json")["train_seconds"] < 60
 
 
+def test_a_kill_costs_30_seconds_at_most(tmp_path, monkeypatch):
+    clock = iter([0.0, 29.9, 30.0, 30.0, 59.9, 60.0, 60.0])  # the start; each offer, and after it each save
+    monkeypatch.setattr(time, "monotonic", lambda: next(clock))
+    checkpoints = Checkpoints(tmp_path, "this")
+    saved = []
+    for offered in range(4):
+        checkpoints.offer(lambda offered=offered: {"offered": offered})
+        saved.append((checkpoints.load() or {}).get("offered"))
+    assert saved == [None, 1, 1, 3]
+
+
 def identity_in(folder):
     return read(folder / "checkpoint" / ATTEMPTS)["identity"]
 
@@ -198,6 +209,7 @@ def identity_in(folder):
         {"fingerprint": "other code"},
         {"threads": 2},
         {"device": ["cuda", "A100", 108]},
+        {"data": "other images"},
     ],
 )
 def test_a_checkpoint_of_something_else_is_not_used(other, data, tmp_path, stop_at, monkeypatch):
@@ -207,6 +219,10 @@ def test_a_checkpoint_of_something_else_is_not_used(other, data, tmp_path, stop_
     what = {"spec": spec_of(), "threads": 1, "fingerprint": ""} | other
     if "device" in other:
         monkeypatch.setattr(devices, "identify", lambda _: other["device"])
+    if "data" in other:
+        data = Path(shutil.copytree(data, tmp_path / "other"))
+        with (data / "manifest.json").open("a") as manifest:
+            manifest.write("\n")
     for folder in ("a", "b"):
         train_run(what["spec"], data, tmp_path / folder, "cpu", what["threads"], what["fingerprint"])
     assert same(tmp_path / "a", tmp_path / "b")

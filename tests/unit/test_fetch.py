@@ -213,7 +213,11 @@ def test_the_next_place_is_tried_and_the_failures_are_kept(server, tmp_path):
     ]
 
 
-def test_a_list_that_is_exhausted_names_each_place_with_its_reason(server, tmp_path):
+def test_a_list_that_is_exhausted_names_each_place_with_its_reason(server, tmp_path, monkeypatch):
+    def absent(*_, **__):
+        raise StudyError("Kaggle did not deliver")
+
+    monkeypatch.setitem(fetch_module._FETCHERS, "kaggle", absent)
     server.script = [404]
     closed = "http://127.0.0.1:9/x.zip"
     with pytest.raises(StudyError) as error:

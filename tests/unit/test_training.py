@@ -419,7 +419,7 @@ def test_graphs_are_asked_for_as_given_and_recorded(data, tmp_path, monkeypatch)
     assert read(tmp_path / "runtime.json")["graphs"] == "not permitted"
 
 
-def test_graphs_are_those_of_the_configuration_or_of_the_repeated_run(tmp_path, monkeypatch):
+def test_graphs_are_those_of_the_configuration_or_of_the_repeated_run(tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(sys, "path", [*sys.path])  # the script sets its first folder
     loader = spec_from_file_location("train_by_hand", ROOT / "workflow/scripts/train.py")
     script = module_from_spec(loader)
@@ -436,12 +436,13 @@ def test_graphs_are_those_of_the_configuration_or_of_the_repeated_run(tmp_path, 
     assert graphs(*named, "--graphs", "auto") == "auto"
     record = {"script": "train", "inputs": {"manifest.json": ""}, "settings": {"spec": spec_of()}}
     monkeypatch.setattr(script, "read_record", lambda path: record)
-    monkeypatch.setattr(script, "differences", lambda *_: [])
+    monkeypatch.setattr(script, "differences", lambda *_: ["torch: 1 → 2"])
     (tmp_path / "runtime.json").touch()
     for left, then in (("off", "off"), ("captured", "auto"), (None, "auto")):
         runtime = {"device": {"type": "cuda"}, "threads": 1, "graphs": left}
         monkeypatch.setattr(script, "read_json", lambda *_, runtime=runtime: runtime)
         assert graphs("--repeat", str(tmp_path / "provenance.json")) == then
+    assert "changed since: torch: 1 → 2" in caplog.text
 
 
 def test_a_gpu_gets_no_copy_of_images_that_are_all_used():
@@ -453,6 +454,30 @@ def test_a_gpu_gets_no_copy_of_images_that_are_all_used():
     assert len(trainer.Images.load(pixels, labels, np.arange(6), torch.device("meta"))) == 6
     with pytest.raises(AssertionError, match="copied"):
         trainer.Images.load(pixels, labels, np.arange(5), torch.device("meta"))
+
+
+@pytest.mark.parametrize(
+    ("device", "has", "asked", "chosen"),
+    [
+        ("cpu", "avx2 avx512_bf16", "auto", "bf16"),
+        ("cpu", "amx_bf16", "auto", "bf16"),
+        ("cpu", "avx2 avx512f", "auto", "fp32"),
+        ("cpu", "avx2", "bf16", "bf16"),
+        ("mps", "amx_bf16", "auto", "fp32"),
+        ("cuda", True, "auto", "bf16"),
+        ("cuda", False, "auto", "fp32"),
+        ("cuda", False, "fp16", "fp16"),
+        ("cuda", False, "bf16", None),
+    ],
+)
+def test_the_precision_that_the_hardware_is_faster_in(device, has, asked, chosen, monkeypatch):
+    monkeypatch.setattr(devices, "_cpu", lambda name: has)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: has)
+    if chosen:
+        assert devices.select_precision(asked, torch.device(device)) == chosen
+        return
+    with pytest.raises(StudyError, match="bf16 is not supported by this GPU"):
+        devices.select_precision(asked, torch.device(device))
 
 
 def test_a_device_is_known_by_what_decides_its_digits(monkeypatch):

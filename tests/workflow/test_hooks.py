@@ -13,7 +13,7 @@ import time
 import pytest
 from conftest import ROOT, WARM, environment, read
 from test_staleness import ALL_SHOWN, EVERY_RUN, RUN, Study, finished_study, runs_with
-from vitcnn_hooks import DAG, PersistenceBase, Reason, SnakemakeJob
+from vitcnn_hooks import DAG, PersistenceBase, Reason, SnakemakeJob, Workflow
 
 RULE = """
 rule mine:
@@ -264,7 +264,15 @@ def test_the_hooks_are_the_only_touch_of_snakemakes_internals():
         )
         if private.search(path.read_text())
     }
-    assert touching <= {"vitcnn_hooks.py"}
+    assert touching == {"vitcnn_hooks.py"}
+    rules = [ROOT / "Snakefile", *(ROOT / "workflow/rules").glob("*.smk")]
+    read_in_rules = {
+        name for path in rules for name in re.findall(r"\bworkflow\.(\w+)(?!\w*\")", path.read_text())
+    }
+    assert read_in_rules == {
+        "cores", "current_basedir", "deployment_settings", "local_exec", "output_settings", "rundir"
+    }  # fmt: skip
+    assert read_in_rules <= {*dir(Workflow), *Workflow.__dataclass_fields__}
 
 
 def test_unit_tests_are_generated_from_what_notemp_keeps(finished, tmp_path):

@@ -35,6 +35,15 @@ def test_the_demo_from_another_folder_changed_by_the_command_line(arguments, see
     assert {path.name for path in tmp_path.iterdir()} <= {"mine.yaml", made, ".snakemake", "logs"}
 
 
+def test_the_demo_refuses_a_folder_of_real_images(tmp_path):
+    data = tmp_path / "a folder/resources/cifar10"
+    data.mkdir(parents=True)
+    (data / "fetched_from.json").write_text('{"source": "/data/cifar-10-python.tar.gz"}')
+    done = dry_run(tmp_path, "--workflow-profile", DEMO, "--directory", "a folder")
+    assert done.returncode != 0
+    assert "holds a study of CIFAR-10 from /data/cifar-10-python.tar.gz" in done.stdout + done.stderr
+
+
 def test_the_quick_study_is_small_and_on_real_images(tmp_path):
     done = dry_run(tmp_path, "--workflow-profile", ROOT / "profiles/quick")
     assert jobs(done)["train"] == 12

@@ -6,6 +6,7 @@ import html
 import json
 import re
 import shutil
+import subprocess
 
 import pytest
 import yaml
@@ -199,8 +200,12 @@ def test_what_models_cost_beside_their_accuracy(with_data):
         },
         "claims": dict.fromkeys(("first_notebook", "second_notebook", "fair")),
     }
-    planned = jobs(snakemake(with_data, "--dry-run", "results/tables/cost.csv", config=change))
-    assert planned == {"measure_cost": 2, "tabulate_cost": 1}  # of models before they are trained
+    planned = snakemake(with_data, "--dry-run", "results/tables/cost.csv", config=change)
+    assert jobs(planned) == {"measure_cost": 2, "tabulate_cost": 1}  # of models before they are trained
+    blocks = re.findall(r"rule measure_cost:\n((?:    .*\n)+)", planned.stdout + planned.stderr)
+    assert len(blocks) == 2
+    for block in blocks:  # each alone: all cores, and all slots of training
+        assert "threads: 2" in block and "training_slots=100000" in block
     done = snakemake(with_data, config=change)
     assert done.returncode == 0, done.stderr
     assert "results/figures/cost.svg" in (done.stdout + done.stderr).split("Results are in:")[1]
@@ -253,6 +258,9 @@ def test_config_on_the_command_line(tmp_path):
         "--printshellcmds",
         "--config",
         "seeds=[7]",
+        "jobs_per_gpu=3",
+        "graphs=off",
+        "max_unpacked_gb=7",
         'recipes={"adam10": {"epochs": 1}}',
         'experiments={"curves": null, "data_efficiency": null}',
     )
@@ -260,6 +268,8 @@ def test_config_on_the_command_line(tmp_path):
     text = done.stdout + done.stderr
     assert '"epochs":1' in text
     assert "seed7" in text
+    for option in ("--jobs-per-gpu 3", "--graphs off", "--max-unpacked-gb 7"):
+        assert option in text
     assert jobs(done)["draw_figure"] == 1  # that of comparison alone
 
 
@@ -415,7 +425,10 @@ def test_what_a_run_records(study):
     assert record["inputs"] == {manifest: hashlib.sha256((study / manifest).read_bytes()).hexdigest()}
     for path, made in record["outputs"].items():
         assert hashlib.sha256((study / path).read_bytes()).hexdigest() == made["sha256"]
-    assert {"commit", "dirty"} == runtime["git"].keys()
+    head = subprocess.run(
+        ["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True
+    ).stdout.strip()
+    assert runtime["git"].keys() == {"commit", "dirty"} and runtime["git"]["commit"] == (head or None)
     for key in ("command", "host", "platform", "device", "versions", "started_at", "ended_at"):
         assert runtime[key]
 
