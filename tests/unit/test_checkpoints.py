@@ -194,6 +194,7 @@ def test_a_kill_costs_30_seconds_at_most(tmp_path, monkeypatch):
         checkpoints.offer(lambda offered=offered: {"offered": offered})
         saved.append((checkpoints.load() or {}).get("offered"))
     assert saved == [None, 1, 1, 3]
+    assert 0 < checkpoints.seconds < 60
 
 
 def identity_in(folder):

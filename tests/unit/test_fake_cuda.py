@@ -200,7 +200,8 @@ def test_steps_are_graphed_as_asked_and_it_is_said(graphs, fake):
     assert trainer.graphs == "too few batches to capture one"
     trainer.steps["test"].replay = lambda: None
     assert trainer.graphs == "captured"
-    trainer.steps["train"].failure = "not permitted"
+    trainer.steps["train"].failures.append("not permitted")
+    assert trainer.steps["test"].failures == ["not permitted"]
     assert trainer.graphs == "not permitted"
 
 

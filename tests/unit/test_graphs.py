@@ -66,8 +66,30 @@ def test_a_capture_that_fails_is_said_once_and_steps_go_without(caplog):
     for graphed in steps:
         for i in range(WARM_UP + 3):
             assert graphed(torch.tensor([i, i])).tolist() == [2 * i, 2 * i]
-        assert graphed.failure == "operation not permitted when stream is capturing"
+        assert graphed.failures == ["operation not permitted when stream is capturing"]
     assert caplog.text.count("was not captured") == 1
+
+
+def test_a_graph_of_before_is_not_replayed_after_a_capture_that_fails():
+    """It draws from states of generators that such a failure has replaced."""
+
+    def fail(step, batch, generators):
+        raise RuntimeError("out of memory")
+
+    failures, computed = [], []
+
+    def step(batch):
+        computed.append(batch.tolist())
+        return batch * 2
+
+    good = Graphed(step, 2, failures=failures, capture=Capture())
+    bad = Graphed(lambda batch: batch * 3, 2, failures=failures, capture=fail)
+    for graphed in (good, bad):
+        for _ in range(WARM_UP + 1):
+            graphed(torch.zeros(2))
+    assert good.replay is not None and failures == ["out of memory"]
+    good.replay = lambda: pytest.fail("replayed")
+    assert good(torch.ones(2)).tolist() == [2, 2] and computed[-1] == [1, 1]
 
 
 def test_what_a_failed_capture_allocated_is_free_when_the_step_runs():
@@ -138,7 +160,7 @@ def test_a_capture_is_not_disturbed_and_gives_generators_back(torch_version, mon
     graphed = Graphed(step, 2, [of_masks])
     for _ in range(WARM_UP + 1):
         assert graphed(torch.zeros(2)).tolist() == [0, 0]
-    assert graphed.failure == "operation not permitted"
+    assert graphed.failures == ["operation not permitted"]
     assert gc.isenabled()
     is_old = torch_version < (2, 15)
     assert registered == [of_masks] * is_old

@@ -16,6 +16,8 @@ from vitcnn.data.packed import Split, load_packed
 from vitcnn.errors import StudyError
 from vitcnn.models import create_model
 from vitcnn.provenance.record import fingerprint
+from vitcnn.representations import probe as of_probe
+from vitcnn.representations.layers import outputs_of
 from vitcnn.representations.probe import image_order, probe, probe_run
 from vitcnn.results import probed
 from vitcnn.results.claims import UNDECIDED
@@ -125,6 +127,23 @@ def models(arrays):
         )
         for name in SMALL
     ]
+
+
+def test_apples_gpus_have_no_fp64_so_the_cpu_probes(monkeypatch, tmp_path):
+    asked = []
+    monkeypatch.setattr(of_probe, "select_device", lambda name: torch.device("mps"))
+    monkeypatch.setattr(of_probe, "load_packed", lambda data: None)
+    monkeypatch.setattr(of_probe, "load_model", lambda spec, weights: None)
+    monkeypatch.setattr(of_probe, "probe", lambda *given: asked.append(given[3].type) or {})
+    probe_run({}, [], tmp_path, tmp_path, tmp_path / "out.npz", "auto", 1)
+    assert asked == ["cpu"]
+
+
+def test_a_layer_that_the_next_computes_in_place_is_as_it_was():
+    first, second = torch.nn.Identity(), torch.nn.ReLU(inplace=True)
+    with outputs_of({"first": first, "second": second}) as outputs:
+        torch.nn.Sequential(first, second)(torch.tensor([-1.0, 1.0]))
+    assert outputs["first"].tolist() == [-1, 1] and outputs["second"].tolist() == [0, 1]
 
 
 def test_a_probe_has_what_it_says(arrays):

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import subprocess
 import sys
 from importlib.util import module_from_spec, spec_from_file_location
 from types import SimpleNamespace
@@ -231,15 +232,38 @@ def test_a_gpu_that_is_hidden_is_none(visible, is_there, monkeypatch):
     assert devices.has_gpu("auto") == devices.has_gpu("cuda") == is_there
 
 
-def test_memory_that_is_not_enough(data, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("error", "is_memory"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nmore"), True),
+        (torch.AcceleratorError("CUDA error: out of memory."), True),
+        (RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`."), True),
+        (RuntimeError("MPS backend out of memory (MPS allocated: 8.00 GiB)."), True),
+        (RuntimeError("CUDA error: an illegal memory access was encountered."), False),
+    ],
+)
+def test_memory_that_is_not_enough(error, is_memory, data, tmp_path, monkeypatch):
     def train(*_):
-        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nmore")
+        raise error
 
     monkeypatch.setattr("vitcnn.training.run.train", train)
-    with pytest.raises(
-        StudyError, match=r"not enough: .* 2.00 GiB. Lower jobs_per_gpu, or the .* batch_size"
-    ):
+    said = r"not enough: .*\. Lower jobs_per_gpu, or the .* batch_size" if is_memory else "illegal memory"
+    with pytest.raises(StudyError if is_memory else RuntimeError, match=said):
         run(spec_of(), data, tmp_path)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the system's count is the process's own")
+def test_the_peak_of_memory_is_not_that_of_the_process_that_started_it():
+    """Snakemake, say, which takes a gigabyte for a study of many runs; getrusage() counts it too."""
+    code = "import sys; sys.path.insert(0, 'workflow'); from vitcnn.training.devices import peak_memory; print(peak_memory())"
+    large = f"""
+import subprocess, sys
+ballast = bytearray(400_000_000)
+ballast[::4096] = b"1" * len(ballast[::4096])
+subprocess.run([sys.executable, "-c", {code!r}], check=True)
+"""
+    done = subprocess.run([sys.executable, "-c", large], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert 1e6 < int(done.stdout) < 2e8
 
 
 def test_a_device_that_is_absent():
@@ -401,11 +425,16 @@ def test_the_clock_is_read_when_what_is_queued_is_done(monkeypatch):
     """A second here is a wait for the GPU."""
     waited = []
     monkeypatch.setattr(loop, "synchronize", waited.append)
-    training = SimpleNamespace(trainer=SimpleNamespace(device="cuda", capture_seconds=0), lapped_at=0)
+    checkpoints = SimpleNamespace(seconds=0)
+    training = SimpleNamespace(
+        trainer=SimpleNamespace(device="cuda", capture_seconds=0), lapped_at=0, checkpoints=checkpoints
+    )
     with monkeypatch.context() as patched:
         patched.setattr(loop.time, "perf_counter", lambda: len(waited))
         assert loop.Training._lap(training) == 1
-    assert waited == ["cuda"]
+        checkpoints.seconds = 0.25  # of writing, which is no work of an epoch
+        assert loop.Training._lap(training) == 0.75
+    assert waited == ["cuda"] * 2
 
 
 def test_graphs_are_asked_for_as_given_and_recorded(data, tmp_path, monkeypatch):
@@ -481,7 +510,9 @@ def test_the_precision_that_the_hardware_is_faster_in(device, has, asked, chosen
 
 
 def test_a_device_is_known_by_what_decides_its_digits(monkeypatch):
-    assert devices.identify(torch.device("cpu")) == ["cpu"]
+    monkeypatch.setattr(devices, "_cpu", lambda name: "Some CPU")
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
+    assert devices.identify(torch.device("cpu")) == ["cpu", "Some CPU", "AVX2"]
     gpu = type("Properties", (), {"name": "T4", "multi_processor_count": 40})
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: gpu)
     assert devices.identify(torch.device("cuda")) == ["cuda", "T4", 40]

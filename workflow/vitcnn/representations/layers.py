@@ -52,7 +52,7 @@ def outputs_of(layers: Mapping[str, nn.Module]) -> Iterator[dict[str, Tensor]]:
 
         def note(_module: nn.Module, _args: Any, output: Any, name: str = name) -> None:
             if isinstance(output, Tensor):
-                outputs[name] = output
+                outputs[name] = output.clone()  # the next layer may compute in its place, as ReLU can
 
         hooks.append(module.register_forward_pre_hook(compute_all, with_kwargs=True))
         hooks.append(module.register_forward_hook(note))

@@ -93,6 +93,8 @@ def probe_run(
     missing or damaged, or does not fit the spec.
     """
     device = select_device(device_name)
+    if device.type == "mps":
+        device = torch.device("cpu")  # sums are in fp64, which Apple's GPUs do not have
     use_deterministic_algorithms(device)
     torch.set_num_threads(threads)
     packed = load_packed(data)

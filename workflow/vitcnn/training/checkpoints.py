@@ -41,6 +41,7 @@ class Checkpoints:
         self.every = every
         self.signals = signals
         self.saved_at = time.monotonic()
+        self.seconds = 0.0  # of writing so far
 
     def count_attempt(self) -> tuple[int, str]:
         """Return which attempt at this run this is, from 1, and when the first began (ISO 8601)."""
@@ -66,6 +67,7 @@ class Checkpoints:
 
     def save(self, state: dict[str, Any]) -> None:
         """Write `state` and keep the one before. Raises StudyError where it fails; the one before stands."""
+        began = time.perf_counter()
         path = self.folder / NAME
         buffer = io.BytesIO()
         torch.save({"identity": self.identity, "state": state}, buffer)
@@ -76,6 +78,7 @@ class Checkpoints:
             if path.exists():
                 path.replace(self.folder / PREVIOUS)
         self.saved_at = time.monotonic()
+        self.seconds += time.perf_counter() - began
 
     def load(self) -> dict[str, Any] | None:
         """Return the newest state that is whole and of this identity, on the CPU, or None."""

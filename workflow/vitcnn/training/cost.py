@@ -96,8 +96,8 @@ def _train_largest(
         try:
             model, peak = _train(spec, batch, device, precision)
             return model, {"batch": batch, "peak_memory_bytes": peak}
-        except torch.OutOfMemoryError:
-            if batch == 1:
+        except RuntimeError as error:
+            if batch == 1 or not devices.is_out_of_memory(error):
                 raise
             batch //= 2
         gc.collect()  # a trainer refers to itself
@@ -125,12 +125,7 @@ def _peak_memory(device: torch.device) -> int | None:
     """Return the bytes that were in use at most so far: torch's on a GPU, this process's on a CPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
-    status = Path("/proc/self/status")
-    if device.type == "cpu" and status.exists():
-        # Not getrusage()'s, which on Linux is also that of the process that started this one.
-        fields = dict(line.split(":", 1) for line in status.read_text(encoding="utf-8").splitlines())
-        return 1024 * int(fields["VmHWM"].split()[0])
-    return None
+    return devices.peak_memory() if device.type == "cpu" else None
 
 
 def _time_passes(
@@ -150,7 +145,9 @@ def _time_passes(
             call = partial(forward, torch.rand(batch, 3, size, size, device=device))
             seconds = _time(call)
             joules = _measure_energy(call, device, batch)
-        except torch.OutOfMemoryError as error:
+        except RuntimeError as error:
+            if not devices.is_out_of_memory(error):
+                raise
             log.info("no batch of %d: %s", batch, error)
             break
         first, median, third = np.percentile(seconds, [25, 50, 75]).tolist()

@@ -7,6 +7,7 @@ import contextlib
 import os
 import platform
 import re
+import resource
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -87,14 +88,41 @@ def refuse_without_kernels(name: str, capability: tuple[int, int], built_for: Se
 def identify(device: "torch.device") -> list[Any]:
     """Return what of a device decides the digits of a result: two with the same list compute the same.
 
-    On a GPU its name and number of multiprocessors: kernels are chosen by them, and torch's random masks differ.
+    On a GPU its name and number of multiprocessors: kernels are chosen by them, and torch's random masks differ. On a
+    CPU its name and the instructions that torch takes: sums are in another order with others.
     """
     import torch
 
     if device.type != "cuda":
-        return [device.type]
+        return [device.type, device_name(device), torch.backends.cpu.get_cpu_capability()]
     properties = torch.cuda.get_device_properties(device)
     return [device.type, properties.name, properties.multi_processor_count]
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Return whether an error says that a GPU's memory is not enough.
+
+    torch's own allocator raises OutOfMemoryError; a context, a library's handle or Apple's allocator raise others.
+    """
+    import torch
+
+    return isinstance(error, torch.OutOfMemoryError) or bool(
+        re.search("(CUDA|MPS).*out of memory|ALLOC_FAILED", str(error))
+    )
+
+
+def peak_memory() -> int:
+    """Return the most memory that this process has had, in bytes.
+
+    On Linux not getrusage()'s, which is also that of the process that started this one: Snakemake takes a gigabyte for
+    a study of many runs.
+    """
+    with contextlib.suppress(OSError):
+        status = Path("/proc/self/status").read_text(encoding="utf-8", errors="replace")
+        if found := re.search(r"^VmHWM:\s+(\d+) kB", status, re.MULTILINE):
+            return 1024 * int(found[1])
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if platform.system() == "Darwin" else 1024 * peak
 
 
 def synchronize(device: "torch.device") -> None:

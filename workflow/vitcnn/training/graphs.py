@@ -70,11 +70,17 @@ class Graphed:
 
     What it reads beside the batch, and what it writes, must stay in the same memory. The first calls are real
     steps too: each call computes once, whichever way. A batch of another size than `size`, as the last of an
-    epoch may be, is never captured. Where a capture fails, the function runs as it is from then on.
+    epoch may be, is never captured. Where a capture fails, the function runs as it is from then on, and so do all
+    that share the list `failures`: a graph that was captured before draws from states that renew() replaced.
     """
 
     def __init__(
-        self, step: Step, size: int, generators: Iterable[torch.Generator] = (), capture=capture
+        self,
+        step: Step,
+        size: int,
+        generators: Iterable[torch.Generator] = (),
+        failures: list[str] | None = None,
+        capture=capture,
     ) -> None:
         self.step = step
         self.size = size
@@ -85,14 +91,14 @@ class Graphed:
         self.batch: Tensor | None = None
         self.replay: Callable[[], None] | None = None
         self.output: Tensor | None = None
-        self.failure = ""  # why the capture failed
+        self.failures = [] if failures is None else failures  # why captures failed
 
     def __call__(self, batch: Tensor) -> Tensor:
         """Return what the function returns, in memory of its own."""
         if len(batch) != self.size:
             return self.step(batch)
         self.calls += 1
-        if self.calls <= WARM_UP or self.failure:
+        if self.calls <= WARM_UP or self.failures:
             return self.step(batch)
         if self.replay is None:
             before = time.perf_counter()
@@ -101,10 +107,10 @@ class Graphed:
                 self.replay, self.output = self.capture(self.step, self.batch, self.generators)
             except RuntimeError as error:
                 error = error.__context__ or error  # CUDA's end of a failed capture fails too
-                self.failure = str(error).partition("\n")[0]
-                _warn(self.failure)
+                self.failures.append(str(error).partition("\n")[0])
+                _warn(self.failures[0])
             self.capture_seconds = time.perf_counter() - before
-        if self.failure:  # not where it is caught: the error holds what the failed step allocated
+        if self.failures:  # not where it is caught: the error holds what the failed step allocated
             with contextlib.suppress(RuntimeError):  # a capture that CUDA did not end
                 torch.cuda.empty_cache()
             return self.step(batch)

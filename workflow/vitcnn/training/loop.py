@@ -161,9 +161,10 @@ class Training:
         )
 
     def _lap(self) -> float:
-        """Return the seconds since the last call, but for those in which graphs were captured."""
+        """Return the seconds since the last call, but for those of capturing graphs and of writing checkpoints."""
         synchronize(self.trainer.device)  # steps may be queued whose time has not passed yet
-        before, self.lapped_at = self.lapped_at, time.perf_counter() - self.trainer.capture_seconds
+        others = self.trainer.capture_seconds + (self.checkpoints.seconds if self.checkpoints else 0.0)
+        before, self.lapped_at = self.lapped_at, time.perf_counter() - others
         return self.lapped_at - before
 
     def _count_time(self) -> None:

@@ -4,7 +4,6 @@ import json
 import logging
 import os
 import platform
-import resource
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -73,7 +72,9 @@ def train_run(
         )
         try:
             trained = train(spec, packed, device, precision, checkpoints, graphs)
-        except torch.OutOfMemoryError as error:
+        except RuntimeError as error:
+            if not devices.is_out_of_memory(error):
+                raise
             reason = str(error).partition("\n")[0]
             raise StudyError(
                 f"device: the memory of the GPU is not enough: {reason} Lower jobs_per_gpu, or the recipe's batch_size"
@@ -154,7 +155,6 @@ def describe_runtime(
     recipe = spec["recipe"]
     updates = updates_until(recipe, trained.train_images, len(trained.epoch_seconds))
     images = images_in(updates, trained.train_images, recipe["batch_size"])
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return {
         "version": VERSION,
         "train_seconds": train_seconds,
@@ -164,7 +164,7 @@ def describe_runtime(
         "compile_seconds": trained.capture_seconds,
         "images_per_second": images / train_seconds,
         "inference_ms_per_image": 1000 * trained.evaluation_seconds[-1] / len(trained.logits),
-        "peak_memory_bytes": peak if platform.system() == "Darwin" else 1024 * peak,
+        "peak_memory_bytes": devices.peak_memory(),
         "peak_gpu_memory_bytes": torch.cuda.max_memory_allocated(device) if cuda else None,
         "device": {"type": device.type, "name": devices.device_name(device)},
         "graphs": trained.graphs,

@@ -124,8 +124,9 @@ class Trainer:
         }
         self.stream = contextlib.nullcontext()
         if device.type == "cuda" and graphs == "auto":
+            size, failures = self.recipe["batch_size"], []
             self.steps = {
-                name: Graphed(step, min(self.recipe["batch_size"], len(images[name])), [self.masks.generator])
+                name: Graphed(step, min(size, len(images[name])), [self.masks.generator], failures)
                 for name, step in self.steps.items()
             }
         if device.type == "cuda":
@@ -183,7 +184,7 @@ class Trainer:
             "dropout": self.masks.get_state(),
             "loss_scale": self.loss_scale.get_state() if self.loss_scale else None,
             "torch": torch.get_rng_state(),  # what models of other libraries draw from
-            "cuda": torch.cuda.get_rng_state(self.device) if self.device.type == "cuda" else None,
+            "device": None if self.device.type == "cpu" else getattr(torch, self.device.type).get_rng_state(),
             "order": self.pass_began_with if under_way else self.generator.get_state(),
             "figures": torch.stack(self.figures) if self.figures else None,
         }
@@ -204,13 +205,14 @@ class Trainer:
         if state["figures"] is not None:
             self.figures = list(state["figures"].to(self.device))
         torch.set_rng_state(state["torch"])
-        if state["cuda"] is not None:
-            torch.cuda.set_rng_state(state["cuda"], self.device)
+        if state["device"] is not None:
+            getattr(torch, self.device.type).set_rng_state(state["device"])
         synchronize(self.device)  # the steps run on another stream
 
     def warm_up(self) -> None:
         """Do a step of each kind and undo it, so that no epoch's time holds the loading of libraries."""
         before = copy.deepcopy(self.get_state())
+        synchronize(self.device)  # the step below runs on another stream
         self.model.train()
         with self.stream:
             batch = self._batches("train")[0]
@@ -230,9 +232,10 @@ class Trainer:
         if self.device.type != "cuda":
             return None
         graphed = [step for step in self.steps.values() if isinstance(step, Graphed)]
-        failures = [step.failure for step in graphed if step.failure]
-        if failures or not graphed:
-            return failures[0] if failures else "off"
+        if not graphed:
+            return "off"
+        if graphed[0].failures:
+            return graphed[0].failures[0]
         return "captured" if any(step.replay for step in graphed) else "too few batches to capture one"
 
     @property
