@@ -65,6 +65,16 @@ def test_a_command_plans_what_it_names(command, tmp_path):
         assert f"everything: {jobs(done)['train']} runs" in (ROOT / "README.md").read_text()
 
 
+def test_scripts_take_the_options_that_the_pages_give_them():
+    text = "\n".join(page.read_text() for page in PAGES)
+    commands = re.findall(r"\bpython ((?:workflow/scripts|tests/speed)/\w+\.py)([^`\n]*)", text)
+    assert len(commands) >= 10
+    for script, words in commands:
+        takes = (ROOT / script).read_text() + (ROOT / "workflow/vitcnn/cli.py").read_text()
+        for option in re.findall(r"--[a-z-]+", words):
+            assert f'"{option}"' in takes, f"{script} has no {option}"
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_lead_somewhere(page):
     for target in re.findall(r"\]\(([^)#]*)(?:#[\w-]+)?\)", page.read_text()):

@@ -155,7 +155,7 @@ def read_run(folder: Path, spec: Mapping[str, Any]) -> tuple[dict[str, Any], dic
 
     Raises StudyError for a file that is missing, damaged, invalid, inconsistent, or of another spec.
     """
-    path = folder / "metrics.json"
+    path, again = folder / "metrics.json", f"; delete {folder} to train the run again"
     metrics = read_json(path, "metrics.schema.json")
     runtime = read_json(folder / "runtime.json", "runtime.schema.json")
     if metrics["spec_digest"] != digest(metrics["spec"]):
@@ -167,26 +167,22 @@ def read_run(folder: Path, spec: Mapping[str, Any]) -> tuple[dict[str, Any], dic
     tested = [epoch["test_accuracy"] for epoch in history]
     epochs = evaluations(spec["recipe"])
     if [epoch["epoch"] for epoch in history] != list(range(1, epochs + 1)):
-        raise StudyError(
-            f"{path}: its history is not one entry for each of {epochs} epochs; delete {folder} to train the run again"
-        )
+        raise StudyError(f"{path}: its history is not one entry for each of {epochs} epochs{again}")
     if len(runtime["epoch_seconds"]) != len(history):
         raise StudyError(
-            f"{folder / 'runtime.json'}: its seconds are not those of {len(history)} epochs; delete {folder} to train the run again"
+            f"{folder / 'runtime.json'}: its seconds are not those of {len(history)} epochs{again}"
         )
     if not math.isclose(accuracy["final"], tested[-1]) or not math.isclose(accuracy["best"], max(tested)):
-        raise StudyError(
-            f"{path}: its final or best accuracy is not that of its history; delete {folder} to train the run again"
-        )
+        raise StudyError(f"{path}: its final or best accuracy is not that of its history{again}")
     validated = [epoch for epoch in history if epoch["val_accuracy"] is not None]
     selected = max(validated, key=lambda e: e["val_accuracy"])["test_accuracy"] if validated else None
     if accuracy["selected"] != selected or bool(validated) != spec["recipe"]["hold_out"]:
         raise StudyError(
-            f"{path}: its selected accuracy is not that of its best epoch on held-out images; delete {folder} to train the run again"
+            f"{path}: its selected accuracy is not that of its best epoch on held-out images{again}"
         )
     if spec["train_size"] not in (plan.ALL, metrics["train_images"]):
         raise StudyError(
-            f"{path}: says {metrics['train_images']} training images, not {spec['train_size']}; delete {folder} to train the run again"
+            f"{path}: says {metrics['train_images']} training images, not {spec['train_size']}{again}"
         )
     return metrics, runtime
 
