@@ -11,7 +11,7 @@ import sys
 import time
 
 import pytest
-from conftest import ROOT, WARM, environment, read
+from conftest import ROOT, WARM, environment, made_once, read
 from test_staleness import ALL_SHOWN, EVERY_RUN, RUN, Study, finished_study, runs_with
 from vitcnn_hooks import DAG, PersistenceBase, Reason, SnakemakeJob, Workflow
 
@@ -34,16 +34,35 @@ def finished(tmp_path_factory):
     return finished_study(tmp_path_factory)
 
 
+def copied(study, folder):
+    for name in ("repository", "work"):
+        shutil.copytree(study.folder.parent / name, folder / name)
+    return Study(folder / "repository", folder / "work", study.config)
+
+
 @pytest.fixture
 def study(finished, tmp_path):
-    """A copy of the finished study with a rule of the user's own, which was run."""
-    for name in ("repository", "work"):
-        shutil.copytree(finished.folder.parent / name, tmp_path / name)
-    copy = Study(tmp_path / "repository", tmp_path / "work", finished.config)
-    write_rule(copy)
-    assert copy.snakemake("mine.txt").returncode == 0
-    assert "Nothing to be done" in said(copy.snakemake("mine.txt"))
-    return copy
+    """A copy of the finished study."""
+    return copied(finished, tmp_path)
+
+
+@pytest.fixture(scope="session")
+def with_rule(finished, tmp_path_factory):
+    """The finished study with a rule of the user's own, which was run."""
+
+    def make(base):
+        study = copied(finished, base)
+        write_rule(study)
+        assert study.snakemake("mine.txt").returncode == 0
+
+    base = made_once(tmp_path_factory, "hosted", make)
+    return Study(base / "repository", base / "work", finished.config)
+
+
+@pytest.fixture
+def hosted(with_rule, tmp_path):
+    """A copy of the study with a user's rule."""
+    return copied(with_rule, tmp_path)
 
 
 def write_rule(study, words="mine", shell=COPY):
@@ -56,62 +75,66 @@ def said(done):
     return done.stdout + done.stderr
 
 
-def test_a_users_rule_is_made_again_when_its_shell_changes(study):
-    write_rule(study, shell=COPY.replace("cp", "cat {input} >"))
-    assert "Code has changed since last execution" in said(study.snakemake("-n", "mine.txt"))
+def test_a_users_rule_is_made_once(hosted):
+    assert "Nothing to be done" in said(hosted.snakemake("mine.txt"))
 
 
-def test_a_users_rule_is_made_again_when_its_params_change(study):
-    write_rule(study, words="yours")
-    assert "Params have changed since last execution" in said(study.snakemake("-n", "mine.txt"))
+def test_a_users_rule_is_made_again_when_its_shell_changes(hosted):
+    write_rule(hosted, shell=COPY.replace("cp", "cat {input} >"))
+    assert "Code has changed since last execution" in said(hosted.snakemake("-n", "mine.txt"))
 
 
-def test_a_users_rule_is_made_again_when_its_input_changes(study):
-    study.change({"report": {"titles": {"comparison": "Another"}}, "models": {"cnn": {"title": "ResNet"}}})
-    assert study.snakemake("results/tables/comparison.csv").returncode == 0
-    assert "Updated input files: results/tables/comparison.csv" in said(study.snakemake("-n", "mine.txt"))
+def test_a_users_rule_is_made_again_when_its_params_change(hosted):
+    write_rule(hosted, words="yours")
+    assert "Params have changed since last execution" in said(hosted.snakemake("-n", "mine.txt"))
 
 
-def test_a_users_rule_follows_what_is_stale_above_it(study):
-    study.change({"recipes": {"adam10": {"lr": 0.5}}})
-    write_rule(study, words="yours")
-    listed = said(study.snakemake("-n", "mine.txt"))
+def test_a_users_rule_is_made_again_when_its_input_changes(hosted):
+    hosted.change({"report": {"titles": {"comparison": "Another"}}, "models": {"cnn": {"title": "ResNet"}}})
+    assert hosted.snakemake("results/tables/comparison.csv").returncode == 0
+    assert "Updated input files: results/tables/comparison.csv" in said(hosted.snakemake("-n", "mine.txt"))
+
+
+def test_a_users_rule_follows_what_is_stale_above_it(hosted):
+    hosted.change({"recipes": {"adam10": {"lr": 0.5}}})
+    write_rule(hosted, words="yours")
+    listed = said(hosted.snakemake("-n", "mine.txt"))
     assert "rule mine:" in listed
     assert listed.count("rule train:") == len(runs_with("adam10"))
 
 
-def test_a_users_rule_killed_in_mid_write_is_refused_as_incomplete(study):
-    write_rule(study, shell="echo half > {output}; touch begun; sleep 600")
+def test_a_users_rule_killed_in_mid_write_is_refused_as_incomplete(hosted):
+    write_rule(hosted, shell="echo half > {output}; touch begun; sleep 600")
     command = [
         sys.executable,
         "-m",
         "snakemake",
         "--snakefile",
-        study.repository / "Snakefile",
+        hosted.repository / "Snakefile",
         "--cores",
         "1",
     ]
-    command += ["mine.txt", "--workflow-profile", "none", "--configfile", study.folder / "config.yaml"]
+    command += ["mine.txt", "--workflow-profile", "none", "--configfile", hosted.folder / "config.yaml"]
     process = subprocess.Popen(
         [str(part) for part in command],
-        cwd=study.folder,
+        cwd=hosted.folder,
         env=environment(),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     )
-    while not (study.folder / "begun").exists():
+    while not (hosted.folder / "begun").exists():
         assert process.poll() is None
         time.sleep(0.05)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-    again = study.snakemake("mine.txt")
+    again = hosted.snakemake("mine.txt")
     assert again.returncode != 0
     assert "IncompleteFilesException" in said(again)
-    assert (study.folder / "mine.txt").read_text() == "half\n"
-    write_rule(study)
-    assert study.snakemake("mine.txt", "--rerun-incomplete").returncode == 0
-    assert (study.folder / "mine.txt").read_text().endswith("mine\n")
+    assert (hosted.folder / "mine.txt").read_text() == "half\n"
+    write_rule(hosted)
+    assert hosted.snakemake("mine.txt", "--rerun-incomplete").returncode == 0
+    assert (hosted.folder / "mine.txt").read_text().endswith("mine\n")
 
 
 def test_reasons_are_in_the_records_words(study):
