@@ -1,7 +1,7 @@
 """The README's first command, in a copy of the repository, without a network and in an odd place.
 
-By default it is run for one seed, with `-m exhaustive` as it stands there. Odd are: spaces and umlauts in the path, results on another file system, a home that cannot be written, a
-locale without UTF-8, files that nobody else may read.
+Odd are: spaces and umlauts in the path, results on another file system, a home that cannot be written, a locale
+without UTF-8, files that nobody else may read.
 """
 
 import csv
@@ -46,14 +46,8 @@ def run(
     )
 
 
-@pytest.fixture(
-    scope="module",
-    params=[
-        pytest.param(["--config", "seeds=[0]"], id="one seed"),
-        pytest.param([], id="whole", marks=pytest.mark.exhaustive),
-    ],
-)
-def demo(tmp_path_factory, request):
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
     folder = tmp_path_factory.mktemp("clone") / "Größe und Maß"
     listed = ["git", "-C", str(ROOT), "ls-files", "--cached", "--others", "--exclude-standard", "-z"]
     for name in subprocess.run(listed, capture_output=True, text=True, check=True).stdout.split("\0"):
@@ -63,13 +57,13 @@ def demo(tmp_path_factory, request):
     with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as elsewhere:
         (folder / "demo").mkdir()
         (folder / "demo" / "results").symlink_to(elsewhere)
-        done = run(folder, *request.param, before=cut_off())
+        done = run(folder, before=cut_off())
         assert done.returncode == 0, done.stdout + done.stderr
-        yield folder, done, request.param
+        yield folder, done
 
 
 def test_it_ends_by_saying_where_to_look(demo):
-    folder, done, _ = demo
+    folder, done = demo
     shown = (done.stdout + done.stderr).split("Results are in:")[1]
     for name in ("tables/comparison.html", "figures/summary.svg", "findings.html"):
         assert f"/demo/results/{name}" in shown  # the folder's umlauts cannot be shown in that locale
@@ -77,7 +71,7 @@ def test_it_ends_by_saying_where_to_look(demo):
 
 
 def test_it_goes_through_every_rule(demo):
-    _, done, _ = demo
+    _, done = demo
     rules = set()
     for path in (ROOT / "workflow/rules").glob("*.smk"):
         rules |= set(re.findall(r"^(?:rule|checkpoint) (\w+):", path.read_text(), re.M))
@@ -93,7 +87,7 @@ def test_it_goes_through_every_rule(demo):
 
 
 def test_models_are_above_chance_and_below_perfect(demo):
-    folder, _, _ = demo
+    folder, _ = demo
     with (folder / "demo/results/tables/comparison.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 6
@@ -102,15 +96,15 @@ def test_models_are_above_chance_and_below_perfect(demo):
 
 
 def test_nothing_is_left_to_do_and_the_report_needs_no_network(demo):
-    folder, _, arguments = demo
-    again = run(folder, *arguments)
+    folder, _ = demo
+    again = run(folder)
     assert "Nothing to be done" in again.stdout + again.stderr
-    report = run(folder, *arguments, "--report", "report.html", before=cut_off())
+    report = run(folder, "--report", "report.html", before=cut_off())
     assert report.returncode == 0, report.stderr
     assert "findings" in (folder / "demo/report.html").read_text()
 
 
 def test_the_repository_is_left_as_it_was(demo):
-    folder, _, _ = demo
+    folder, _ = demo
     assert not (folder / "results").exists()
     assert not (folder / "resources").exists()
