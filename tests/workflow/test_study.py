@@ -233,10 +233,7 @@ def test_a_run_that_no_experiment_asks_for_can_be_named(tmp_path):
     ("change", "runs"),
     [
         ({"seeds": [0, 1, 5]}, 4),
-        ({"seeds": [5]}, 4),
-        ({"experiments": {"data_efficiency": {"train_sizes": [100, 200]}}}, 2),
         ({"experiments": {"data_efficiency": {"train_sizes": [100]}}}, 0),
-        ({"experiments": {"data_efficiency": {"seeds": [0, 5]}}}, 4),
     ],
 )
 def test_a_change_of_the_configuration_trains_what_it_asks_for(change, runs, copied):
@@ -299,15 +296,12 @@ def test_one_run_by_hand(study, tmp_path):
     assert (tmp_path / "out/metrics.json").read_bytes() == (study / RUN / "metrics.json").read_bytes()
 
 
-@pytest.mark.parametrize("name", ["report.html", "report.zip"])
-def test_every_entry_of_the_report_opens(name, study, tmp_path):
+def test_every_entry_of_the_report_opens(study, tmp_path):
     """Chromium shows each entry when it is clicked, and no table is wider than its place in a small window."""
-    done = snakemake(study, "--report", str(tmp_path / name))
+    done = snakemake(study, "--report", str(tmp_path / "report.zip"))
     assert done.returncode == 0, done.stderr
-    report = tmp_path / "report.html"
-    if name.endswith(".zip"):
-        shutil.unpack_archive(tmp_path / name, tmp_path)
-        report = tmp_path / "report" / "report.html"
+    shutil.unpack_archive(tmp_path / "report.zip", tmp_path)
+    report = tmp_path / "report" / "report.html"
     text = report.read_text()
     assert "Generated images" in text
     assert "Out of date" not in text
@@ -551,7 +545,9 @@ def test_what_is_not_known_to_be_ours_is_named_and_left_alone(how, message, copi
     else:
         shutil.copy(copied / RUN.replace("vit", "cnn") / "provenance.json", path)
     before = {p: p.read_bytes() for p in (copied / "results").rglob("*") if p.is_file()}
-    for arguments in (["--dry-run"], [], [f"{RUN}/metrics.json"], ["results/tables/comparison.md"]):
+    is_whole = how == "of another run"  # for one of them, in each way that it can be met
+    others = (["--dry-run"], [f"{RUN}/metrics.json"], ["results/tables/comparison.md"]) if is_whole else ()
+    for arguments in ([], *others):
         done = snakemake(copied, *arguments, config={"recipes": {"adam10": {"lr": 0.5}}})
         output = done.stdout + done.stderr
         assert done.returncode != 0, output
@@ -559,6 +555,8 @@ def test_what_is_not_known_to_be_ours_is_named_and_left_alone(how, message, copi
         assert f"{RUN}/metrics.json is not known to belong to this study, and is not overwritten" in output
         assert "Traceback" not in output
     assert {p: p.read_bytes() for p in before} == before
+    if not is_whole:
+        return
     snakemake(copied, "--dry-run")  # rewrites config.yaml
     done = run_script("audit", "--configfile", "config.yaml", cwd=copied)
     assert done.returncode != 0
