@@ -46,22 +46,39 @@ def mine(page):
     return next(text for text in found if "experiments:" in text)
 
 
-@pytest.mark.parametrize("command", commands())
+EVERYTHING = ("snakemake", "snakemake runs", "snakemake figures")  # of which the README says how many runs
+# A target and no option: planned together.
+TOGETHER = [c for c in commands() if re.fullmatch(r"snakemake [^- ]\S*", c) and c not in EVERYTHING]
+
+
+def dry_run(folder, *arguments):
+    """Return what a command with these arguments would do in `folder`, by default with the default profile."""
+    profile = () if "--workflow-profile" in arguments else ("--workflow-profile", "profiles/default")
+    command = ["snakemake", "--snakefile", str(ROOT / "Snakefile"), *arguments, *profile]
+    return WARM.run([*command, "--directory", str(folder), "--dry-run"], ROOT, environment())
+
+
+def test_every_target_is_planned(tmp_path):
+    """All in one dry run: each rule is among the jobs, and each file is made by one."""
+    (tmp_path / "predictions").mkdir()
+    (tmp_path / "predictions/ana.yaml").write_text(blocks("docs/lesson.md", "yaml")[0])
+    (tmp_path / "predictions/seals.json").write_text('{"version": 1, "seals": []}')
+    targets = [command.split()[1] for command in TOGETHER]
+    assert len(targets) > 15
+    done = dry_run(tmp_path, *targets)
+    made = re.findall(r"[^ ,]+", " ".join(re.findall(r"^    output: (.*)$", done.stdout + done.stderr, re.M)))
+    assert set(targets) <= {*jobs(done), *made}
+
+
+@pytest.mark.parametrize("command", [c for c in commands() if c not in TOGETHER])
 def test_a_command_plans_what_it_names(command, tmp_path):
-    arguments = [*shlex.split(command)[1:], "--directory", str(tmp_path), "--dry-run"]
-    if "results/predictions" in command:
-        (tmp_path / "predictions").mkdir()
-        (tmp_path / "predictions/ana.yaml").write_text(blocks("docs/lesson.md", "yaml")[0])
-        (tmp_path / "predictions/seals.json").write_text('{"version": 1, "seals": []}')
+    arguments = shlex.split(command)[1:]
     if "mine.yaml" in command:
         (tmp_path / "mine.yaml").write_text(mine(commands()[command]))
         arguments[arguments.index("mine.yaml")] = str(tmp_path / "mine.yaml")
-    if "--workflow-profile" not in command:
-        arguments += ["--workflow-profile", "profiles/default"]
-    snakefile = ["--snakefile", str(ROOT / "Snakefile")]
-    done = WARM.run(["snakemake", *snakefile, *arguments], ROOT, environment())
+    done = dry_run(tmp_path, *arguments)
     assert sum(jobs(done).values()) > 0
-    if command in ("snakemake", "snakemake runs", "snakemake figures"):
+    if command in EVERYTHING:
         assert f"everything: {jobs(done)['train']} runs" in (ROOT / "README.md").read_text()
 
 
