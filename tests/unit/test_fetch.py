@@ -241,7 +241,7 @@ def test_a_folder(tmp_path):
     (tmp_path / "data" / "file").write_bytes(b"12345")
     manifest = fetched([str(tmp_path / "data")], tmp_path)
     assert (manifest["kind"], manifest["files"], manifest["bytes"]) == ("folder", 1, 5)
-    with pytest.raises(StudyError, match="a checksum needs an archive"):
+    with pytest.raises(StudyError, match="a folder, which has no checksum; leave out #md5=…"):
         fetched([f"{tmp_path / 'data'}#md5={'0' * 32}"], tmp_path)
 
 
