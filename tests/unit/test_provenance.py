@@ -7,6 +7,7 @@ import textwrap
 import pytest
 from conftest import ROOT, read, reword
 
+from vitcnn import audit
 from vitcnn.errors import StudyError
 from vitcnn.files import digest, write_json
 from vitcnn.provenance import code, environment, record
@@ -408,3 +409,10 @@ def test_differences_in_words():
         "b: 1 → not used",
         "torch: 1 → 2",
     ]
+
+
+def test_the_audit_names_packages_of_another_version():
+    locked = environment.locked_versions(["torch", "numpy"])
+    made = {"environment": locked, "imported": {"torch": "1.0"}}
+    assert audit._other_versions(made) == f"computed with torch 1.0 instead of {locked['torch']}"
+    assert audit._other_versions({"environment": locked}) == ""
