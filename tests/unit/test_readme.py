@@ -44,15 +44,14 @@ def test_the_table_of_accuracies_is_the_reference_runs(file):
 def test_the_fair_rows_are_the_reference_runs():
     lines = [line for line in (ROOT / "README.md").read_text().splitlines() if line.startswith("|")]
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
-    runs = pd.read_csv(ROOT / "tests/reference/tenth/fair_runs.csv")
-    names = {"cnn": "CNN, [fair](tests/reference/tenth/README.md)"}
-    names |= {"vit_p": "ViT of its size", "vit_f": "ViT of its work"}
-    for model, of_model in runs.groupby("model"):
-        (row,) = (row for row in rows if row[0] == names[model])
-        accuracy, images = of_model["selected"], of_model["train_images"].iloc[0]
-        assert row[1] == (f"{images:,} of CIFAR-10" if model == "cnn" else "")
-        assert row[2] == f"{accuracy.mean():.1f} ± {accuracy.std():.1f}"
-        assert row[4] == f"{of_model['num_parameters'].iloc[0] / 1e6:.2f}"
+    runs = pd.read_csv(ROOT / "tests/reference/full/fair_runs.csv")
+    names = {"cnn": "CNN, [fair](tests/reference/full/README.md)"}
+    names |= {"vit_p": "ViT of equal size", "vit_f": "ViT of equal FLOPs"}
+    assert runs["model"].tolist() == list(names)
+    for run in runs.itertuples():
+        (row,) = (row for row in rows if row[0] == names[run.model])
+        assert row[1:] == ["CIFAR-10", f"{run.selected:.2f}", "–", f"{run.num_parameters / 1e6:.2f}"]
+        assert f" | {run.selected:.2f} | " in (REFERENCE / "full/README.md").read_text()
 
 
 def test_what_is_kept_of_shuffled_tiles_is_what_was_measured():
@@ -73,8 +72,8 @@ REFERENCE = ROOT / "tests/reference"
 
 @pytest.mark.parametrize(
     "path",
-    [*sorted(REFERENCE.glob("tenth/*_runs.csv")), *sorted(REFERENCE.glob("tune/*.csv"))],
-    ids=lambda path: path.stem,
+    [*sorted(REFERENCE.glob("[ft]*/*_runs.csv")), *sorted(REFERENCE.glob("tune/*.csv"))],
+    ids=lambda path: f"{path.parent.name} {path.stem}",
 )
 def test_the_reference_tables_are_those_of_their_runs(path, default_config):
     name = path.stem.removesuffix("_runs")
