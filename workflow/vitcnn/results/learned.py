@@ -68,24 +68,25 @@ def judge(models: Sequence[Model]) -> Iterator[Judged]:
         titles, names = (vit.title, cnn.title), f"{vit.title} less {cnn.title}"
         apart = partial(compare, paired=_is_paired(vit, cnn))
         can_lose = all((_above_chance(model, "clean") > 0).all() for model in (vit, cnn))
-        if can_lose and _TILES in vit.over_seeds("tiles")[0]:  # else they do not divide the images' side
-            yield _judged(
+        changes = (
+            (
                 "Locality: CNNs rely on what is near each other, ViTs less so",
-                titles,
-                f"accuracy above chance kept with {_TILES}×{_TILES} tiles shuffled, {names}",
-                apart(_kept(vit, "shuffled", "tiles", _TILES), _kept(cnn, "shuffled", "tiles", _TILES)),
-                "points",
+                f"with {_TILES}×{_TILES} tiles shuffled",
+                ("shuffled", "tiles", _TILES),  # absent where they do not divide the images' side
                 1,
-            )
-        if can_lose:
-            yield _judged(
+            ),
+            (
                 "Translation: CNNs are less disturbed by a shift",
-                titles,
-                f"accuracy above chance kept when shifted by {_SHIFT} pixels, {names}",
-                apart(_kept(vit, "shifted", "shifts", _SHIFT), _kept(cnn, "shifted", "shifts", _SHIFT)),
-                "points",
+                f"when shifted by {_SHIFT} pixels",
+                ("shifted", "shifts", _SHIFT),
                 -1,
-            )
+            ),
+        )
+        for claim, words, (name, at, value), sign in changes:
+            if can_lose and value in vit.over_seeds(at)[0]:
+                kept = [_kept(model, name, at, value) for model in (vit, cnn)]
+                measured = f"accuracy above chance kept {words}, {names}"
+                yield _judged(claim, titles, measured, apart(*kept), "points", sign)
         reaches = [_reaches(model) for model in (vit, cnn)]
         if not all(reach.shape[2] for reach in reaches):  # no layer is a map
             continue
