@@ -6,8 +6,9 @@ import sys
 import pandas as pd
 import pytest
 import yaml
-from conftest import ROOT, read
+from conftest import ROOT, merge, read
 
+from vitcnn.config import check_config
 from vitcnn.results import tables
 from vitcnn.results.collect import read_tables
 
@@ -75,11 +76,15 @@ REFERENCE = ROOT / "tests/reference"
     [*sorted(REFERENCE.glob("[ft]*/*_runs.csv")), *sorted(REFERENCE.glob("tune/*.csv"))],
     ids=lambda path: f"{path.parent.name} {path.stem}",
 )
-def test_the_reference_tables_are_those_of_their_runs(path, default_config):
+def test_the_reference_tables_are_those_of_their_runs(path):
     name = path.stem.removesuffix("_runs")
-    runs, accuracy = read_tables([path]), default_config["experiments"][name]["accuracy"]
+    configs = [
+        yaml.safe_load(file.read_text()) for file in (ROOT / "config.yaml", path.with_name("study.yaml"))
+    ]
+    study = check_config(merge(*configs))
+    runs, accuracy = read_tables([path]), study["experiments"][name]["accuracy"]
     shown = tables.for_people(tables.tabulate(runs, accuracy))
-    title, note = default_config["report"]["titles"][name], tables.note(runs, accuracy)
+    title, note = study["report"]["titles"][name], tables.note(runs, accuracy)
     assert (path.parent / f"{name}.md").read_text() == tables.to_markdown(shown, title, note)
 
 
