@@ -160,6 +160,7 @@ def run(command: list[str], cwd: str, env: dict[str, str], streams: list[str | i
     os.chdir(cwd)
     os.environ.clear()
     os.environ.update(env)
+    tempfile.tempdir = None  # which is worked out once, from the environment of the process before
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     for number, stream in enumerate(streams, 1):
         is_open = isinstance(stream, int)

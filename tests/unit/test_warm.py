@@ -44,16 +44,19 @@ def test_snakemake_says_the_same(arguments, config, status, tmp_path):
         assert (warm.returncode, plain.returncode) == (status, status)
 
 
-def test_a_script_has_its_own_folder_environment_and_end(tmp_path, monkeypatch):
+def test_a_script_has_its_own_folder_environment_and_end(tmp_path):
     script = tmp_path / "script.py"
-    script.write_text("import atexit, os, sys\natexit.register(print, 'the end')\n")
     script.write_text(
-        script.read_text() + "print(sys.argv[1:], os.getcwd(), os.environ['A'])\nraise ValueError('x')"
+        "import atexit, os, sys, tempfile\natexit.register(print, 'the end')\n"
+        "print(sys.argv[1:], os.getcwd(), os.environ['A'], tempfile.gettempdir())\nraise ValueError('x')"
     )
-    done = WARM.run([str(script), "b"], tmp_path, {"A": "c"})
-    assert done.returncode == 1
-    assert done.stdout == f"['b'] {tmp_path} c\nthe end\n"
-    assert done.stderr.endswith("ValueError: x\n")
+    for folder in ("one", "another"):
+        (tmp_path / folder).mkdir()
+        env = {"A": "c", "TMPDIR": str(tmp_path / folder)}
+        done = WARM.run([str(script), "b"], tmp_path, env)
+        assert done.returncode == 1
+        assert done.stdout == f"['b'] {tmp_path} c {tmp_path / folder}\nthe end\n"
+        assert done.stderr.endswith("ValueError: x\n")
     assert "A" not in os.environ
 
 
