@@ -37,7 +37,7 @@ class Plain:
         # The first notebook's CIFAR has no workers, its Tiny ImageNet four, the second notebook two.
         workers = 2 if recipe["name"] == "adamw10" else 4 if size == 64 else 0
         self.device, self.batch_size = device, recipe["batch_size"]
-        self.loader = self._load(images, labels, [*steps, *self.scale], shuffle=True, workers=workers)
+        self.loader = self.load(images, labels, [*steps, *self.scale], shuffle=True, workers=workers)
         self.model = reference.create(spec["model"]["name"], size, spec["dataset"]["num_classes"]).to(device)
         optimizer = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[recipe["optimizer"]]
         self.optimizer = optimizer(
@@ -45,7 +45,8 @@ class Plain:
         )
         self.criterion = torch.nn.CrossEntropyLoss()
 
-    def _load(self, images, labels, steps, shuffle, workers=0):
+    def load(self, images, labels, steps, shuffle, workers=0):
+        """Return a DataLoader of the images, each transformed by `steps`."""
         from PIL import Image
         from torch.utils.data import DataLoader, Dataset
         from torchvision import transforms
@@ -85,7 +86,7 @@ class Plain:
         with torch.no_grad():
             hits = sum(
                 int((self.model(images.to(self.device)).argmax(1).cpu() == labels).sum())
-                for images, labels in self._load(images, labels, self.scale, shuffle=False)
+                for images, labels in self.load(images, labels, self.scale, shuffle=False)
             )
         return 100 * hits / len(images)
 

@@ -37,6 +37,14 @@ def steps(figures):
         yield f"`{row['model']}` without {row['without']}", "", "", spread(row["share"]), "of the full speed"
 
 
+def inference(figures):
+    """Yield a row for each model: the first notebook's pass, and the share of the pipeline in it."""
+    for row in figures["results"]:
+        pipeline, _, whole = (f"{statistics.median(taken):.2f}" for taken in row["ms_per_image"].values())
+        what, note = f"the notebook's inference, `{row['model']}`", f"is the data pipeline: {pipeline} ms"
+        yield what, f"{whole} ms/image", "", spread(row["pipeline_share"]), note
+
+
 def preparation(figures):
     """Yield the row of Tiny ImageNet's preparation."""
     plain, ours = (
@@ -129,7 +137,7 @@ def table():
     """Return the table, with the hardware's name, as Markdown."""
     text = "| | plain | here | ratio (smallest–largest) | |\n|---|---|---|---|---|\n"
     devices = []
-    for rows in (training, steps, equivalence, preparation, growth, dry_run, status):
+    for rows in (training, steps, inference, equivalence, preparation, growth, dry_run, status):
         path = HERE / f"{rows.__name__}.json"
         if path.exists():
             figures = json.loads(path.read_text(encoding="utf-8"))

@@ -109,6 +109,14 @@ def test_a_verdict_is_that_of_the_findings(tmp_path):
     assert pair.difference("train_seconds").images is None
 
 
+def test_a_pair_of_which_one_holds_images_out_names_both_numbers():
+    runs, epochs, answers = study()
+    runs.loc[runs["model"] == "cnn", "train_images"] = 1000
+    assert {pair.place for pair in pairs(measured(runs))} == {"CIFAR-10, 900 and 1,000 images"}
+    table = analyse(runs, epochs, answers, None).differences
+    assert set(table["place"]) == {"CIFAR-10, 900 and 1,000 images"}
+
+
 @pytest.mark.parametrize("name", ["differences", "selection", "calibration"])
 def test_a_study_without_a_pair_has_its_tables(name):
     """As one of a single model, or of two CNNs."""

@@ -422,9 +422,12 @@ def test_they_are_one_name_away_and_no_part_of_the_study(tmp_path):
     assert table["mean_of_11"].tolist() == pytest.approx([read_json(run / "corruptions.json")["mean_of_11"]])
     assert "Generated images" in (tmp_path / "results/tables/corruptions.html").read_text()
     assert "To be trained: 1 run(s)" in done.stdout + done.stderr
+    announced = "1 run(s) are measured on corrupted images"
+    assert announced in done.stdout + done.stderr
     (run / "corruptions.json").unlink()
     again = snakemake(tmp_path, "corruptions", config=small)
     assert again.returncode == 0 and (run / "corruptions.json").exists()
     assert "To be trained" not in again.stdout + again.stderr
+    assert announced in again.stdout + again.stderr
     said = snakemake(tmp_path, "audit", config=small).stdout
     assert "results/collected" in said and "corruptions.json" not in said and "tables/corruptions" not in said

@@ -103,6 +103,13 @@ def say_how_long():
     certain, possible = runs_to_train()
     if possible:
         logger.info(f"\n{len(possible)} run(s) are trained again only if their data change.")
+    corrupting = [
+        j for j in vitcnn_hooks.planned_jobs(workflow) if j.rule.name == "corrupt_run"
+    ]
+    if corrupting:
+        logger.info(
+            f"\n{len(corrupting)} run(s) are measured on corrupted images, each for as long as 55 evaluations."
+        )
     names = [run.name for run in certain]
     if not names:
         return

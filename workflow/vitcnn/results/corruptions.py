@@ -26,7 +26,7 @@ APART = (
 )
 _INTERVAL = (
     "over seeds, the 95 % interval by Welch's t, or, where both models of a seed saw the same subset, by the t of their "
-    "differences"
+    "differences; other test images are not covered"
 )
 
 

@@ -117,8 +117,8 @@ def _basis(runs: pd.DataFrame, done: pd.DataFrame, has_images: bool) -> Section:
             "same subset), which covers the chance of initial weights and order. "
             + (
                 "The interval over images covers the chance of other test images like these. A difference counts only "
-                "where both intervals exclude 0; a change of a difference has the interval over seeds alone. Neither "
-                "covers other hyper-parameters."
+                "where both intervals exclude 0; a change of a difference and what the models learned have the interval "
+                "over seeds alone. Neither covers other hyper-parameters."
                 if has_images
                 else "A difference counts only where the interval excludes 0; it covers neither other test images nor other "
                 "hyper-parameters."

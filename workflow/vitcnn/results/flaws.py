@@ -143,7 +143,7 @@ def ledger(
                 if len(alone)
                 else "no cost was measured; see cost in config.yaml"
             )
-            found = list(_timing(alone, [one.runs for one in results.values()])) or [_nothing(why)]
+            found = list(_timing(alone)) or [_nothing(why)]
         elif missing or not names:
             found = [_nothing("; ".join(missing) or f"flaws.{key} in config.yaml names no experiment")]
         else:
@@ -224,7 +224,7 @@ def _no_validation(one: Results) -> Iterator[Measured]:
             recipe = f", {first['recipe']}" if "recipe" in places(one.runs) else ""
             words = (
                 f"{first['model_title']}, {first['dataset_title']}, {int(first['train_images']):,} images{recipe}: the epoch "
-                "chosen on held-out images, less the best on the test images"
+                "chosen on held-out images, less the best on the test images (never above 0)"
             )
             yield Measured(words, against(group["selected"] - group["best"], 0), "points", len(group))
 
@@ -326,8 +326,8 @@ def _change(words: str, after: Pair, before: Pair, epoch: str) -> Iterator[Measu
     yield Measured(f"{words}, {MEASURES[epoch].words}: {both}", found, "points", len(runs))
 
 
-def _timing(costs: pd.DataFrame, runs: Sequence[pd.DataFrame]) -> Iterator[Measured]:
-    """Yield what each model of the notebook takes for an image: alone, and in the runs' pipeline on the same device."""
+def _timing(costs: pd.DataFrame) -> Iterator[Measured]:
+    """Yield what each model of the notebook takes for an image without the pipeline."""
     reported = pd.read_csv(REPORTED).set_index(["model", "dataset"])
     for row in costs.to_dict("records"):
         columns = [f"seconds_128{end}" for end in ("", "_q1", "_q3")]
@@ -344,21 +344,7 @@ def _timing(costs: pd.DataFrame, runs: Sequence[pd.DataFrame]) -> Iterator[Measu
                 f"ms (quartiles {first:.3f} to {third:.3f}) in batches of 128, {1000 * row['seconds_1']:.3f} ms by "
                 f"itself, on {row['device']}"
             )
-            passes = _passes(row | {"recipe": reported.recipe[key]}, runs)
-            if len(passes):
-                words += (
-                    f"; one pass as the notebook's {passes.median():.3f} ms there, the median of the runs"
-                )
-            yield Measured(words, None, "", len(passes))
-
-
-def _passes(cost: Mapping[str, Any], runs: Sequence[pd.DataFrame]) -> pd.Series:
-    """Return the inference times of the runs of a model by a recipe where its cost was measured, and as that was."""
-    where = ["model", "dataset", "recipe", "device", "threads", "precision"]
-    same = [rows[(rows[where] == [cost[name] for name in where]).all(axis=1)] for rows in runs]
-    if not same:
-        return pd.Series(dtype=float)
-    return pd.concat(same).drop_duplicates([*where, "train_size", "seed"])["inference_ms_per_image"]
+            yield Measured(words, None, "", 0)
 
 
 def _pictures(models: Sequence[Model]) -> Iterator[Measured]:

@@ -46,7 +46,7 @@ def what_the_models_learned(models: Sequence[Model], is_generated: bool = False)
     basis = (
         f"Measured on {models[0].dataset}, of the runs on the most training images. "
         f"Intervals are {CONFIDENCE:.0%} confidence intervals over seeds (Welch's t; paired, where both models of a "
-        "seed saw the same subset; Student's t against a fixed value). Untrained: the same, before training; what "
+        "seed saw the same subset; Student's t against a fixed value), and do not cover other test images. Untrained: the same, before training; what "
         "does not differ from it was not learned. The figures are `similarity`, `robustness`, `reach` and `attention`."
     )
     section = Section("What the models learned", paragraphs=[basis])

@@ -80,13 +80,15 @@ class Pair(NamedTuple):
 
     @property
     def images(self) -> int:
-        """The number of training images."""
+        """The number of training images, of the first model where they differ."""
         return int(self.of("train_images", 0))
 
     @property
     def place(self) -> str:
         """Where the two are compared: "CIFAR-10, 50,000 images"; with the recipe, where models have several."""
-        return f"{self.dataset}, {self.images:,} images" + (f", {self.by}" if self.by else "")
+        counts = dict.fromkeys(int(self.of("train_images", side)) for side in (0, 1))  # one may hold some out
+        images = " and ".join(f"{count:,}" for count in counts)
+        return f"{self.dataset}, {images} images" + (f", {self.by}" if self.by else "")
 
     def of(self, column: str, side: int) -> Any:
         """Return what all runs of the first (0) or the second (1) model have in `column`."""
