@@ -103,6 +103,21 @@ def claims_of(*experiments, **stated):
             "datasets.depth: is the name of a setting too; give it another",
         ),
         (
+            {
+                "datasets": {"rotation": CONFIG["datasets"]["cifar10"] | {"title": "Rotation"}},
+                "experiments": {"curves": {"datasets": ["rotation"]}},
+            },
+            "datasets.rotation: is the name of a setting too; give it another",
+        ),
+        (
+            {"datasets": {"cifar10": {"image_size": 64}}},
+            "datasets.cifar10.image_size: cifar10 has images of 32 pixels, not of 64",
+        ),
+        (
+            {"representations": {"dataset": "cifar100", "experiments": ["curves"]}},
+            "representations.dataset: none of the experiments has cifar100; name another, or set",
+        ),
+        (
             {"models": {"vit": {"title": "CNN"}}},
             "models.cnn.title: CNN is the title of vit too; give it another",
         ),
@@ -374,6 +389,11 @@ def test_defaults_are_filled_in():
     assert checked["experiments"]["curves"]["train_sizes"] == ["all"]
 
 
+def test_a_recipe_may_be_named_as_anything():
+    recipes = dict.fromkeys(("default", "cifar10"), CONFIG["recipes"]["adam10"])
+    check_config(merge(copy.deepcopy(CONFIG), {"recipes": recipes}))
+
+
 def test_values_by_dataset():
     recipe = check_config(CONFIG)["recipes"]["adam10"]
     assert resolve(recipe["batch_size"], "imagenet200") == 64
@@ -412,9 +432,10 @@ def test_text_is_read_where_something_else_is_meant():
 
 def test_a_file_that_is_no_yaml(tmp_path):
     path = tmp_path / "config.yaml"
-    path.write_text("seeds: [1\n")
-    with pytest.raises(StudyError, match=r"config\.yaml: is no YAML"):
-        load_config(path)
+    for content in (b"seeds: [1\n", b"title: K\xe4fer\n"):
+        path.write_bytes(content)
+        with pytest.raises(StudyError, match=r"config\.yaml: is no YAML"):
+            load_config(path)
     with pytest.raises(StudyError, match="cannot be read"):
         load_config(tmp_path / "absent.yaml")
 

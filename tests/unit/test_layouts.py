@@ -232,6 +232,9 @@ def test_a_class_in_folders_of_its_own_is_not_taken_for_the_dataset(tmp_path):
         save(tmp_path / "photos" / name / "0.png", 1)
     with pytest.raises(StudyError, match=r"photos/dog and .*photos/cat both hold images: name one as the"):
         read(tmp_path / "photos", tmp_path / "a", test_share=0.5)
+    archive = shutil.make_archive(str(tmp_path / "two"), "zip", tmp_path, "photos")
+    with pytest.raises(StudyError, match=f"{archive}/photos/dog and {archive}/photos/cat both hold"):
+        read(Path(archive), tmp_path / "b", test_share=0.5)
 
 
 def test_equal_images_stay_on_one_side():
@@ -385,14 +388,22 @@ def test_tables_as_they_come(change, table, tmp_path):
     assert (labels(target, "train"), labels(target, "test")) == ([0, 1, 0, 1], [0, 1])
 
 
-def test_a_number_beside_the_name_is_no_name(tmp_path):
-    """Lines in the order of 0, 1, 10, 11, 2, numbered: line 2 is about 10.png."""
+@pytest.mark.parametrize("first_line", ["", ",,,\n"])
+@pytest.mark.parametrize("suffix", [".png", ""])
+def test_a_number_beside_the_name_is_no_name(first_line, suffix, tmp_path):
+    """Lines in the order of 0, 1, 10, 11, 2, numbered: line 2 is about 10.png. Without suffixes both may be names."""
     lines, names = ["id,name,label,split"], sorted(map(str, range(12)))
     for number, name in enumerate(names):
         save(tmp_path / "a" / f"{name}.png", int(name))
         label, split = ("even", "odd")[int(name) % 2], "train" if number < 8 else "test"
-        lines.append(f"{number},{name}.png,{label},{split}")
-    (tmp_path / "a" / "labels.csv").write_text("\n".join(lines))
+        lines.append(f"{number},{name}{suffix},{label},{split}")
+    (tmp_path / "a" / "labels.csv").write_text("\n".join([lines[0], first_line + lines[1], *lines[2:]]))
+    if not suffix:
+        with pytest.raises(
+            StudyError, match=r"labels\.csv: its columns id and name both name images, and not"
+        ):
+            read(tmp_path / "a", tmp_path, "image_csv")
+        return
     _, target = read(tmp_path / "a", tmp_path, "image_csv")
     assert labels(target, "train") == [int(name) % 2 for name in names[:8]]
     assert (np.load(target / "train_images.npy")[2] == read_image(picture(10), 8, "error")[0]).all()
@@ -569,6 +580,15 @@ def test_what_is_wrong_with_a_parquet_file(columns, message, tmp_path):
     write_parquet(tmp_path / "a" / "train.parquet", [0, 1], [0, 1], **columns)
     with pytest.raises(StudyError, match=message):
         read(tmp_path / "a", tmp_path, "parquet")
+
+
+def test_names_of_classes_that_are_none(tmp_path):
+    hub = json.loads(json.dumps(HUB))
+    hub["info"]["features"]["label"]["names"] = {"x": "cat", "y": "dog"}
+    for split in ("train", "test"):
+        write_parquet(tmp_path / "a" / f"{split}.parquet", [0, 1], [0, 1], metadata=hub)
+    report, _ = read(tmp_path / "a", tmp_path, "parquet")
+    assert [found["id"] for found in report["classes"]] == ["0", "1"]
 
 
 def test_two_classes_of_one_name_are_refused(tmp_path):

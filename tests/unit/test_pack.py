@@ -8,7 +8,7 @@ import pytest
 from conftest import WNIDS
 
 from vitcnn.data import pack
-from vitcnn.data.decoded import array_writer
+from vitcnn.data.decoded import create_array
 from vitcnn.data.pack import pack_dataset
 from vitcnn.data.packed import load_packed
 from vitcnn.data.tiny_imagenet import sort_validation
@@ -158,8 +158,7 @@ def test_decoding_anew_leaves_what_a_stopped_packing_has_taken(tiny, tmp_path, m
         pack_it(tmp_path)
     images = tmp_path / "packed" / "train_images.npy"
     before = images.read_bytes()
-    with array_writer(tmp_path / "decoded" / "train_images.npy", (1, 3, 64, 64)):
-        pass
+    create_array(tmp_path / "decoded" / "train_images.npy", (1, 3, 64, 64))
     assert images.read_bytes() == before
 
 

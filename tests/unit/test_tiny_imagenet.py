@@ -9,8 +9,8 @@ from conftest import WNIDS, jpeg
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vitcnn.data import tiny_imagenet
-from vitcnn.data.images import decode_chunk
+from vitcnn.data import images, tiny_imagenet
+from vitcnn.data.images import decode_chunk, read_image
 from vitcnn.data.tiny_imagenet import decode, sort_validation
 from vitcnn.data.trees import list_files
 from vitcnn.errors import StudyError
@@ -150,7 +150,7 @@ def test_decoding(tiny, tmp_path):
     assert decoded.classes[0]["words"] == "thing 1"
     assert decoded.splits["train"] == {"images": 12, "greyscale": 1, "damaged": []}
     first = tiny / "train" / sorted(WNIDS)[0] / "images" / f"{sorted(WNIDS)[0]}_0.JPEG"
-    assert (images[0] == tiny_imagenet.decode_image(first.read_bytes())[0]).all()
+    assert (images[0] == read_image(first.read_bytes(), 64, "error")[0]).all()
     grey_row = images[labels.tolist().index(2) + 1]
     assert (grey_row[0] == grey_row[1]).all()
     assert (grey_row[1] == grey_row[2]).all()
@@ -165,7 +165,7 @@ def test_images_come_by_their_number(tiny, tmp_path):
     decoded = np.load(tmp_path / "decoded" / "train_images.npy")
     for row, number in enumerate((0, 2, 3, 10)):
         content = (images / f"{min(WNIDS)}_{number}.JPEG").read_bytes()
-        assert (decoded[row] == tiny_imagenet.decode_image(content)[0]).all()
+        assert (decoded[row] == read_image(content, 64, "error")[0]).all()
 
 
 def test_every_file_of_a_class_is_looked_at(tiny, tmp_path):
@@ -189,7 +189,7 @@ def test_lists_that_are_no_text(tiny):
 
 
 def test_the_number_of_processes_changes_nothing(tiny, tmp_path, monkeypatch):
-    monkeypatch.setattr(tiny_imagenet, "_CHUNK", 5)
+    monkeypatch.setattr(images, "CHUNK", 5)
     sort_validation(tiny)
     for workers in (1, 3):
         decode(tiny, tmp_path / str(workers), "tiny_imagenet", workers)
@@ -200,7 +200,7 @@ def test_the_number_of_processes_changes_nothing(tiny, tmp_path, monkeypatch):
 def test_what_cannot_be_read_is_no_damaged_image(tmp_path):
     """A disk that went away must not leave images out: that is for files which were read."""
     with pytest.raises(FileNotFoundError, match=r"gone\.JPEG"):
-        decode_chunk([tmp_path / "gone.JPEG"], tiny_imagenet.decode_image, 64, tmp_path / "images.npy", 0)
+        decode_chunk([tmp_path / "gone.JPEG"], 64, "error", tmp_path / "images.npy", 0)
 
 
 @pytest.mark.parametrize(

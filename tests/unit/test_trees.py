@@ -47,6 +47,27 @@ def test_every_form_gives_the_same_tree(form, tiny, tmp_path):
     assert sorted(path.name for path in tree.parent.iterdir()) == ["tree"]
 
 
+def test_a_root_is_found_four_folders_down(tiny, tmp_path):
+    place = tmp_path / "a/b/c/d/e"
+    place.mkdir(parents=True)
+    tiny.rename(place / "tiny")
+    copy_tree(tmp_path / "a/b", "tiny_imagenet", tmp_path / "tree")
+    with pytest.raises(StudyError, match="is no tiny_imagenet dataset"):
+        copy_tree(tmp_path / "a", "tiny_imagenet", tmp_path / "tree")
+
+
+def test_a_tar_that_ends_in_a_zip_is_a_tar(tiny, tmp_path):
+    inner = zipped(tmp_path / "nothing", tmp_path / "more.zip")
+    with tarfile.open(tmp_path / "tiny.tar", "w") as file:
+        file.add(tiny, "tiny")
+        file.add(inner, "tiny/more.zip")
+    copy_tree(tmp_path / "tiny.tar", "tiny_imagenet", tmp_path / "tree")
+    assert list_files(tmp_path / "tree").keys() - list_files(tiny).keys() == {"more.zip", trees.COPIED}
+    trees.refuse_larger(tmp_path / "tiny.tar", 1)
+    with pytest.raises(StudyError, match="when it is unpacked"):
+        trees.refuse_larger(tmp_path / "tiny.tar", 1e-6)
+
+
 def test_a_read_only_source_is_not_changed_and_its_copy_is_writable(tiny, tmp_path):
     before = {path: path.stat().st_mtime_ns for path in tiny.rglob("*")}
     for path in [tiny, *tiny.rglob("*")]:

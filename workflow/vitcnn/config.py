@@ -26,7 +26,7 @@ def load_config(*paths: Path) -> dict[str, Any]:
             read = yaml.safe_load(path.read_text(encoding="utf-8"))
         except OSError as error:
             raise StudyError(f"{path}: cannot be read: {error.strerror}") from error
-        except yaml.YAMLError as error:
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
             raise StudyError(f"{path}: is no YAML: {error}") from error
         if not isinstance(read, dict):
             raise StudyError(f"{path}: holds no configuration keys")

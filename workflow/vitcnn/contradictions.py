@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any
 
-from vitcnn.data.sources import ANY_SIZE, Source, shown
+from vitcnn.data.sources import ANY_SIZE, IMAGE_SIZES, Source, shown
 from vitcnn.errors import StudyError, suggest
 from vitcnn.models.registry import refused, resolve_builder
 from vitcnn.schema import read_schema, resolve
@@ -18,7 +18,9 @@ CORRUPTED_SIZES = (32, 64)  # of data/corruptions.py, which imports more than is
 def contradictions(config: Mapping[str, Any]) -> Iterator[str]:
     """Yield what no schema can see, a line for each, with the key."""
     datasets = config["datasets"]
-    settings = set(chain(*config["models"].values(), *config["recipes"].values()))
+    recipes = config["recipes"].values()
+    inner = (*(recipe["augmentation"] for recipe in recipes), ("mean", "std"))
+    settings = set(chain(*config["models"].values(), *recipes, *inner))
     if clashes := datasets.keys() & settings:  # what a mapping of such names means cannot be told
         yield from (f"datasets.{name}: is the name of a setting too; give it another" for name in clashes)
         return
@@ -27,8 +29,9 @@ def contradictions(config: Mapping[str, Any]) -> Iterator[str]:
     yield from _not_finite(config)
     for name, model in config["models"].items():
         yield from (f"models.{name}.{line}" for line in _of_model(model))
-    for section in ("models", "recipes"):
-        yield from _unknown_datasets(section, config[section], datasets)
+    for section in ("models", "recipes"):  # whose own keys are names
+        for name, entry in config[section].items():
+            yield from _unknown_datasets(f"{section}.{name}", entry, datasets)
     for name, recipe in config["recipes"].items():
         yield from (f"recipes.{name}.{line}" for line in _of_recipe(recipe))
     for section in ("datasets", "models"):  # results are told apart by their titles
@@ -70,6 +73,9 @@ def _of_dataset(dataset: Mapping[str, Any]) -> Iterator[str]:
             continue
         if kind == "torchvision" != dataset["layout"]:
             yield f"source: {shown(place)} needs layout: torchvision"
+    size = IMAGE_SIZES.get(dataset["layout"], dataset["image_size"])
+    if dataset["image_size"] != size:
+        yield f"image_size: {dataset['layout']} has images of {size} pixels, not of {dataset['image_size']}"
     for key in ("resize", "test_share"):
         if key in dataset and dataset["layout"] not in ANY_SIZE:
             yield f"{key}: {dataset['layout']} has a size and a test split of its own"
@@ -146,6 +152,11 @@ def _of_measurements(config: Mapping[str, Any]) -> Iterator[str]:
         for asked in probed
         if asked and representations["dataset"] in asked["datasets"]
     ]
+    if any(probed) and not seeds:
+        yield (
+            f"representations.dataset: none of the experiments has {representations['dataset']}; name another, or set "
+            "representations: null"
+        )
     if seeds and not set.intersection(*seeds):
         yield "representations.experiments: have no seed in common, and models are compared seed by seed"
     for section in ("cost", "representations"):

@@ -12,12 +12,12 @@ from vitcnn.files import digest, file_digest, read_json
 def content_of(path: Path) -> dict[str, Any]:
     """Return kind, number of files, bytes and SHA-256 of an archive, or of all files of a folder."""
     if path.is_dir():
-        names = sorted(list_files(path))
+        sizes = list_files(path)
+        names = sorted(sizes)
         with ThreadPoolExecutor(max_workers=8) as pool:
             digests = list(pool.map(lambda name: file_digest(path / name), names))
-        size = sum((path / name).stat().st_size for name in names)
         listing = digest(list(zip(names, digests, strict=True)))
-        return {"kind": "folder", "files": len(names), "bytes": size, "sha256": listing}
+        return {"kind": "folder", "files": len(names), "bytes": sum(sizes.values()), "sha256": listing}
     return {"kind": "archive", "files": 1, "bytes": path.stat().st_size, "sha256": file_digest(path)}
 
 

@@ -1,7 +1,5 @@
 """What every layout's reader delivers: arrays of pixels and labels on disk, and what was wrong."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -37,16 +35,8 @@ class Decoded:
         }
 
 
-class ArrayFile(NamedTuple):
-    """A .npy file being filled: where it is and where its data begin."""
-
-    path: Path
-    offset: int
-
-
-@contextmanager
-def array_writer(path: Path, shape: tuple[int, ...]) -> Iterator[ArrayFile]:
-    """Create a .npy file of `shape`, uint8, for several processes to fill in place by offset.
+def create_array(path: Path, shape: tuple[int, ...]) -> int:
+    """Create a .npy file of `shape`, uint8, for several processes to fill in place; return where its data begin.
 
     Plain writes instead of a memory map: on a full disk they raise OSError where a map would kill the
     process with SIGBUS.
@@ -58,4 +48,4 @@ def array_writer(path: Path, shape: tuple[int, ...]) -> Iterator[ArrayFile]:
         np.lib.format.write_array_header_1_0(file, header)
         offset = file.tell()
         file.truncate(offset + int(np.prod(shape)))
-    yield ArrayFile(path, offset)
+    return offset

@@ -10,6 +10,7 @@ import csv
 import io
 import logging
 from collections import defaultdict
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
@@ -64,9 +65,9 @@ def decode(
     Raises StudyError, naming the table and the line, for an image that is absent, outside the folder or
     listed twice, a line without a label, and an image file that no line names.
     """
-    rows = [row for table, split in _tables(tree) for row in _read_table(table, split)]
     files = _find_images(tree)
     index = _index(files, tree)
+    rows = [row for table, split in _tables(tree) for row in _read_table(table, split, index)]
     paths = [_image_of(row, index, tree) for row in rows]
     _refuse_twice(rows, paths)
     unnamed = sorted(set(files) - set(paths))
@@ -104,10 +105,10 @@ def _split_of_path(path: PurePosixPath | Path) -> str | None:
     return next((split for part in path.parts[:-1] if (split := split_of(part))), None)
 
 
-def _read_table(table: Path, split_here: str | None) -> list[Row]:
+def _read_table(table: Path, split_here: str | None, index: Mapping[str, list[Path]]) -> list[Row]:
     """Return a table's lines; that of a test split may be without a column of labels, as where they are secret.
 
-    `split_here` is the split that the table is of, if its place says so.
+    `split_here` is the split that the table is of, if its place says so; `index` the files that there are.
     """
     try:
         text = table.read_text(encoding="utf-8-sig")  # with or without a byte order mark
@@ -121,15 +122,11 @@ def _read_table(table: Path, split_here: str | None) -> list[Row]:
     except csv.Error as error:
         raise StudyError(f"{table}: line {reader.line_num}: {error}; is a quote not closed?") from error
     columns = {name.strip().lower(): name for name in reader.fieldnames or [] if name}
-    image, label, split = (
+    label, split = (
         next((columns[name] for name in names if name in columns), None)
-        for names in (IMAGE_COLUMNS, LABEL_COLUMNS, SPLIT_COLUMNS)
+        for names in (LABEL_COLUMNS, SPLIT_COLUMNS)
     )
-    # Beside `name`, an `id` may be the number of the line, which another file has for its name.
-    with_suffix = [c for c in map(columns.get, IMAGE_COLUMNS) if c and lines and _names_file(lines[0][1][c])]
-    image = next(iter(with_suffix), image)
-    if image is None:
-        raise StudyError(f"{table}: has no column for the image; it may be named {', '.join(IMAGE_COLUMNS)}")
+    image = _image_column(table, [columns[name] for name in IMAGE_COLUMNS if name in columns], lines, index)
     if label is None:
         if split_here == "test":
             log.warning("%s: has no labels; its images are left out", table)
@@ -152,8 +149,31 @@ def _read_table(table: Path, split_here: str | None) -> list[Row]:
     return rows
 
 
-def _names_file(value: str | None) -> bool:
-    return PurePosixPath((value or "").strip()).suffix.lower() in SUFFIXES
+def _image_column(
+    table: Path, columns: list[str], lines: list[tuple[str, dict[str, str]]], index: Mapping[str, list[Path]]
+) -> str:
+    """Return which of the columns names the images: one with suffixes, else the first.
+
+    Beside `name`, an `id` may be the number of the line, which another file has for its name.
+    """
+    if not columns:
+        raise StudyError(f"{table}: has no column for the image; it may be named {', '.join(IMAGE_COLUMNS)}")
+    named = {column: [(line[column] or "").strip() for _, line in lines] for column in columns}
+    with_suffix = [column for column in columns if any(map(_names_file, named[column]))]
+    if with_suffix:
+        return with_suffix[0]
+    first, *others = columns
+    for other in others:
+        both = [pair for pair in zip(named[first], named[other], strict=True) if any(pair)]
+        if all(name in index for pair in both for name in pair) and any(one != two for one, two in both):
+            raise StudyError(
+                f"{table}: its columns {first} and {other} both name images, and not the same; remove one of them"
+            )
+    return first
+
+
+def _names_file(value: str) -> bool:
+    return PurePosixPath(value).suffix.lower() in SUFFIXES
 
 
 def _find_images(tree: Path) -> list[Path]:

@@ -12,15 +12,13 @@ from vitcnn.data.images import (
     SUFFIXES,
     Labelled,
     by_class,
-    choose_test_share,
     decode_images,
     entries,
     is_left_behind,
     split_of,
-    take,
+    split_up,
 )
 from vitcnn.errors import StudyError
-from vitcnn.files import file_digest
 
 log = logging.getLogger(__name__)
 
@@ -109,8 +107,7 @@ def _decode_share(
     images = _read_classes(folder)
     labels = by_class(images)
     whole = _labelled(images, labels, tree)
-    tested = choose_test_share([file_digest(path) for path in whole.contents], whole.labels, test_share)
-    chosen = {split: take(whole, tested == (split == "test")) for split in ("train", "test")}
+    chosen = split_up(whole, [None] * len(whole.names), test_share, folder)
     return decode_images(list(labels), chosen, target, image_size, resize, workers)
 
 

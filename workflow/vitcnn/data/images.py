@@ -4,9 +4,8 @@ import io
 import logging
 import os
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from functools import partial
 from hashlib import sha256
 from itertools import repeat
 from pathlib import Path
@@ -15,14 +14,16 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, ImageOps
 
-from vitcnn.data.decoded import SPLITS, Damage, Decoded, array_writer
+from vitcnn.data.decoded import SPLITS, Damage, Decoded, create_array
 from vitcnn.errors import StudyError
 from vitcnn.files import file_digest, save_array, writing
 
 log = logging.getLogger(__name__)
 
 CHUNK = 100  # images that one process decodes at a time
-SUFFIXES = frozenset({".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+SUFFIXES = frozenset(
+    {".bmp", ".gif", ".jfif", ".jpeg", ".jpg", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"}
+)
 # What tools leave beside images; none of it is a class or an image.
 _LEFT_BEHIND = frozenset({"__MACOSX", "Thumbs.db", "desktop.ini"})
 SPLIT_NAMES = {
@@ -89,20 +90,19 @@ def decode_images(
             )
     refuse_too_large(target.parent.name, sum(len(splits[split].names) for split in SPLITS), image_size)
     decoded = Decoded(classes=[{"id": name, "words": name.replace("_", " ")} for name in classes])
-    read = partial(read_image, image_size=image_size, resize=resize)
     with ProcessPoolExecutor(max_workers=workers) as pool:
         for split in SPLITS:
             names, contents, labels = splits[split]
             path = target / f"{split}_images.npy"
             damaged, grey = [], 0
-            with array_writer(path, (len(names), 3, image_size, image_size)) as data:
-                starts = range(0, len(names), CHUNK)
-                chunks = [contents[start : start + CHUNK] for start in starts]
-                places = [data.offset + start * 3 * image_size**2 for start in starts]
-                parts = pool.map(decode_chunk, chunks, repeat(read), repeat(image_size), repeat(path), places)
-                for start, (reasons, grey_images) in zip(starts, parts, strict=True):
-                    damaged += [Damage(start + i, names[start + i], reason) for i, reason in reasons]
-                    grey += grey_images
+            offset = create_array(path, (len(names), 3, image_size, image_size))
+            starts = range(0, len(names), CHUNK)
+            chunks = [contents[start : start + CHUNK] for start in starts]
+            places = [offset + start * 3 * image_size**2 for start in starts]
+            parts = pool.map(decode_chunk, chunks, repeat(image_size), repeat(resize), repeat(path), places)
+            for start, (reasons, grey_images) in zip(starts, parts, strict=True):
+                damaged += [Damage(start + i, names[start + i], reason) for i, reason in reasons]
+                grey += grey_images
             save_array(target / f"{split}_labels.npy", np.array(labels, dtype=np.int64))
             decoded.add(split, images=len(names), damaged=damaged, greyscale=grey)
             log.info("%s: %d images, %d damaged, %d greyscale", split, len(names), len(damaged), grey)
@@ -111,12 +111,12 @@ def decode_images(
 
 def decode_chunk(
     contents: Sequence[Path | bytes],
-    read: Callable[[bytes], tuple[np.ndarray, bool]],
     image_size: int,
+    resize: str,
     file: Path,
     place: int,
 ) -> tuple[list[tuple[int, str]], int]:
-    """Decode images by `read` and write them to `file` from byte `place`; what comes back is small.
+    """Decode images and write them to `file` from byte `place`; what comes back is small.
 
     Returns the position and the reason of each damaged image, and the number of greyscale ones.
     """
@@ -126,7 +126,8 @@ def decode_chunk(
         # What cannot be read is no damaged image: a disk may have gone.
         data = content.read_bytes() if isinstance(content, Path) else content
         try:
-            pixels[i], is_grey = read(data if isinstance(data, bytes) else data.read_bytes())
+            data = data if isinstance(data, bytes) else data.read_bytes()
+            pixels[i], is_grey = read_image(data, image_size, resize)
             grey += is_grey
         except Exception as error:
             # Pillow lets through whatever a damaged file makes it trip over, such as struct.error for odd EXIF data.
@@ -150,7 +151,7 @@ def read_image(data: bytes, image_size: int, resize: str) -> tuple[np.ndarray, b
         raise ValueError("the file is empty")
     with Image.open(io.BytesIO(data)) as image:
         image.load()
-        grey = image.mode in ("1", "L", "LA", "I", "I;16")
+        grey = image.mode in ("1", "L", "LA") or image.mode.startswith("I;16")
         colour = fit(to_rgb(ImageOps.exif_transpose(image)), image_size, resize)
         return np.asarray(colour).transpose(2, 0, 1), grey
 
@@ -183,7 +184,8 @@ def fit(image: Image.Image, size: int, resize: str) -> Image.Image:
         return image
     if resize == "error":
         raise ValueError(
-            f"is {image.width} by {image.height} pixels, not {size} by {size}; resize: crop, squash or pad changes it"
+            f"is {image.width} by {image.height} pixels, not {size} by {size}; resize: crop, squash or pad changes it, "
+            "where the layout has images of any size"
         )
     if resize == "squash":
         return image.resize((size, size), Image.Resampling.BICUBIC)
@@ -206,7 +208,7 @@ def choose_test_share(keys: Sequence[str], labels: Sequence[int], share: float) 
     """Return which images `(N,) bool` are for testing: of each class those whose keys are lowest.
 
     `keys` are digests of the images' content, so that everybody who has the same images tests on the
-    same; equal images, which have one key, stay on one side. A class gives at least one image.
+    same; equal images of a class, which have one key, stay on one side. A class gives at least one image.
     """
     keys_array, labels_array = np.asarray(keys), np.asarray(labels)
     chosen = np.zeros(len(labels_array), dtype=bool)

@@ -130,7 +130,7 @@ def image_keys(images: np.ndarray) -> np.ndarray:
 
 
 def choose_hold_out(keys: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Return which of the training images `(N,) bool` are held out: a tenth of each class, and one at least.
+    """Return which of the training images `(N,) bool` are held out: a tenth, spread over the classes.
 
     Within a class they are those with the lowest image_keys(), so the same images are held out everywhere,
     in whatever order they come.

@@ -90,7 +90,10 @@ def _read(path: Path) -> tuple[list[bytes], list[str | None]]:
             )
         table = pq.read_table(path, columns=[image, label])
     except (pa.ArrowException, OSError) as error:
-        raise StudyError(f"{path}: cannot be read as Parquet ({error}); fetch the dataset again") from error
+        raise StudyError(
+            f"{path}: cannot be read as Parquet ({error}); if the dataset was downloaded, "
+            "delete the download and run again"
+        ) from error
     images = [value["bytes"] if isinstance(value, dict) else value for value in table[image].to_pylist()]
     absent = next((row for row, content in enumerate(images, start=1) if content is None), None)
     if absent:
@@ -127,6 +130,7 @@ def _holds_images(kind: pa.DataType) -> bool:
 def _class_names(metadata: Mapping[bytes, bytes], label: str) -> list[str] | None:
     """Return the names of classes that the file has for its numbers; None where it has none."""
     try:
-        return json.loads(metadata[b"huggingface"])["info"]["features"][label]["names"]
+        names = json.loads(metadata[b"huggingface"])["info"]["features"][label]["names"]
     except (KeyError, TypeError, ValueError):
         return None
+    return [str(name) for name in names] if isinstance(names, list) else None

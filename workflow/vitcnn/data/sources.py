@@ -18,8 +18,9 @@ READERS = {
     "parquet": "parquet",
     "torchvision": "torchvision_sets",
 }
-# These hold images of any size and number; a dataset's settings say what becomes of them.
-ANY_SIZE = frozenset({"image_csv", "image_folder", "parquet", "torchvision"})
+IMAGE_SIZES = {"cifar10": 32, "cifar100": 32, "tiny_imagenet": 64}  # pixels
+# The others hold images of any size and number; a dataset's settings say what becomes of them.
+ANY_SIZE = READERS.keys() - IMAGE_SIZES
 # The classes of torchvision.datasets that data/torchvision_sets.py reads.
 TORCHVISION = (
     "DTD",

@@ -4,28 +4,18 @@ The publisher's tree has `wnids.txt` (the 200 classes), `words.txt` (what each W
 `train/WNID/images/*.JPEG`, and `val/images/*.JPEG` whose classes stand in `val/val_annotations.txt`.
 """
 
-import io
-import logging
 import os
 from collections import Counter
-from concurrent.futures import ProcessPoolExecutor
-from itertools import repeat
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from PIL import Image
-
-from vitcnn.data.decoded import Damage, Decoded, array_writer
-from vitcnn.data.images import decode_chunk
+from vitcnn.data.decoded import Decoded
+from vitcnn.data.images import Labelled, decode_images
 from vitcnn.errors import StudyError
-from vitcnn.files import save_array, write_json
-
-log = logging.getLogger(__name__)
+from vitcnn.files import write_json
 
 IMAGE_SIZE = 64
 SORTED = "sorted.json"
-_CHUNK = 500  # images that one process decodes at a time
 
 
 ROOT = {"tiny_imagenet": "wnids.txt, words.txt, train, val"}
@@ -78,7 +68,10 @@ def _read_text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except (FileNotFoundError, UnicodeDecodeError) as error:
-        raise StudyError(f"{path}: cannot be read as text ({error}); fetch the dataset again") from error
+        raise StudyError(
+            f"{path}: cannot be read as text ({error}); if the dataset was downloaded, "
+            "delete the download and run again"
+        ) from error
 
 
 def sort_validation(tree: Path) -> dict[str, Any]:
@@ -139,46 +132,19 @@ def _check_classes(tree: Path, classes: list[str], wanted: dict[str, str]) -> No
 
 
 def decode(tree: Path, target: Path, layout: str, workers: int) -> Decoded:
-    """Decode every image of a sorted tree fully, with `workers` processes, into `target`.
-
-    There is one such `layout`. Greyscale images become RGB. An image that does not decode, or is not 64 by 64, is left black and
-    listed with its reason; nothing is raised for it.
-    """
+    """Decode every image of a sorted tree, with `workers` processes, into arrays below `target`."""
     classes, words = read_classes(tree), read_words(tree)
-    splits = {
-        "train": [
+    splits = {}
+    for split, folder in (("train", "train/{}/images"), ("test", "val/{}")):
+        rows = [
             (Path(path), label)
             for label, wnid in enumerate(classes)
-            for path in _images(tree / "train" / wnid / "images")
-        ],
-        "test": [
-            (Path(path), label) for label, wnid in enumerate(classes) for path in _images(tree / "val" / wnid)
-        ],
-    }
-    decoded = Decoded(classes=[{"id": wnid, "words": words.get(wnid, wnid)} for wnid in classes])
-    with ProcessPoolExecutor(max_workers=workers) as pool:
-        for split, images in splits.items():
-            paths = [path for path, _ in images]
-            with array_writer(
-                target / f"{split}_images.npy", (len(paths), 3, IMAGE_SIZE, IMAGE_SIZE)
-            ) as data:
-                starts = range(0, len(paths), _CHUNK)
-                chunks = [paths[start : start + _CHUNK] for start in starts]
-                places = [data.offset + start * 3 * IMAGE_SIZE**2 for start in starts]
-                parts = pool.map(
-                    decode_chunk, chunks, repeat(decode_image), repeat(IMAGE_SIZE), repeat(data.path), places
-                )
-                damaged, grey = [], 0
-                for start, (reasons, chunk_grey) in zip(starts, parts, strict=True):
-                    damaged += [
-                        Damage(start + i, paths[start + i].relative_to(tree).as_posix(), reason)
-                        for i, reason in reasons
-                    ]
-                    grey += chunk_grey
-            labels = np.array([label for _, label in images], dtype=np.int64)
-            save_array(target / f"{split}_labels.npy", labels)
-            decoded.add(split, images=len(paths), damaged=damaged, greyscale=grey)
-            log.info("%s: %d images, %d damaged, %d greyscale", split, len(paths), len(damaged), grey)
+            for path in _images(tree / folder.format(wnid))
+        ]
+        names = [path.relative_to(tree).as_posix() for path, _ in rows]
+        splits[split] = Labelled(names, [path for path, _ in rows], [label for _, label in rows])
+    decoded = decode_images(classes, splits, target, IMAGE_SIZE, "error", workers)
+    decoded.classes = [{"id": wnid, "words": words.get(wnid, wnid)} for wnid in classes]
     return decoded
 
 
@@ -198,20 +164,3 @@ def _by_number(entry: os.DirEntry) -> tuple[int, str]:
     """Sort n01_2 before n01_10."""
     number = Path(entry.name).stem.rpartition("_")[2]
     return (int(number) if number.isdecimal() else -1, entry.name)
-
-
-def decode_image(data: bytes) -> tuple[np.ndarray, bool]:
-    """Return an image's pixels as `(3, 64, 64) uint8`, and whether it was greyscale.
-
-    Raises OSError, SyntaxError or ValueError for an image that is empty, cut short, no image at all,
-    or of another size.
-    """
-    if not data:
-        raise ValueError("the file is empty")
-    with Image.open(io.BytesIO(data)) as image:
-        image.load()
-        if image.size != (IMAGE_SIZE, IMAGE_SIZE):
-            raise ValueError(f"is {image.width} by {image.height} pixels, not {IMAGE_SIZE} by {IMAGE_SIZE}")
-        grey = image.mode in ("L", "1", "LA", "I", "I;16")
-        colour = image if image.mode == "RGB" else image.convert("RGB")
-        return np.asarray(colour).transpose(2, 0, 1), grey

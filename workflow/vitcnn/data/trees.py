@@ -51,28 +51,21 @@ def copy_tree(
     would take more than `max_unpacked_gb` unpacked; in that case nothing is written.
     """
     work = tree.with_name(tree.name + ".part")
+    copy = work / "all"
     _remove(work)
     work.mkdir(parents=True)
     try:
         if not origin.exists():
             raise StudyError(f"{origin}: what was fetched is gone; fetch it again")
         if origin.is_dir():
-            source = find_root(origin, layout)
-            expected = _copy_folder(source, work / "root")
-            root = work / "root"
+            expected = _copy_folder(find_root(origin, layout), copy)
         else:
-            expected = _extract(origin, work / "archive", max_unpacked_gb)
-            root = find_root(work / "archive", layout, origin)
-            inside = root.relative_to(work / "archive")
-            expected = {
-                str(PurePosixPath(name).relative_to(inside.as_posix())): size
-                for name, size in expected.items()
-                if PurePosixPath(name).is_relative_to(inside.as_posix())
-            }
-        present = list_files(root)
-        if present != expected:
+            expected = _extract(origin, copy, max_unpacked_gb)
+        if (present := list_files(copy)) != expected:
             missing = sorted(expected.items() - present.items())[:5]
             raise StudyError(f"{origin}: the copy is not complete; first differences: {missing}")
+        root = find_root(copy, layout, origin)
+        present = list_files(root)
         listing = "".join(f"{name}\t{size}\n" for name, size in sorted(present.items()))
         copied = {
             "layout": layout,
@@ -83,6 +76,8 @@ def copy_tree(
         write_json(root / COPIED, copied)
         _remove(tree)
         root.rename(tree)
+    except StudyError as error:  # which may name a place in the copy, gone by the time it is read
+        raise StudyError(str(error).replace(str(copy), str(origin))) from error
     finally:
         _remove(work)
     return copied
@@ -141,7 +136,7 @@ def _reader(layout: str) -> ModuleType:
 def _search(folder: Path, layout: str) -> list[Path]:
     """Return the shallowest folders that could be the root; one that tools have left there is none."""
     reader, level = _reader(layout), [folder]
-    for _ in range(_DEPTH):
+    for _ in range(_DEPTH + 1):
         if found := [candidate for candidate in level if reader.is_root(candidate, layout)]:
             return found
         inner = (path for outer in level for path in sorted(outer.iterdir()) if path.is_dir())
@@ -194,14 +189,14 @@ def refuse_larger(archive: Path, max_unpacked_gb: float) -> None:
     Raises one of DAMAGE if it cannot be read.
     """
     limit = _Limit(archive, max_unpacked_gb)
-    if zipfile.is_zipfile(archive):
-        with zipfile.ZipFile(archive) as file:
-            for member in file.infolist():
-                limit.count(member.file_size)
-    elif tarfile.is_tarfile(archive):
+    if tarfile.is_tarfile(archive):  # first: a plain tar that ends in a zip passes for a zip
         with tarfile.open(archive) as file:
             for entry in file:
                 limit.count(entry.size)
+    elif zipfile.is_zipfile(archive):
+        with zipfile.ZipFile(archive) as file:
+            for member in file.infolist():
+                limit.count(member.file_size)
     else:
         raise tarfile.ReadError("it is neither a zip nor a tar archive")
 
@@ -211,18 +206,21 @@ def _extract(archive: Path, target: Path, max_unpacked_gb: float) -> dict[str, i
     target.mkdir()
     limit = _Limit(archive, max_unpacked_gb)
     try:
+        if tarfile.is_tarfile(archive):  # first, as above
+            return _extract_tar(archive, target, limit)
         if zipfile.is_zipfile(archive):
             return _extract_zip(archive, target, limit)
-        if tarfile.is_tarfile(archive):
-            return _extract_tar(archive, target, limit)
     except DAMAGE as error:
-        raise StudyError(f"{archive}: is truncated or damaged ({error}); fetch it again") from error
+        raise StudyError(
+            f"{archive}: is truncated or damaged ({error}); if it was downloaded, delete it and run again"
+        ) from error
     except (NotImplementedError, RuntimeError) as error:  # a zip's compression, or its password
         raise StudyError(
             f"{archive}: cannot be unpacked here ({error}); unpack it and name the folder as the source"
         ) from error
     raise StudyError(
-        f"{archive}: is neither a zip nor a tar archive, or is truncated; fetch it again, or name a folder as the source"
+        f"{archive}: is neither a zip nor a tar archive, or is truncated; if it was downloaded, delete it and run again, or name "
+        "a folder as the source"
     )
 
 
