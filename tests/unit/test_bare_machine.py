@@ -49,6 +49,36 @@ def bare(tmp_path_factory):
     return folder / "bin" / "python"
 
 
+STARTS = """
+import json, sys
+import numpy as np
+import torch
+from vitcnn.training.devices import use_deterministic_algorithms
+from vitcnn.training.precision import CastWeights
+from vitcnn.training.trainer import Images, Trainer
+
+cpu, random = torch.device("cpu"), np.random.default_rng(0)
+pixels, labels = random.integers(0, 256, (40, 3, 32, 32), np.uint8), random.integers(0, 10, 40)
+images = {name: Images.load(pixels, labels, np.arange(40), cpu) for name in ("train", "test")}
+trainer = Trainer(json.loads(sys.argv[1]), images, cpu, "bf16")
+use_deterministic_algorithms(torch.device("cuda"))
+trainer.casts = CastWeights(trainer.model, torch.zeros(2, 3, 32, 32), "bf16")  # as on a GPU
+trainer.warm_up()
+trainer.train(1)
+trainer.predict("test")
+print(*({"torch._dynamo", "torch._inductor", "sympy"} & sys.modules.keys()))
+"""
+
+
+def test_no_start_imports_the_compiler():
+    """It takes two seconds, of each run."""
+    spec = plan.run_spec(CONFIG, plan.Run.parse("cifar10/vit/adam10/n200/seed0"))
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "workflow")}
+    command = [sys.executable, "-c", STARTS, json.dumps(spec)]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert (done.stdout, done.stderr) == ("\n", "")
+
+
 def test_a_run_needs_torch_numpy_and_safetensors(bare, data, tmp_path):
     listed = subprocess.run([bare, "-c", "import yaml"], capture_output=True, text=True)
     assert "No module named 'yaml'" in listed.stderr

@@ -3,6 +3,7 @@
 import copy
 import gc
 import sys
+import time
 import weakref
 
 import numpy as np
@@ -11,9 +12,11 @@ import torch
 from conftest import ROOT, read
 
 from vitcnn.config import load_config
+from vitcnn.data.augmentation import normalized_values
 from vitcnn.plan import Run, run_spec
 from vitcnn.training import graphs
 from vitcnn.training.graphs import WARM_UP, Graphed
+from vitcnn.training.precision import CastWeights
 from vitcnn.training.trainer import Images, Trainer
 
 sys.path.insert(0, str(ROOT / "tests/speed"))
@@ -90,6 +93,7 @@ def test_a_graph_of_before_is_not_replayed_after_a_capture_that_fails():
     assert good.replay is not None and failures == ["out of memory"]
     good.replay = lambda: pytest.fail("replayed")
     assert good(torch.ones(2)).tolist() == [2, 2] and computed[-1] == [1, 1]
+    assert good.replay is good.output is good.batch is None  # its memory is free
 
 
 def test_what_a_failed_capture_allocated_is_free_when_the_step_runs():
@@ -171,7 +175,9 @@ def test_a_capture_is_not_disturbed_and_gives_generators_back(torch_version, mon
 def memory(trainer):
     """Return where everything lies that a step reads or writes from one epoch to the next."""
     tensors = [trainer.order, *trainer.parameters, *trainer.mixing, trainer.prepared]
-    tensors += [*trainer.scale.values(), trainer.optimizer.lr]
+    tensors += [*trainer.scale.values(), trainer.optimizer.lr, trainer.values, trainer.augmented]
+    tensors += trainer.casts.casts.values() if trainer.casts else []
+    tensors += vars(trainer.loss_scale).values() if trainer.loss_scale else []
     tensors += trainer.model.state_dict().values()
     tensors += [tensor for group in trainer.optimizer.get_state().values() for tensor in group]
     for images in trainer.images.values():
@@ -192,8 +198,12 @@ AUGMENTED = {"random_erasing": 0.5, "auto_augment": "TrivialAugmentWide"}
 
 @pytest.mark.parametrize("more", [{}, SCHEDULED | MIXED], ids=["notebook", "scheduled"])
 @pytest.mark.parametrize("model", ["vit", "cnn"])
-def test_a_replayed_training_is_the_eager_one(model, more):
-    """Three epochs with a last batch that is short: the same losses, hits, predictions and weights."""
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+def test_a_replayed_training_is_the_eager_one(precision, model, more):
+    """Three epochs with a last batch that is short: the same losses, hits, predictions and weights.
+
+    In 16 bits with all that a GPU's trainer has more: images augmented ahead, their values, weights cast ahead.
+    """
     config = load_config(ROOT / "config.yaml") | {"precision": "fp32"}
     spec = copy.deepcopy(run_spec(config, Run("cifar10", model, "adam10", "all", 0)))
     spec["recipe"] |= {"batch_size": 16, "epochs": 3} | more
@@ -205,7 +215,10 @@ def test_a_replayed_training_is_the_eager_one(model, more):
     for replays in (False, True):
         device = torch.device("cpu")
         images = {name: Images.load(pixels, labels, np.arange(90), device) for name in ("train", "test")}
-        trainer = Trainer(spec, images, device, "fp32")
+        trainer = Trainer(spec, images, device, precision)
+        if precision != "fp32":
+            trainer.augments_ahead, trainer.values = True, normalized_values(**trainer.scale)
+            trainer.casts = CastWeights(trainer.model, torch.zeros(2, 3, 32, 32), precision)
         captures = []
         if replays:
             for name, step in trainer.steps.items():
@@ -232,11 +245,30 @@ def test_the_one_script_for_a_gpu_keeps_each_part_whatever_comes_after_it(tmp_pa
     out = tmp_path / "out.json"
     assert gpu.measure([("first", lambda: {"images": 3}), ("second", fail)], out, "cpu", 60) == ["second"]
     assert "RuntimeError: no kernel" in read(out)["parts"]["second"]["failed"]
+    again = [("first", lambda: pytest.fail("is there")), ("second", lambda: {"images": 4})]
+    assert gpu.measure(again, out, "cpu", 60) == []
+    assert read(out)["parts"] == {"first": {"images": 3}, "second": {"images": 4}}
     assert gpu.measure([("late", fail)], out, "cpu", -1) == []
     assert read(out)["parts"] == {"late": {"left_out": "after -1 s"}}
     found = {"apart": float("inf"), "holds": False}
     assert gpu.measure([("no number", lambda: found)], out, "cpu", 60) == ["no number"]
     assert read(out)["parts"]["no number"] == {"apart": "Infinity", "holds": False}
+
+
+def test_the_one_script_for_a_gpu_trains_whole_runs_and_several_at_once(tmp_path):
+    """On images that it draws: of 64 pixels twice as many."""
+    cpu, config = torch.device("cpu"), load_config(ROOT / "config.yaml") | {"precision": "fp32"}
+    specs = []
+    for name in ("cifar10", "imagenet200"):
+        spec = copy.deepcopy(run_spec(config, Run(name, "cnn", "adam10", "all", 0)))
+        spec["recipe"] |= {"epochs": 1}
+        spec["model"] |= {"channels": [16], "blocks": [1]}
+        specs.append(spec)
+    data = {spec["dataset"]["name"]: gpu.data_of(spec, None, 200, tmp_path) for spec in specs}
+    found = gpu.whole_runs(specs, cpu, data, tmp_path / "out", 1, end=time.perf_counter() + 300)
+    trained = [run["metrics"]["train_images"] for run in found["runs"]]
+    assert trained == [200, 400] and set(found["images"].values()) == {"drawn"}
+    assert all(rate > 0 for rate in gpu.together(specs[0], cpu, 150).values())
 
 
 def test_the_one_script_for_a_gpu_ends_runs_in_time_and_says_what_they_trained_on(tmp_path):

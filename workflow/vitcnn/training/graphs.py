@@ -98,6 +98,8 @@ class Graphed:
         if len(batch) != self.size:
             return self.step(batch)
         self.calls += 1
+        if self.failures:
+            self.replay = self.output = self.batch = None  # a graph of before holds memory
         if self.calls <= WARM_UP or self.failures:
             return self.step(batch)
         if self.replay is None:

@@ -67,6 +67,10 @@ def _find_cast(model: nn.Module, example: Tensor) -> dict[str, nn.Parameter]:
     uses: dict[int, set[Callable]] = {}
 
     class Watch(TorchDispatchMode):
+        @classmethod
+        def _should_skip_dynamo(cls):
+            return False  # else torch imports its compiler for it, which takes seconds
+
         def __torch_dispatch__(self, func, types, args=(), kwargs=None):
             if func.namespace != "prim":  # which asks for a property, and computes nothing
                 for value in tree_leaves((args, kwargs)):
