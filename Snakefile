@@ -84,10 +84,6 @@ rule corruptions:
 
 
 for experiment in ALL_EXPERIMENTS:
-    if rules.has(experiment):
-        raise WorkflowError(
-            f"experiments.{experiment}: a rule has this name; give the experiment another"
-        )
 
     rule:
         name:

@@ -1,7 +1,7 @@
 """Where the records decide what runs: every touch of Snakemake's own internals, each with its reason.
 
-A job is ours if one of its outputs is named `provenance`: its record. Other jobs, such as a user's own
-rules, are Snakemake's alone. tests/workflow/test_hooks.py fails by name if Snakemake changes here.
+A job is ours if one of its outputs is named `provenance`, its record, and a parameter `settings`. Other jobs, such as
+a user's own rules, are Snakemake's alone. tests/workflow/test_hooks.py fails by name if Snakemake changes here.
 """
 
 import functools
@@ -99,7 +99,7 @@ def limit_resource(workflow: Workflow, name: str, number: int) -> None:
 def free_locks(workflow: Workflow) -> None:
     """Remove the locks that a killed Snakemake left in this folder, which is ours alone now."""
     workflow.persistence.cleanup_locks()
-    Path(".snakemake/locks").mkdir()  # which it removes too, and Snakemake needs
+    Path(".snakemake/locks").mkdir(exist_ok=True)  # which it may remove too, and Snakemake needs
 
 
 def verdicts_of(workflow: Workflow) -> Mapping[str, Verdict]:
@@ -109,12 +109,22 @@ def verdicts_of(workflow: Workflow) -> Mapping[str, Verdict]:
 
 def planned_jobs(workflow: Workflow) -> list[SnakemakeJob]:
     """Return our jobs that this invocation runs."""
-    return [job for job in workflow.dag.needrun_jobs() if hasattr(job.output, "provenance")]
+    return [job for job in workflow.dag.needrun_jobs() if is_ours(job)]
+
+
+def asked_jobs(workflow: Workflow) -> list[SnakemakeJob]:
+    """Return our jobs that this invocation's targets consist of, also those that are up to date."""
+    return our_jobs(workflow.dag)
 
 
 def our_jobs(dag: DAG) -> list[SnakemakeJob]:
     """Return the jobs that keep a record, each after those it reads from."""
-    return [job for level in dag.toposorted() for job in level if hasattr(job.output, "provenance")]
+    return [job for level in dag.toposorted() for job in level if is_ours(job)]
+
+
+def is_ours(job: SnakemakeJob) -> bool:
+    """Return whether a job keeps a record."""
+    return hasattr(job.output, "provenance") and hasattr(job.rule.params, "settings")
 
 
 def job_of(dag: DAG, job: SnakemakeJob) -> Job:
@@ -122,7 +132,7 @@ def job_of(dag: DAG, job: SnakemakeJob) -> Job:
     makers = {
         file: producer.output.provenance
         for producer, files in dag.dependencies[job].items()
-        if hasattr(producer.output, "provenance")
+        if is_ours(producer)
         for file in files
     }
     script = next(word for word in shlex.split(job.params.command) if word.endswith(".py"))
@@ -206,7 +216,7 @@ def _enter_verdicts(dag: DAG, jobs: list[SnakemakeJob], accept_environment: bool
         for file in job.input:
             same[file].append(file)
         for producer, files in dag.dependencies[job].items():
-            if hasattr(producer.output, "provenance"):
+            if is_ours(producer):
                 for file in files:
                     for each in (file, *same[file]):
                         each.flags["ancient"] = producer.output.provenance not in stale

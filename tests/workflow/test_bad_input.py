@@ -51,7 +51,7 @@ def tiny_config(source, **more):
         ({"recipes": {"adam10": {"learning_rate": 1}}}, "recipes.adam10.learning_rate: unknown key"),
         (
             {"experiments": {"data": {"datasets": ["cifar10"], "models": ["vit"], "recipe": "adam10"}}},
-            "experiments.data: a rule has this name; give the experiment another",
+            "The name data is already used by another rule",
         ),
         ({"device": "mps" if sys.platform == "linux" else "cuda"}, "is not available on this machine"),
     ],

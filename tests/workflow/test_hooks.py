@@ -207,6 +207,13 @@ module study:
     config: config
 
 use rule * from study as study_*
+
+use rule train from study as study_train with:
+    priority: 7
+
+rule recorded:
+    output: txt="recorded.txt", provenance="recorded.json"
+    shell: "touch {{output}}"
 ''' + RULE.format(words="mine", shell=COPY)
     snakefile.write_text(text)
 
@@ -219,8 +226,8 @@ use rule * from study as study_*
     for record in work.rglob(f"{RUN}/metrics.json"):
         record.unlink()
     listed = said(run("-n", "mine.txt"))
-    assert listed.count("rule study_train:") == 1
-    done = run("mine.txt", "study_all")
+    assert listed.count("rule study_train:") == 1 and listed.count("priority: 7") == 1
+    done = run("mine.txt", "study_all", "recorded.txt")
     assert done.returncode == 0, said(done)
     assert "Nothing to be done" in said(run("mine.txt"))
     assert "Nothing to be done" in said(run("-n", "study_all"))
@@ -293,7 +300,8 @@ def test_the_hooks_are_the_only_touch_of_snakemakes_internals():
         name for path in rules for name in re.findall(r"\bworkflow\.(\w+)(?!\w*\")", path.read_text())
     }
     assert read_in_rules == {
-        "cores", "current_basedir", "deployment_settings", "local_exec", "output_settings", "rundir"
+        "cores", "current_basedir", "deployment_settings", "local_exec", "main_snakefile", "nodes",
+        "output_settings", "rundir"
     }  # fmt: skip
     assert read_in_rules <= {*dir(Workflow), *Workflow.__dataclass_fields__}
 

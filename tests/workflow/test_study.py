@@ -361,6 +361,8 @@ def test_partial_renders_what_exists_and_marks_the_gaps(copied):
     assert "**Partial: 3 of 12 runs are missing.**" in (partial / "findings.md").read_text()
     assert "PARTIAL: 2 of 4 runs are missing" in (partial / "figures/training_curves.svg").read_text()
     assert "PARTIAL" not in (partial / "figures/data_efficiency.svg").read_text()
+    shown = (done.stdout + done.stderr).split("Results are in:")[1]
+    assert f"{partial}/findings.html" in shown and f"{copied}/results/findings.html" not in shown
     again = snakemake(copied, "partial")
     assert "Nothing to be done" in again.stdout + again.stderr
 
@@ -452,7 +454,8 @@ def test_audit(copied):
     assert done.returncode == 0, done.stderr
     assert re.fullmatch(r"\d+ up to date \(would come out the same now\)\n", done.stdout)
 
-    assert snakemake(copied, "audit", config={"recipes": {"adam10": {"lr": 0.5}}}).returncode == 1
+    stale = snakemake(copied, "audit", config={"recipes": {"adam10": {"lr": 0.5}}})
+    assert stale.returncode == 1 and "snakemake partial" not in stale.stdout + stale.stderr
     stale = audit()
     assert stale.returncode == 1
     assert (

@@ -8,6 +8,7 @@ import sys
 from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 from snakemake.settings.enums import Quietness
+from snakemake_interface_executor_plugins.settings import DeploymentMethod
 
 WORKFLOW = Path(workflow.current_basedir).parent
 sys.path.insert(0, str(WORKFLOW))
@@ -29,7 +30,7 @@ from vitcnn.training.devices import has_gpu
 from vitcnn.training.gpus import visible_gpus
 
 try:
-    refuse_absent_profile(sys.argv[1:], Path(workflow.rundir), WORKFLOW.parent)
+    refuse_absent_profile(sys.argv[1:], Path(workflow.rundir), Path(workflow.main_snakefile).parent)
     STUDY = check_config(config)
     if PROFILE:
         refuse_real_data(STUDY, Path())
@@ -37,10 +38,14 @@ try:
 except StudyError as error:
     raise WorkflowError(str(error)) from None
 
-# What the report's first page says; it knows the configuration alone.
-config["generated"] = [d["title"] for d in STUDY["datasets"].values() if is_generated(d["source"])]
-config["stale"] = {}
+# What the report's first page says; it knows the configuration alone. A host's own is left as it is.
+config = {
+    **config,
+    "generated": [d["title"] for d in STUDY["datasets"].values() if is_generated(d["source"])],
+    "stale": {},
+}
 
+WITH_CONDA = DeploymentMethod.CONDA in workflow.deployment_settings.deployment_method
 DATASETS, MODELS = STUDY["datasets"], STUDY["models"]
 EXPERIMENTS = plan.active_experiments(STUDY, optional=False)
 ALL_EXPERIMENTS = plan.active_experiments(STUDY)
@@ -77,7 +82,7 @@ GPU_JOBS = max(1, len(visible_gpus())) * STUDY["jobs_per_gpu"]
 def command(script):
     """Return a params function: the start of the shell command that runs workflow/scripts/{script}.py."""
     # With conda, `python` is that of the environment. Text and file names are UTF-8 whatever the locale.
-    python = "python" if workflow.deployment_settings.deployment_method else sys.executable
+    python = "python" if WITH_CONDA else sys.executable
     words = [python, "-X", "utf8", str(WORKFLOW / "scripts" / f"{script}.py")]
     words += ["--accept-environment"] if STUDY["accept_environment"] else []
 

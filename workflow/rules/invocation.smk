@@ -11,7 +11,7 @@ def on_graph(jobs, is_running, takes_lock):
         plan.refuse_oversized(STUDY, runs, Path("resources"))
     except StudyError as error:
         raise WorkflowError(str(error)) from None
-    if UNSCORABLE and any(job.rule.name == "score_predictions" for job in jobs):
+    if UNSCORABLE and any("results/predictions.md" in job.output for job in jobs):
         raise WorkflowError(UNSCORABLE)
     if is_running:
         write_json(Path(ASKED_CONFIG), STUDY)
@@ -82,7 +82,7 @@ def refuse_absent_device():
 
 def warn_of_other_versions():
     """Warn if installed packages have other versions than the lock file."""
-    if not workflow.deployment_settings.deployment_method:
+    if not WITH_CONDA:
         for difference in not_as_locked():
             logger.warning(f"{difference}; results will say so")
 
@@ -104,7 +104,7 @@ def say_how_long():
     if possible:
         logger.info(f"\n{len(possible)} run(s) are trained again only if their data change.")
     corrupting = [
-        j for j in vitcnn_hooks.planned_jobs(workflow) if j.rule.name == "corrupt_run"
+        j for j in vitcnn_hooks.planned_jobs(workflow) if "corrupt_run.py" in j.params.command
     ]
     if corrupting:
         logger.info(
@@ -118,6 +118,7 @@ def say_how_long():
         return
     # In another process, so that torch is not imported here and a failure stops nothing.
     at_a_time = max(1, workflow.cores // STUDY["threads"])
+    at_a_time = min(at_a_time, workflow.nodes or at_a_time)  # --jobs
     if has_gpu(STUDY["device"]):
         # Jobs that share a GPU take turns.
         at_a_time = min(at_a_time, GPU_JOBS // STUDY["jobs_per_gpu"])
@@ -150,17 +151,22 @@ def hide_progress():
 
 
 def say_where_to_look():
-    """End a run by naming what it made."""
-    asked = [*all_results(), "results/tables/corruptions.html"]
-    shown = [path for path in asked if path.endswith((".html", ".svg"))]
-    made = [f"  {Path(path).absolute()}" for path in shown if Path(path).exists()]
+    """End a run by naming what it was asked for and has."""
+    outputs = [path for job in vitcnn_hooks.asked_jobs(workflow) for path in job.output]
+    shown = [path for path in outputs if path.endswith((".html", ".svg"))]
+    made = [
+        f"  {Path(path).absolute()}" for path in shown if not path.startswith("results/models/")
+    ]
     if made:
         logger.info("\n".join(["\nResults are in:", *made]))
 
 
 def say_what_is_left():
     """End a failed run by naming the way to what did succeed."""
-    logger.info("\n`snakemake partial` shows what the finished runs give, with the gaps marked.")
+    if vitcnn_hooks.asked_jobs(workflow):
+        logger.info(
+            "\n`snakemake partial` shows what the finished runs give, with the gaps marked."
+        )
 
 
 vitcnn_hooks.install(STUDY["accept_environment"], on_graph, on_verdicts)

@@ -10,21 +10,22 @@ from vitcnn.errors import StudyError
 from vitcnn.files import read_json
 
 
-def refuse_absent_profile(arguments: Sequence[str], start: Path, repository: Path) -> None:
+def refuse_absent_profile(arguments: Sequence[str], start: Path, beside: Path) -> None:
     """Raise StudyError if `--workflow-profile` names a profile that is nowhere.
 
     Snakemake would run without any profile then: the whole study, in the folder `start` that it was
     called from. It looks where its help for the option says: at the path, and in `profiles` of `start`
-    and of the `repository`.
+    and of the folder `beside`, which has the Snakefile.
     """
     parser = argparse.ArgumentParser(add_help=False)
     parser.add_argument("--workflow-profile")
     name = parser.parse_known_args(arguments)[0].workflow_profile
-    folders = (start, start / "profiles", repository / "profiles")
+    folders = (start, start / "profiles", beside / "profiles")
     if name in (None, "none") or any((folder / name).exists() for folder in folders):
         return
-    there = sorted(path.name for path in (repository / "profiles").iterdir() if path.is_dir())
-    raise StudyError(f"--workflow-profile {name}: there is no such profile, only {', '.join(there)}")
+    there = sorted(path.parent.name for path in (beside / "profiles").glob("*/*.yaml"))
+    only = f", only {', '.join(dict.fromkeys(there))}" if there else ""
+    raise StudyError(f"--workflow-profile {name}: there is no such profile{only}")
 
 
 def refuse_real_data(study: Mapping[str, Any], folder: Path) -> None:
