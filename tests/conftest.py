@@ -10,6 +10,7 @@ import io
 import json
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -28,6 +29,7 @@ from vitcnn.data.validate import validate_images
 from vitcnn.files import write_json
 
 ROOT = Path(__file__).parents[1]
+RAW = yaml.safe_load((ROOT / "config.yaml").read_text())  # as it is written, unchecked; not to be changed
 WNIDS = ("n00000003", "n00000001", "n00000002")
 
 
@@ -62,14 +64,11 @@ def tiny(tmp_path: Path) -> Path:
 @pytest.fixture(scope="session")
 def default_config() -> dict:
     """The repository's config.yaml, checked; not to be changed."""
-    return check_config(yaml.safe_load((ROOT / "config.yaml").read_text()))
+    return check_config(RAW)
 
 
 # The experiments that no notebook has, switched off.
-NO_OTHERS = dict.fromkeys(
-    yaml.safe_load((ROOT / "config.yaml").read_text())["experiments"].keys()
-    - {"comparison", "curves", "data_efficiency"}
-)
+NO_OTHERS = dict.fromkeys(RAW["experiments"].keys() - {"comparison", "curves", "data_efficiency"})
 
 # A study of a minute: the embedded CIFAR-10, small models, one epoch.
 SMALL = {
@@ -132,6 +131,20 @@ def snakemake_command(folder: Path, *arguments: str, config: dict | None = None)
     return [*command, "--directory", str(folder), *arguments, "--configfile", str(configfile)]
 
 
+def start_snakemake(*arguments: str | Path, cwd: Path, out: Path) -> subprocess.Popen:
+    """Start Snakemake in a process group of its own; what it prints is added to the file `out`."""
+    command = [sys.executable, "-m", "snakemake", *map(str, arguments)]
+    with out.open("a") as file:
+        return subprocess.Popen(
+            command, cwd=cwd, stdout=file, stderr=file, start_new_session=True, env=environment()
+        )
+
+
+def said(done: subprocess.CompletedProcess) -> str:
+    """Return what a process printed."""
+    return done.stdout + done.stderr
+
+
 def run_script(name: str, *arguments: str | Path, cwd: Path = ROOT) -> subprocess.CompletedProcess:
     """Run a script of workflow/scripts in `cwd`, and return what it printed."""
     script = ROOT / f"workflow/scripts/{name}.py"
@@ -169,13 +182,10 @@ def copy_repository(folder: Path) -> Path:
 
 def jobs(dry_run: subprocess.CompletedProcess) -> dict[str, int]:
     """Return how many jobs of each rule a dry run lists."""
-    assert dry_run.returncode == 0, dry_run.stdout + dry_run.stderr
-    lines = (dry_run.stdout + dry_run.stderr).splitlines()
-    if not any(line.startswith("Job stats:") for line in lines):
-        return {}
-    start = next(i for i, line in enumerate(lines) if line.startswith("Job stats:"))
+    assert dry_run.returncode == 0, said(dry_run)
+    _, _, stats = said(dry_run).partition("Job stats:\n")
     counts = {}
-    for line in lines[start + 3 :]:
+    for line in stats.splitlines()[2:]:
         fields = line.split()
         if len(fields) != 2 or fields[0] == "total":
             break

@@ -80,7 +80,13 @@ def install(
         workflow = dag.workflow
         if workflow.is_main_process:
             jobs = our_jobs(dag)
-            _start(dag, jobs, on_graph)
+            is_running = workflow.execution_settings is not None and not workflow.dryrun
+            if is_running and workflow.touch and jobs:
+                raise WorkflowError(
+                    "--touch changes dates, and dates decide nothing here. To keep results although code or "
+                    "packages changed: python workflow/scripts/audit.py --accept RUN --because TEXT"
+                )
+            on_graph(jobs, is_running, is_running and workflow.execution_settings.lock)
             on_verdicts(_enter_verdicts(dag, jobs, accept_environment))
         elif workflow.remote_exec:
             # --keep-going does not reach a group's job: without it one run that fails stops its group.
@@ -136,15 +142,15 @@ def job_of(dag: DAG, job: SnakemakeJob) -> Job:
         for file in files
     }
     script = next(word for word in shlex.split(job.params.command) if word.endswith(".py"))
-    kept = [file for file in job.output if file != job.output.provenance]
+    made = [file for file in job.output if file != job.output.provenance]
     return Job(
         Path(script).stem,
         job.output.provenance,
-        tuple(str(file) for file in kept if not file.is_temp),
+        tuple(str(file) for file in made if not file.is_temp),
         json.loads(job.params.settings),
         {str(file): makers.get(file, "") for file in job.input if not file.is_ancient},
         tuple(dict.fromkeys(makers.values())),
-        tuple(str(file) for file in kept if file.is_temp),
+        tuple(str(file) for file in made if file.is_temp),
     )
 
 
@@ -177,19 +183,6 @@ def study_jobs(snakefile: Path, study: Mapping[str, Any], more: Collection[str] 
     finally:
         DAG.check_incomplete = former
     raise WorkflowError(f"{snakefile}: its graph could not be read")
-
-
-def _start(
-    dag: DAG, jobs: list[SnakemakeJob], on_graph: Callable[[list[SnakemakeJob], bool, bool], None]
-) -> None:
-    workflow = dag.workflow
-    is_running = workflow.execution_settings is not None and not workflow.dryrun
-    if is_running and workflow.touch and jobs:
-        raise WorkflowError(
-            "--touch changes dates, and dates decide nothing here. To keep results although code or "
-            "packages changed: python workflow/scripts/audit.py --accept RUN --because TEXT"
-        )
-    on_graph(jobs, is_running, is_running and workflow.execution_settings.lock)
 
 
 def _enter_verdicts(dag: DAG, jobs: list[SnakemakeJob], accept_environment: bool) -> dict[str, Verdict]:

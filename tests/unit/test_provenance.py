@@ -3,14 +3,16 @@
 import ast
 import shutil
 import textwrap
+from pathlib import Path
 
 import pytest
 from conftest import ROOT, read, reword
 
 from vitcnn import audit
 from vitcnn.errors import StudyError
-from vitcnn.files import digest, write_json
+from vitcnn.files import write_json, write_text
 from vitcnn.provenance import code, environment, record
+from vitcnn.provenance.freshness import Job, Verdict
 from vitcnn.provenance.record import (
     JobFiles,
     accept,
@@ -20,6 +22,7 @@ from vitcnn.provenance.record import (
     is_up_to_date,
     read_record,
     recording,
+    write_record,
 )
 
 # audit makes nothing, and imports Snakemake.
@@ -328,7 +331,7 @@ def test_an_output_may_be_of_the_locks_versions_or_of_those_installed_here(tmp_p
     assert is_up_to_date_where(locked, accept_environment=True)
     changed = differences(read_record(path), fingerprint("write_findings", {"a": 1}))
     assert list(changed) == [f"pandas: 1.0 → {locked}"]
-    accept(path, {"a": 1}, "the same numbers")
+    accept(path, "the same numbers")
     assert is_up_to_date_where(locked)
     assert read_record(path)["accepted"][0]["before"]["environment"] == {"pandas": "1.0"}
     monkeypatch.setattr(record, "installed_otherwise", lambda names: {})
@@ -383,9 +386,7 @@ def test_what_is_no_record_of_ours(change, message, tmp_path):
 def test_a_record_of_an_unknown_version_stays_unknown_if_it_is_whole(tmp_path):
     path = tmp_path / "r.json"
     make(path, tmp_path / "o")
-    record = read(path) | {"version": 2}
-    record.pop("digest")
-    write_json(path, record | {"digest": digest(record)})
+    write_record(path, read_record(path) | {"version": 2})
     with pytest.raises(StudyError, match="unknown version 2"):
         read_record(path)
 
@@ -409,6 +410,29 @@ def test_differences_in_words():
         "b: 1 → not used",
         "torch: 1 → 2",
     ]
+
+
+def test_what_is_removed_takes_nothing_in_use_with_it(tmp_path, monkeypatch):
+    """Whether it is named twice, with the run that it is of, or is a copy of what is in use."""
+    monkeypatch.chdir(tmp_path)
+    run, other = (Path(f"results/runs/cifar10/vit/adam10/nall/seed{seed}") for seed in (0, 1))
+    for folder in (run, other):
+        for name in ("metrics.json", "representations.npz"):
+            write_text(folder / name, "made")
+        for kind, output in (("", "metrics.json"), ("representations.", "representations.npz")):
+            made = {"version": 1, "settings": {}, "outputs": {str(folder / output): {}}}
+            write_record(folder / f"{kind}provenance.json", made)
+    shutil.copytree(run, "results/a copy")
+    jobs = [Job("train", str(run / "provenance.json"), (str(run / "metrics.json"),), {}, {}, ())]
+    monkeypatch.setattr(
+        audit, "judge", lambda *_, **__: {jobs[0].record: Verdict({"accepted": [{"because": ""}]})}
+    )
+    with pytest.raises(StudyError, match="is not among the unused"):
+        audit.remove_unused(jobs, [str(run / "metrics.json")])
+    audit.remove_unused(jobs, [str(run / "representations.npz")] * 2)
+    assert {path.name for path in run.iterdir()} == {"metrics.json", "provenance.json"}
+    audit.remove_unused(jobs, [str(other), str(other / "representations.npz")])
+    assert not other.exists() and run.exists()
 
 
 def test_the_audit_names_packages_of_another_version():

@@ -71,13 +71,13 @@ class Page:
 
 
 @contextmanager
-def chromium(binary: str, profile: Path, width: int = 1280, height: int = 900) -> Iterator[Page]:
+def chromium(binary: str, profile: Path) -> Iterator[Page]:
     """Start Chromium with its profile in an empty folder, and end it."""
     theirs, commands = os.pipe()
     answers, ours = os.pipe()
     # The browser reads from 3 and writes to 4. Frames stay in one process, so that one session sees all.
     options = (
-        f"--headless --no-sandbox --disable-gpu --remote-debugging-pipe --window-size={width},{height} "
+        "--headless --no-sandbox --disable-gpu --remote-debugging-pipe --window-size=1280,900 "
         "--disable-site-isolation-trials --disable-features=IsolateOrigins,site-per-process"
     )
     started = f'exec "$0" --user-data-dir="$1" {options} 3<&{theirs} 4>&{ours}'

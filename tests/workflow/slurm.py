@@ -83,8 +83,8 @@ class Cluster:
         with (self.folder / "log" / "daemons.txt").open("a") as out:
             self.daemons.append(subprocess.Popen(command, stdout=out, stderr=out))
 
-    def _wait_for(self, condition, seconds=60) -> None:
-        end = time.monotonic() + seconds
+    def _wait_for(self, condition) -> None:
+        end = time.monotonic() + 60
         while not condition():
             if time.monotonic() > end:
                 raise RuntimeError((self.folder / "log" / "daemons.txt").read_text()[-3000:])

@@ -8,7 +8,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, WNIDS, run_script, snakemake
+from conftest import ROOT, WNIDS, run_script, said, snakemake
 
 from vitcnn.data import embedded
 from vitcnn.data.trees import list_files
@@ -18,6 +18,7 @@ ONLY_TINY = {
     "experiments": {"comparison": {"datasets": ["imagenet200"]}, "curves": None, "data_efficiency": None},
 }
 TABLE = "results/collected/comparison/runs.csv"  # what needs the data, and no more
+IMAGE = f"train/{WNIDS[0]}/images/{WNIDS[0]}_0.JPEG"  # one of Tiny ImageNet's
 KEPT = "results/runs/imagenet200/vit/adam10/nall/seed5/metrics.json"
 
 
@@ -31,7 +32,7 @@ def refused(folder: Path, config: dict, *arguments: str, **options) -> str:
     kept.parent.mkdir(parents=True, exist_ok=True)
     kept.write_text("a former result")
     done = snakemake(folder, *arguments, config=config, **options)
-    output = done.stdout + done.stderr
+    output = said(done)
     assert done.returncode != 0, output
     assert kept.read_text() == "a former result"
     assert [p for p in (folder / "results/runs").rglob("*") if p.is_file()] == [kept]
@@ -149,7 +150,7 @@ def test_a_missing_class_folder(tiny, tmp_path):
 
 
 def test_bad_data_of_one_dataset_cost_no_training_on_another(tiny, tmp_path):
-    (tiny / "train" / WNIDS[0] / "images" / f"{WNIDS[0]}_0.JPEG").write_bytes(b"spoilt")
+    (tiny / IMAGE).write_bytes(b"spoilt")
     config = tiny_config(tiny)
     config["experiments"] = ONLY_TINY["experiments"] | {
         "comparison": {"datasets": ["cifar10", "imagenet200"]}
@@ -160,7 +161,7 @@ def test_bad_data_of_one_dataset_cost_no_training_on_another(tiny, tmp_path):
 
 
 def test_a_source_folder_that_was_mended_is_read_again(tiny, tmp_path):
-    bad = tiny / "train" / WNIDS[0] / "images" / f"{WNIDS[0]}_0.JPEG"
+    bad = tiny / IMAGE
     good = bad.read_bytes()
     bad.write_bytes(b"spoilt")
     refused(tmp_path / "run", tiny_config(tiny), TABLE)
@@ -171,10 +172,10 @@ def test_a_source_folder_that_was_mended_is_read_again(tiny, tmp_path):
 
 
 def test_a_damaged_image_stops_or_is_left_out(tiny, tmp_path):
-    (tiny / "train" / WNIDS[0] / "images" / f"{WNIDS[0]}_0.JPEG").write_bytes(b"spoilt")
+    (tiny / IMAGE).write_bytes(b"spoilt")
     output = refused(tmp_path / "run", tiny_config(tiny), TABLE)
     assert "imagenet200: 1 damaged images:" in output
-    assert f"- train/{WNIDS[0]}/images/{WNIDS[0]}_0.JPEG: cannot identify image file" in output
+    assert f"- {IMAGE}: cannot identify image file" in output
     target = "results/runs/imagenet200/cnn/adam10/nall/seed0/metrics.json"
     config = tiny_config(tiny, on_damaged="skip")
     done = snakemake(tmp_path / "run", target, config=config)
@@ -186,8 +187,7 @@ def test_a_damaged_image_stops_or_is_left_out(tiny, tmp_path):
 
 def test_a_full_disk_while_packing(tiny, tmp_path):
     """A limit on the size of files stands in for the disk: the write itself fails."""
-    spoilt = tiny / "train" / WNIDS[0] / "images" / f"{WNIDS[0]}_0.JPEG"
-    spoilt.write_bytes(b"spoilt")  # else the images are moved, which takes no room
+    (tiny / IMAGE).write_bytes(b"spoilt")  # else the images are moved, which takes no room
     done = snakemake(tmp_path, "resources/imagenet200/validation.json", "--notemp", config=tiny_config(tiny))
     assert done.returncode == 0, done.stderr
     resources = tmp_path / "resources/imagenet200"

@@ -5,7 +5,7 @@ import shlex
 
 import pytest
 import yaml
-from conftest import ROOT, WARM, copy_repository, environment, jobs
+from conftest import ROOT, WARM, copy_repository, environment, jobs, said
 
 from vitcnn.predictions import askable, read_predictions
 
@@ -66,7 +66,7 @@ def test_every_target_is_planned(tmp_path):
     targets = [command.split()[1] for command in TOGETHER]
     assert len(targets) > 15
     done = dry_run(tmp_path, *targets)
-    made = re.findall(r"[^ ,]+", " ".join(re.findall(r"^    output: (.*)$", done.stdout + done.stderr, re.M)))
+    made = re.findall(r"[^ ,]+", " ".join(re.findall(r"^    output: (.*)$", said(done), re.M)))
     assert set(targets) <= {*jobs(done), *made}
 
 

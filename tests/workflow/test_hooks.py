@@ -11,9 +11,9 @@ import sys
 import time
 
 import pytest
-from conftest import ROOT, WARM, environment, made_once, read
+from conftest import ROOT, WARM, environment, made_once, read, said, start_snakemake
 from test_staleness import ALL_SHOWN, EVERY_RUN, RUN, Study, finished_study, runs_with
-from vitcnn_hooks import DAG, PersistenceBase, Reason, SnakemakeJob, Workflow
+from vitcnn_hooks import _NO_REASON, DAG, PersistenceBase, Reason, SnakemakeJob, Workflow
 
 RULE = """
 rule mine:
@@ -34,16 +34,10 @@ def finished(tmp_path_factory):
     return finished_study(tmp_path_factory)
 
 
-def copied(study, folder):
-    for name in ("repository", "work"):
-        shutil.copytree(study.folder.parent / name, folder / name)
-    return Study(folder / "repository", folder / "work", study.config)
-
-
 @pytest.fixture
 def study(finished, tmp_path):
     """A copy of the finished study."""
-    return copied(finished, tmp_path)
+    return finished.copied(tmp_path)
 
 
 @pytest.fixture(scope="session")
@@ -51,7 +45,7 @@ def with_rule(finished, tmp_path_factory):
     """The finished study with a rule of the user's own, which was run."""
 
     def make(base):
-        study = copied(finished, base)
+        study = finished.copied(base)
         write_rule(study)
         assert study.snakemake("mine.txt").returncode == 0
 
@@ -62,17 +56,13 @@ def with_rule(finished, tmp_path_factory):
 @pytest.fixture
 def hosted(with_rule, tmp_path):
     """A copy of the study with a user's rule."""
-    return copied(with_rule, tmp_path)
+    return with_rule.copied(tmp_path)
 
 
 def write_rule(study, words="mine", shell=COPY):
     snakefile = study.repository / "Snakefile"
     text = snakefile.read_text().partition("\nrule mine:")[0]
     snakefile.write_text(text + RULE.format(words=words, shell=shell))
-
-
-def said(done):
-    return done.stdout + done.stderr
 
 
 def test_a_users_rule_is_made_once(hosted):
@@ -105,24 +95,9 @@ def test_a_users_rule_follows_what_is_stale_above_it(hosted):
 
 def test_a_users_rule_killed_in_mid_write_is_refused_as_incomplete(hosted):
     write_rule(hosted, shell="echo half > {output}; touch begun; sleep 600")
-    command = [
-        sys.executable,
-        "-m",
-        "snakemake",
-        "--snakefile",
-        hosted.repository / "Snakefile",
-        "--cores",
-        "1",
-    ]
-    command += ["mine.txt", "--workflow-profile", "none", "--configfile", hosted.folder / "config.yaml"]
-    process = subprocess.Popen(
-        [str(part) for part in command],
-        cwd=hosted.folder,
-        env=environment(),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
+    command = ["--snakefile", hosted.repository / "Snakefile", "--workflow-profile", "none", "--cores", "1"]
+    command += ["mine.txt", "--configfile", hosted.folder / "config.yaml"]
+    process = start_snakemake(*command, cwd=hosted.folder, out=hosted.folder / "out.txt")
     while not (hosted.folder / "begun").exists():
         assert process.poll() is None
         time.sleep(0.05)
@@ -175,6 +150,8 @@ def test_a_change_of_code_can_be_accepted_and_one_of_a_setting_cannot(study):
     study.edit("workflow/vitcnn/training/trainer.py", "loss.backward()", "(1.0 * loss).backward()")
     assert len(study.plans()) > len(runs_with("cifar10"))
     because = ("--because", "a factor of one")
+    absent = audit(study, "--accept", RUN.replace("seed0", "seed99"), *because)
+    assert absent.returncode == 1 and "seed99/metrics.json: is not of this study" in absent.stderr
     one = audit(study, "--accept", RUN, *because)
     assert one.stdout == "Accepted: 1\n", one.stderr
     assert RUN not in study.plans()
@@ -271,8 +248,7 @@ def test_snakemake_keeps_reasons_and_ancient_files_where_we_enter_them():
 
 def test_snakemake_asks_its_notes_by_the_names_we_hide():
     source = inspect.getsource(DAG.update_needrun) + inspect.getsource(DAG.incomplete_files)
-    names = ["has_metadata", "has_outdated_metadata", "params_changed", "input_changed", "code_changed"]
-    for name in (*names, "software_stack_changed", "incomplete"):
+    for name in (*_NO_REASON, "incomplete"):
         assert f".{name}(" in source, name
         assert hasattr(PersistenceBase, name), name
 

@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from conftest import ROOT, environment, made_once, merge, read, snakemake, snakemake_command
+from conftest import ROOT, made_once, merge, read, said, snakemake, snakemake_command, start_snakemake
 
 CONFIG = {
     "recipes": {"adam10": {"epochs": 20}},
@@ -39,11 +39,8 @@ def nothing_goes_on():
 
 def start(folder: Path, config: dict, target: str = TARGET) -> subprocess.Popen:
     """Start the workflow in `folder`, in a process group of its own."""
-    command = [sys.executable, "-m", "snakemake", *snakemake_command(folder, target, config=config)]
-    with (folder / "out.txt").open("w") as out:
-        process = subprocess.Popen(
-            command, cwd=folder, stdout=out, stderr=out, start_new_session=True, env=environment()
-        )
+    command = snakemake_command(folder, target, config=config)
+    process = start_snakemake(*command, cwd=folder, out=folder / "out.txt")
     STARTED.append(process)
     return process
 
@@ -52,7 +49,7 @@ def ends_well(folder: Path, config: dict, *arguments: str) -> str:
     """Run the workflow to its end and return what it said."""
     done = snakemake(folder, TARGET, *arguments, config=config)
     assert done.returncode == 0, done.stderr
-    return done.stdout + done.stderr
+    return said(done)
 
 
 def wait_for(condition, process):
@@ -140,11 +137,11 @@ def test_all_killed_a_plain_restart_goes_on(kills, whole, with_data):
         assert before.items() <= now.items()
         before = now
     assert before
-    said = ends_well(with_data, CONFIG)
+    words = ends_well(with_data, CONFIG)
     assert before.items() <= finished(with_data).items()
     assert_same(with_data, whole, runs=4)
-    assert said.count(" is trained: ") == 4 - len(before)
-    assert "\033" not in said  # a line that is replaced is for a terminal
+    assert words.count(" is trained: ") == 4 - len(before)
+    assert "\033" not in words  # a line that is replaced is for a terminal
     assert " is trained: " not in (whole / "said.txt").read_text()
     assert any("attempt 1" in log and "attempt 2" in log for log in logs_of(with_data))
     assert any(read(path)["resumed_epochs"] >= 1 for path in (with_data / "results").rglob("runtime.json"))

@@ -4,7 +4,7 @@ import re
 
 import pytest
 import yaml
-from conftest import ROOT, WARM, environment, jobs
+from conftest import ROOT, WARM, environment, jobs, said
 
 DEMO = ROOT / "profiles/demo"
 RUN = "results/runs/cifar10/cnn/adam10/nall/seed0"
@@ -27,7 +27,7 @@ def test_the_demo_from_another_folder_changed_by_the_command_line(arguments, see
     (tmp_path / "mine.yaml").write_text(yaml.safe_dump({"seeds": [7]}))
     done = dry_run(tmp_path, "--workflow-profile", DEMO, *arguments)
     assert jobs(done)["train"] == 12 * len(seeds)
-    words = done.stdout + done.stderr
+    words = said(done)
     assert '"embed_dim":48' in words
     assert '"source":["embedded:cifar10"]' in words
     assert '"title":"What breaks them (generated images)"' in words
@@ -41,13 +41,13 @@ def test_the_demo_refuses_a_folder_of_real_images(tmp_path):
     (data / "fetched_from.json").write_text('{"source": "/data/cifar-10-python.tar.gz"}')
     done = dry_run(tmp_path, "--workflow-profile", DEMO, "--directory", "a folder")
     assert done.returncode != 0
-    assert "holds a study of CIFAR-10 from /data/cifar-10-python.tar.gz" in done.stdout + done.stderr
+    assert "holds a study of CIFAR-10 from /data/cifar-10-python.tar.gz" in said(done)
 
 
 def test_the_quick_study_is_small_and_on_real_images(tmp_path):
     done = dry_run(tmp_path, "--workflow-profile", ROOT / "profiles/quick")
     assert jobs(done)["train"] == 12
-    words = done.stdout + done.stderr
+    words = said(done)
     assert set(re.findall(r"n(\w+)/seed(\d+)/metrics", words)) == {("1000", "0"), ("5000", "0")}
     assert "cifar-10-python.tar.gz" in words
     assert "embedded" not in words
@@ -56,10 +56,7 @@ def test_the_quick_study_is_small_and_on_real_images(tmp_path):
 def test_a_profile_that_is_misspelled_plans_nothing(tmp_path):
     done = dry_run(tmp_path, "--workflow-profile", "profiles/dmo")
     assert done.returncode != 0
-    assert (
-        "profiles/dmo: there is no such profile, only default, demo, quick, slurm"
-        in done.stdout + done.stderr
-    )
+    assert "profiles/dmo: there is no such profile, only default, demo, quick, slurm" in said(done)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/profile.yaml").write_text("cores: 1\n")
     found = dry_run(tmp_path, "--workflow-profile", "mine", "--directory", "a folder", f"{RUN}/metrics.json")

@@ -4,7 +4,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -12,7 +11,7 @@ from pathlib import Path
 import pytest
 import slurm
 import yaml
-from conftest import ROOT, SMALL, environment, merge, read, snakemake
+from conftest import ROOT, SMALL, merge, read, snakemake, start_snakemake
 
 pytestmark = [pytest.mark.exhaustive, pytest.mark.xdist_group("slurm")]  # one Slurm, so one worker
 
@@ -64,20 +63,11 @@ def start(tmp_path):
     def begin(*arguments: str, epochs: int = EPOCHS) -> subprocess.Popen:
         config = merge(merge(SMALL, CONFIG), {"recipes": {"adam10": {"epochs": epochs}}})
         (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
-        command = [sys.executable, "-m", "snakemake", "--workflow-profile", "profiles/slurm"]
+        command = ["--workflow-profile", "profiles/slurm"]
         command += ["--directory", tmp_path, "--configfile", tmp_path / "config.yaml"]
         command += ["--slurm-init-seconds-before-status-checks", "3", "--latency-wait", "20", *arguments]
-        with (tmp_path / "out.txt").open("a") as out:
-            process = subprocess.Popen(
-                [str(part) for part in command],
-                cwd=ROOT,
-                stdout=out,
-                stderr=out,
-                start_new_session=True,
-                env=environment(),
-            )
-        started.append(process)
-        return process
+        started.append(start_snakemake(*command, cwd=ROOT, out=tmp_path / "out.txt"))
+        return started[-1]
 
     yield begin
     for process in started:

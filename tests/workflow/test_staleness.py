@@ -15,10 +15,11 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import NO_OTHERS, WARM, copy_repository, environment, made_once, merge, read, reword
+from conftest import NO_OTHERS, WARM, copy_repository, environment, made_once, merge, reword, said
 
 from vitcnn.data import embedded
 from vitcnn.files import write_text
+from vitcnn.provenance.record import read_record, write_record
 
 FIGURES = {
     "training_curves": ["curves"],
@@ -120,8 +121,8 @@ class Study:
     def jobs(self, *arguments, **options):
         """The first output and the log of each of our jobs that Snakemake runs, or lists."""
         done = self.snakemake(*arguments, **options)
-        assert done.returncode == 0, done.stdout + done.stderr
-        return re.findall(r"    output: ([^ ,\n]*).*\n    log: (\S+)", done.stdout + done.stderr)
+        assert done.returncode == 0, said(done)
+        return re.findall(r"    output: ([^ ,\n]*).*\n    log: (\S+)", said(done))
 
     def edit(self, path, old, new):
         """Replace a text in a file of the repository."""
@@ -132,6 +133,12 @@ class Study:
 
     def change(self, config):
         self.config = merge(self.config, config)
+
+    def copied(self, base):
+        """Copy its repository and its folder, which are beside each other, to another folder."""
+        for name in ("repository", "work"):
+            shutil.copytree(self.folder.parent / name, base / name)
+        return Study(base / "repository", base / "work", self.config)
 
     def rebuilds(self, expected, planned=None):
         """Assert what the next dry run lists; where it is really done, what is made, and that all is done then."""
@@ -166,7 +173,7 @@ def finish(base):
         "models": {
             "vit": small,
             "cnn": {"channels": [16], "blocks": [1]},
-            "simple_vit": {k: v for k, v in small.items() if k != "patch_size"} | {"patch_size": 8},
+            "simple_vit": small | {"patch_size": 8},
             "simple_cnn": {"channels": [8], "hidden": 8},
         },
         "recipes": {name: {"epochs": 1, "batch_size": 20} for name in ("adam10", "adamw20", "adamw10")},
@@ -227,12 +234,11 @@ def pytest_generate_tests(metafunc):
 @pytest.fixture
 def study(finished, tmp_path, request):
     """A copy of the finished study; where its data come from is shared."""
-    for name in ("repository", "work"):
-        shutil.copytree(finished.folder.parent / name, tmp_path / name)
-    if request.param == "planned beside other changes":
-        change_rules(tmp_path / "repository/workflow/rules")
-    is_real = request.param == "made"
-    return Study(tmp_path / "repository", tmp_path / "work", finished.config, is_real)
+    study = finished.copied(tmp_path)
+    study.is_real = request.param == "made"
+    if not study.is_real:
+        change_rules(study.repository / "workflow/rules")
+    return study
 
 
 def change_rules(folder):
@@ -648,13 +654,7 @@ def test_metrics(study, how):
 def test_a_job_that_was_cut_off(study):
     """Killed between its outputs: Snakemake's note of it is lost, and the record says it was begun."""
     path = study.folder / "results/runs" / RUN / "provenance.json"
-    import json
-
-    from vitcnn.files import digest
-
-    record = read(path) | {"inputs": None, "outputs": None}
-    record.pop("digest")
-    path.write_text(json.dumps(record | {"digest": digest(record)}))
+    write_record(path, read_record(path) | {"inputs": None, "outputs": None})
     study.rebuilds({RUN} | shown("comparison"))
 
 
@@ -669,9 +669,7 @@ def probed(finished, tmp_path_factory):
     """The finished study, and what its models learned."""
 
     def make(base):
-        for name in ("repository", "work"):
-            shutil.copytree(finished.folder.parent / name, base / name)
-        study = Study(base / "repository", base / "work", finished.config)
+        study = finished.copied(base)
         study.change({"representations": {"dataset": "cifar10", "experiments": ["curves"], "also": []}})
         assert study.makes() == PROBED | LEARNED
 

@@ -11,11 +11,12 @@ import subprocess
 import pytest
 import yaml
 from chromium import chromium
-from conftest import ROOT, SMALL, jobs, made_once, merge, read, run_script, snakemake
+from conftest import RAW, ROOT, SMALL, jobs, made_once, merge, read, run_script, said, snakemake
 
 from vitcnn import plan
 from vitcnn.config import check_config
-from vitcnn.files import digest, read_json, write_json
+from vitcnn.files import read_json
+from vitcnn.provenance.record import read_record, write_record
 
 RUN = "results/runs/cifar10/vit/adam10/nall/seed0"
 CHAIN = {"fetch_dataset": 1, "copy_dataset": 1, "validate_images": 1, "pack_dataset": 1}
@@ -49,8 +50,8 @@ def study(tmp_path_factory):
         (folder / "hook/sitecustomize.py").write_text(NOTE_WHAT_IS_OPENED)
         env = {"PYTHONPATH": str(folder / "hook"), "OPENED": str(folder / "opened.txt")}
         done = snakemake(folder / "with a space", env=env)
-        assert done.returncode == 0, done.stdout + done.stderr
-        assert "Results are in:" in done.stdout + done.stderr
+        assert done.returncode == 0, said(done)
+        assert "Results are in:" in said(done)
 
     return made_once(tmp_path_factory, "study", make) / "with a space"
 
@@ -152,18 +153,17 @@ def test_the_ledger_takes_an_optional_experiment_as_it_is_asked_for_now(tmp_path
     """Not one of another configuration; its settings are read off the command that is planned."""
     mine = {"datasets": ["cifar10"], "models": ["cnn", "vit"], "recipe": "adamw10", "optional": True}
     change = {"experiments": {"tuning": mine}, "flaws": {"rate": "tuning"}}
-    config = check_config(merge(merge(yaml.safe_load((ROOT / "config.yaml").read_text()), SMALL), change))
+    config = check_config(merge(merge(RAW, SMALL), change))
     record = {"version": 1, "settings": {"study": plan.part_of_study(config, "tuning")}}
     collected = tmp_path / "results/collected/tuning/provenance.json"
     for path in (collected, tmp_path / "results/tables/tuning_differences.provenance.json"):
         path.parent.mkdir(parents=True)
-        write_json(path, record | {"digest": digest(record)})
+        write_record(path, record)
 
     def settings(**more):
         command = ("--dry-run", "--printshellcmds", "results/tables/flaws.md")
-        said = snakemake(tmp_path, *command, config=merge(change, more))
-        planned = re.search(r"tabulate_flaws\.py .*--settings '([^']*)'", said.stdout + said.stderr)
-        return json.loads(planned[1])
+        planned = said(snakemake(tmp_path, *command, config=merge(change, more)))
+        return json.loads(re.search(r"tabulate_flaws\.py .*--settings '([^']*)'", planned)[1])
 
     assert settings()["optional"].keys() == {"tuning"}
     other = settings(recipes={"adamw10": {"lr": 0.5}})
@@ -184,6 +184,7 @@ def test_what_the_models_learned_is_one_job_a_run(tmp_path):
         tmp_path, "--dry-run", "--printshellcmds", "results/figures/reach.svg", config=change
     ).stdout  # models that have several recipes are compared by each of them alone
     assert '"experiments":["comparison, adam10"]' in shown and '"experiments":["data_efficiency"]' in shown
+    # So it is with a run that no experiment asks for, by its name.
     target = "results/runs/cifar100/simple_cnn/adamw20/n300/seed42/representations.npz"
     assert jobs(snakemake(tmp_path, "--dry-run", target)) == CHAIN | {"train": 1, "probe_run": 1}
 
@@ -202,13 +203,13 @@ def test_what_models_cost_beside_their_accuracy(with_data):
     }
     planned = snakemake(with_data, "--dry-run", "results/tables/cost.csv", config=change)
     assert jobs(planned) == {"measure_cost": 2, "tabulate_cost": 1}  # of models before they are trained
-    blocks = re.findall(r"rule measure_cost:\n((?:    .*\n)+)", planned.stdout + planned.stderr)
+    blocks = re.findall(r"rule measure_cost:\n((?:    .*\n)+)", said(planned))
     assert len(blocks) == 2
     for block in blocks:  # each alone: all cores, and all slots of training
         assert "threads: 2" in block and "training_slots=100000" in block
     done = snakemake(with_data, config=change)
     assert done.returncode == 0, done.stderr
-    assert "results/figures/cost.svg" in (done.stdout + done.stderr).split("Results are in:")[1]
+    assert "results/figures/cost.svg" in said(done).split("Results are in:")[1]
     with (with_data / "results/tables/cost.csv").open() as file:
         rows = {row["model"]: row for row in csv.DictReader(file)}
     for model in ("simple_vit", "simple_cnn"):
@@ -217,16 +218,11 @@ def test_what_models_cost_beside_their_accuracy(with_data):
         assert cost["parameters"] == metrics["num_parameters"] == int(rows[model]["parameters"])
         assert f"{cost['flops']:,} FLOPs" in (with_data / f"results/models/cifar10/{model}.txt").read_text()
     again = snakemake(with_data, config=change)
-    assert "Nothing to be done" in again.stdout + again.stderr
+    assert "Nothing to be done" in said(again)
     done = run_script("audit", "--configfile", "config.yaml", cwd=with_data)
     assert re.fullmatch(r"\d+ up to date \(would come out the same now\)\n", done.stdout), done.stdout
     equal.clear()
     assert jobs(snakemake(with_data, "--dry-run", config=change)) == {"describe_model": 1, "all": 1}
-
-
-def test_a_run_that_no_experiment_asks_for_can_be_named(tmp_path):
-    target = "results/runs/cifar100/simple_cnn/adamw20/n300/seed42/metrics.json"
-    assert jobs(snakemake(tmp_path, "--dry-run", target)) == CHAIN | {"train": 1}
 
 
 @pytest.mark.parametrize(
@@ -245,7 +241,7 @@ def test_sizes_asked_for_later_are_still_checked(with_data):
         with_data, "--dry-run", config={"experiments": {"data_efficiency": {"train_sizes": [1001]}}}
     )
     assert done.returncode != 0
-    assert "train_size 1,001 is over the 1,000 training images" in done.stdout + done.stderr
+    assert "train_size 1,001 is over the 1,000 training images" in said(done)
 
 
 def test_config_on_the_command_line(tmp_path):
@@ -262,7 +258,7 @@ def test_config_on_the_command_line(tmp_path):
         'experiments={"curves": null, "data_efficiency": null}',
     )
     assert jobs(done)["train"] == 2
-    text = done.stdout + done.stderr
+    text = said(done)
     assert '"epochs":1' in text
     assert "seed7" in text
     for option in ("--jobs-per-gpu 3", "--graphs off", "--max-unpacked-gb 7"):
@@ -287,8 +283,7 @@ def test_beside_other_jobs_or_alone_the_metrics_are_the_same(study, with_data):
 
 
 def test_one_run_by_hand(study, tmp_path):
-    config = merge(yaml.safe_load((ROOT / "config.yaml").read_text()), SMALL)
-    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(merge(RAW, SMALL)))
     arguments = ["--run", RUN.removeprefix("results/runs/"), "--config", tmp_path / "config.yaml"]
     done = run_script("train", *arguments, "--out", tmp_path / "out", cwd=study)
     assert done.returncode == 0, done.stderr
@@ -361,10 +356,10 @@ def test_partial_renders_what_exists_and_marks_the_gaps(copied):
     assert "**Partial: 3 of 12 runs are missing.**" in (partial / "findings.md").read_text()
     assert "PARTIAL: 2 of 4 runs are missing" in (partial / "figures/training_curves.svg").read_text()
     assert "PARTIAL" not in (partial / "figures/data_efficiency.svg").read_text()
-    shown = (done.stdout + done.stderr).split("Results are in:")[1]
+    shown = said(done).split("Results are in:")[1]
     assert f"{partial}/findings.html" in shown and f"{copied}/results/findings.html" not in shown
     again = snakemake(copied, "partial")
-    assert "Nothing to be done" in again.stdout + again.stderr
+    assert "Nothing to be done" in said(again)
 
 
 def test_keep_going_past_a_run_that_fails(with_data):
@@ -381,8 +376,8 @@ def test_keep_going_past_a_run_that_fails(with_data):
     }
     done = snakemake(with_data, "--keep-going", "results/collected/comparison/runs.csv", config=config)
     assert done.returncode != 0
-    assert "the training loss became" in done.stdout + done.stderr
-    assert "`snakemake partial` shows what the finished runs give" in done.stdout + done.stderr
+    assert "the training loss became" in said(done)
+    assert "`snakemake partial` shows what the finished runs give" in said(done)
     assert len(list((with_data / "results/runs/cifar10").rglob("metrics.json"))) == 2
     assert not list((with_data / "results/runs/cifar100").rglob("metrics.json"))
     assert "a lower lr may help" in next((with_data / "logs/runs/cifar100").rglob("*.log")).read_text()
@@ -455,7 +450,7 @@ def test_audit(copied):
     assert re.fullmatch(r"\d+ up to date \(would come out the same now\)\n", done.stdout)
 
     stale = snakemake(copied, "audit", config={"recipes": {"adam10": {"lr": 0.5}}})
-    assert stale.returncode == 1 and "snakemake partial" not in stale.stdout + stale.stderr
+    assert stale.returncode == 1 and "snakemake partial" not in said(stale)
     stale = audit()
     assert stale.returncode == 1
     assert (
@@ -477,15 +472,13 @@ def test_audit(copied):
     for kept in (RUN, RUN.replace("seed0", "seed7"), "results/runs/notes"):
         assert audit("--remove", orphan, kept).returncode == 1
         assert (copied / orphan).exists()
-    probed = read(copied / orphan / "provenance.json")
+    probed = read_record(copied / orphan / "provenance.json")
     probed["outputs"] = {f"{orphan}/representations.npz": next(iter(probed["outputs"].values()))}
-    del probed["digest"]
-    write_json(copied / orphan / "representations.provenance.json", probed | {"digest": digest(probed)})
+    write_record(copied / orphan / "representations.provenance.json", probed)
     (copied / orphan / "representations.npz").touch()
     assert audit("--remove", orphan).returncode == 0
     assert not (copied / orphan).exists()
-    killed = probed | {"outputs": None}
-    write_json(copied / RUN / "corruptions.provenance.json", killed | {"digest": digest(killed)})
+    write_record(copied / RUN / "corruptions.provenance.json", probed | {"outputs": None})
     assert audit("--remove", f"{RUN}/corruptions.provenance.json").returncode == 0
     assert not (copied / RUN / "corruptions.provenance.json").exists()
     assert (copied / RUN / "metrics.json").exists() and (copied / RUN / "provenance.json").exists()
@@ -504,12 +497,12 @@ def test_a_prediction_is_scored_and_trains_nothing(copied):
     path.write_text(yaml.safe_dump(values))
     assert jobs(snakemake(copied, "--dry-run")) == {}  # nothing is sealed
     refused = snakemake(copied, "--dry-run", "results/predictions.md")
-    assert "no prediction is sealed here; write predictions/NAME.yaml" in refused.stdout + refused.stderr
+    assert "no prediction is sealed here; write predictions/NAME.yaml" in said(refused)
     done = snakemake(copied, "seal")
     assert "predictions/ana b.yaml: sealed 20" in done.stdout, done.stderr
     assert jobs(snakemake(copied, "--dry-run")) == {"all": 1, "score_predictions": 1}
     done = snakemake(copied)
-    assert "/results/predictions.html" in done.stdout + done.stderr
+    assert "/results/predictions.html" in said(done)
     page = (copied / "results/predictions.md").read_text()
     assert page.startswith("# Predictions (generated images)")
     assert "made after the first run had started: sealed 20" in page
@@ -520,7 +513,7 @@ def test_a_prediction_is_scored_and_trains_nothing(copied):
     path.write_text(yaml.safe_dump(values | {"confidence": "very"}))
     refused = snakemake(copied, "--dry-run")
     message = "predictions/ana b.yaml: confidence: 'very' is not a number from 0.5"
-    assert message in refused.stdout + refused.stderr
+    assert message in said(refused)
     assert jobs(snakemake(copied, "--dry-run", "results/findings.md")) == {}
 
 
@@ -552,7 +545,7 @@ def test_what_is_not_known_to_be_ours_is_named_and_left_alone(how, message, copi
     others = (["--dry-run"], [f"{RUN}/metrics.json"], ["results/tables/comparison.md"]) if is_whole else ()
     for arguments in ([], *others):
         done = snakemake(copied, *arguments, config={"recipes": {"adam10": {"lr": 0.5}}})
-        output = done.stdout + done.stderr
+        output = said(done)
         assert done.returncode != 0, output
         assert message in output
         assert f"{RUN}/metrics.json is not known to belong to this study, and is not overwritten" in output

@@ -75,7 +75,7 @@ ASKED_SIZES = "logs/asked_sizes.json"  # by dataset, what its runs in the last i
 ALL_TRAINING_SLOTS = 100_000
 vitcnn_hooks.limit_resource(workflow, "training_slots", ALL_TRAINING_SLOTS)
 
-# As many training jobs at a time as this machine's GPUs have places for.
+# As many training jobs at a time as this machine's GPUs have places for; --resources gpu=N overrides it.
 GPU_JOBS = max(1, len(visible_gpus())) * STUDY["jobs_per_gpu"]
 
 

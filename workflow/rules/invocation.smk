@@ -21,7 +21,8 @@ def on_graph(jobs, is_running, takes_lock):
     refuse_absent_device()
     if takes_lock:
         atexit.register(claim_folder().release)
-    limit_gpu_jobs()
+    if workflow.local_exec:
+        vitcnn_hooks.limit_resource(workflow, "gpu", GPU_JOBS)
     write_json(RESOLVED_CONFIG, STUDY)
     sizes = {
         dataset: plan.largest_sizes(STUDY, runs, dataset) for dataset in plan.datasets_of(runs)
@@ -67,12 +68,6 @@ def claim_folder():
     return lock
 
 
-def limit_gpu_jobs():
-    """Run no more training jobs at a time than there are GPU slots; --resources gpu=N overrides it."""
-    if workflow.local_exec:
-        vitcnn_hooks.limit_resource(workflow, "gpu", GPU_JOBS)
-
-
 def refuse_absent_device():
     """Stop before the first job if no training job can get its device."""
     device = STUDY["device"]
@@ -89,13 +84,13 @@ def warn_of_other_versions():
 
 def runs_to_train():
     """Return the runs that this invocation certainly trains, and those it trains if their data change."""
-    planned = vitcnn_hooks.planned_jobs(workflow)
-    jobs = [job for job in planned if hasattr(job.output, "weights")]
     verdicts = vitcnn_hooks.verdicts_of(workflow)
-    certain = [job for job in jobs if verdicts[job.output.provenance].reasons]
-    return [run_of(j.wildcards) for j in certain], [
-        run_of(j.wildcards) for j in jobs if j not in certain
-    ]
+    certain, possible = [], []
+    for job in vitcnn_hooks.planned_jobs(workflow):
+        if hasattr(job.output, "weights"):
+            is_certain = verdicts[job.output.provenance].reasons
+            (certain if is_certain else possible).append(run_of(job.wildcards))
+    return certain, possible
 
 
 def say_how_long():

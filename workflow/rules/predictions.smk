@@ -21,7 +21,7 @@ rule score_predictions:
             "results/tables/{experiment}_differences.csv", experiment=PREDICTED_EXPERIMENTS
         ),
         predictions=PREDICTED,
-        seals=["predictions/seals.json"] if PREDICTED else [],
+        seals=predictions.SEALS if PREDICTED else [],
     output:
         md=update("results/predictions.md"),
         html=report(

@@ -48,7 +48,7 @@ rule tabulate_experiment:
         "../../envs/results.yaml"
     params:
         command=command("tabulate_experiment"),
-        settings=settings(tabulating),
+        settings=settings(lambda w: titled(w.experiment)),
     shell:
         "{params.command} --log {log:q} --provenance {output.provenance:q} --settings {params.settings:q}"
         " --runs {input.runs:q} --csv {output.csv:q} --md {output.md:q} --html {output.html:q} --tex {output.tex:q}"
@@ -132,7 +132,7 @@ rule analyse_answers:
         "../../envs/results.yaml"
     params:
         command=command("analyse_answers"),
-        settings=settings(analysing),
+        settings=settings(lambda w: compared(w.experiment)),
     shell:
         "{params.command} --log {log:q} --provenance {output.provenance:q} --settings {params.settings:q}"
         " --runs {input.runs:q} --epochs {input.epochs:q} --predictions {input.predictions:q}"

@@ -36,30 +36,28 @@ def collecting(wildcards):
     return found | {"code": code, "finished": there}
 
 
-def tabulating(wildcards):
-    """Return the settings of tabulate_experiment."""
-    asked = STUDY["experiments"][wildcards.experiment]
-    return {
-        "title": plan.title_of(STUDY, wildcards.experiment),
-        "accuracy": asked["accuracy"],
-    }
+def titled(experiment):
+    """Return the title of an experiment, and which accuracy it shows."""
+    asked = STUDY["experiments"][experiment]
+    return {"title": plan.title_of(STUDY, experiment), "accuracy": asked["accuracy"]}
 
 
-def analysing(wildcards):
-    """Return the settings of analyse_answers."""
-    asked = STUDY["experiments"][wildcards.experiment].get("pairs")
-    return tabulating(wildcards) | {"pairs": asked}
+def compared(experiment):
+    """Return the title of an experiment, which accuracy it shows, and which pairs of its models are compared."""
+    return titled(experiment) | {"pairs": STUDY["experiments"][experiment].get("pairs")}
 
 
 def drawing(wildcards):
     """Return the settings of draw_figure."""
     kind, experiments, title = FIGURES[wildcards.figure]
+    return drawn(experiments) | {"figure": kind, "experiments": experiments, "title": title}
+
+
+def drawn(experiments):
+    """Return how figures look, and of these experiments which accuracy they show and the looks of their models."""
     looks = plan.looks(STUDY)
     asked = {name: STUDY["experiments"][name] for name in experiments}
     return STUDY["report"]["plots"] | {
-        "figure": kind,
-        "experiments": experiments,
-        "title": title,
         "accuracy": {name: experiment["accuracy"] for name, experiment in asked.items()},
         "looks": {model: looks[model] for e in asked.values() for model in e["models"]},
     }
@@ -67,16 +65,8 @@ def drawing(wildcards):
 
 def finding(wildcards):
     """Return the settings of write_findings."""
-    asked = {name: STUDY["experiments"][name] for name in EXPERIMENTS}
     found = {
-        "experiments": {
-            name: {
-                "title": plan.title_of(STUDY, name),
-                "accuracy": experiment["accuracy"],
-                "pairs": experiment.get("pairs"),
-            }
-            for name, experiment in asked.items()
-        },
+        "experiments": {name: compared(name) for name in EXPERIMENTS},
         "claims": {name: group for name, group in STUDY["claims"].items() if group},
         "questions": {
             "sizes": (STUDY["predictions"] or {}).get("sizes"),
@@ -237,13 +227,9 @@ def tabulating_cost(wildcards):
 
 def drawing_cost(wildcards):
     """Return the settings of draw_cost."""
-    looks = plan.looks(STUDY)
-    asked = {name: STUDY["experiments"][name] for name in COST_EXPERIMENTS}
-    return STUDY["report"]["plots"] | {
+    return drawn(COST_EXPERIMENTS) | {
         "title": STUDY["report"]["titles"]["cost"],
-        "experiments": {name: plan.title_of(STUDY, name) for name in asked},
-        "accuracy": {name: experiment["accuracy"] for name, experiment in asked.items()},
-        "looks": {model: looks[model] for e in asked.values() for model in e["models"]},
+        "experiments": {name: plan.title_of(STUDY, name) for name in COST_EXPERIMENTS},
     }
 
 

@@ -2,6 +2,8 @@
 
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +42,7 @@ def audit(jobs: Sequence[Job], accept_environment: bool) -> dict[str, dict[str, 
         elif verdict.is_stale:
             made_from = f"is made from {len(verdict.stale_inputs)} file(s) that are not up to date"
             found["stale"][output] = "; ".join(verdict.reasons) or made_from
-        elif verdict.record and (words := verdict.record.get("accepted")):
+        elif words := verdict.record.get("accepted"):
             found["accepted"][output] = "; ".join(dict.fromkeys(word["because"] for word in words))
         else:
             found["up to date"][output] = _other_versions(verdict.record)
@@ -79,23 +81,29 @@ def accept_changes(
     for another reason: a changed setting or input cannot be accepted.
     """
     verdicts = judge(jobs, accept_environment)
-    by_output = {job.outputs[0]: job for job in jobs}
-    asked = [] if names == ["all"] else [_place(name, by_output) for name in names]
-    chosen: list[Job] = []
+    outputs = {job.outputs[0] for job in jobs}
+    asked = [
+        name if name in outputs else str(plan.Run.parse(name).folder / "metrics.json")
+        for name in ([] if names == ["all"] else names)
+    ]
+    if absent := [place for place in asked if place not in outputs]:
+        raise StudyError(
+            f"{absent[0]}: is not of this study, so it cannot be accepted; if the study has a --configfile, name it "
+            "here too. No record was changed"
+        )
+    chosen: dict[str, Job] = {}
     for job in jobs:
         output, verdict = job.outputs[0], verdicts[job.record]
         if (asked and output not in asked) or not (verdict.is_stale and verdict.record):
             continue
-        changed = _not_acceptable(job, verdict, {s.record for s in chosen})
+        changed = _not_acceptable(job, verdict, chosen)
         if not changed:
-            chosen.append(job)
+            chosen[job.record] = job
         elif asked:
             raise StudyError(f"{output}: cannot be accepted: {changed}. No record was changed")
-    records = {job.record for job in chosen}
-    for job in chosen:
-        inputs = [file for file in job.inputs if file in records]
-        accept(Path(job.record), job.settings, because, inputs)
-    return [job.outputs[0] for job in chosen]
+    for record, job in chosen.items():
+        accept(Path(record), because, [file for file in job.inputs if file in chosen])
+    return [job.outputs[0] for job in chosen.values()]
 
 
 def _not_acceptable(job: Job, verdict: Verdict, accepted: Collection[str]) -> str:
@@ -111,11 +119,6 @@ def _not_acceptable(job: Job, verdict: Verdict, accepted: Collection[str]) -> st
         return "; ".join(verdict.reasons)
     acceptable = set(differences(record, now))
     return "; ".join(reason for reason in verdict.reasons if reason not in acceptable)
-
-
-def _place(name: str, places: Collection[str]) -> str:
-    """Return the output that a name on the command line stands for: a path, or a run's metrics."""
-    return name if name in places else str(plan.Run.parse(name).folder / "metrics.json")
 
 
 def remove_unused(jobs: Sequence[Job], names: Collection[str]) -> None:
@@ -134,16 +137,16 @@ def remove_unused(jobs: Sequence[Job], names: Collection[str]) -> None:
                 "take it out of the configuration first; if the study has a --configfile, name it here too. Nothing was "
                 "removed"
             )
+    records: dict[Path, Mapping[str, Any]] = {}  # all before the first goes, each once
     for path in map(Path, places):
-        records = sorted(path.glob("*provenance.json")) if path.is_dir() else [_record_beside(path)]
-        found = [read_record(record) or {} for record in records]
-        outputs = [Path(file) for record in found for file in record.get("outputs") or ()]
-        for file in (*outputs, *records):
-            file.unlink(missing_ok=True)
-        for folder in records[-1].parents:
-            if folder == RESULTS or any(folder.iterdir()):
-                break
-            folder.rmdir()
+        beside = path.glob("*provenance.json") if path.is_dir() else [_record_beside(path)]
+        records |= {record: read_record(record) or {} for record in beside}
+    for record, made in records.items():
+        for file in (*(made.get("outputs") or ()), record):
+            Path(file).unlink(missing_ok=True)
+        with suppress(OSError):  # of the first folder that is not empty
+            for folder in takewhile(RESULTS.__ne__, record.parents):
+                folder.rmdir()
 
 
 def _record_beside(output: Path) -> Path:
@@ -185,4 +188,6 @@ def _unused(path: Path) -> tuple[str, str]:
     outputs = list(record["outputs"] or ())
     if is_run and outputs and str(folder / "metrics.json") not in outputs:
         return place, f"its provenance.json is that of {outputs[0]}"
+    if outputs and Path(outputs[0]).parent != folder:  # a copy, whose original may be in use
+        return place, f"it is the record of {outputs[0]}"
     return (place if is_run or not outputs else outputs[0]), ""

@@ -182,8 +182,7 @@ _SHARED = ("epochs", "updates", "evaluations", "batch_size", "hold_out", "augmen
 
 
 def _unequal_recipes(config: Mapping[str, Any], experiment: Mapping[str, Any]) -> Iterator[str]:
-    """Yield the models declared equal that an experiment has not, or trains by recipes that differ in more than
-    what is tuned for each model."""
+    """Yield the models declared equal that an experiment lacks, or whose recipes differ in what all must share."""
     recipe = experiment["recipe"]
     for model in dict.fromkeys(chain.from_iterable(entry["models"] for entry in experiment["equal"])):
         if model not in experiment["models"]:

@@ -260,8 +260,7 @@ def spec_run(spec: Mapping[str, Any]) -> Run:
 
 
 def largest_sizes(config: Mapping[str, Any], runs: Iterable[Run], dataset: str) -> tuple[int, int]:
-    """Return the largest numbers of images that `runs` ask of `dataset`: of all, and of those that hold
-    images out."""
+    """Return the most images that a run asks of `dataset`: any of `runs`, and those that hold images out."""
     sizes = [
         (int(run.train_size), config["recipes"][run.recipe]["hold_out"])
         for run in runs

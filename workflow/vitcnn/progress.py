@@ -17,6 +17,7 @@ from vitcnn.status import RunStatus, Specs, Status, epochs_in_words, read_run, s
 
 EVERY = 1.0  # seconds between two looks
 _BETWEEN = 300.0  # seconds between two lines in a file
+_NAMED = 4  # runs under way in one of them
 _CLEAR = "\r\033[K"
 
 
@@ -50,30 +51,28 @@ class Line(logging.Handler):
         self.stream = stream
         self.text = ""
         self.writers = 0  # of records, at this moment
-        self.own_lock = threading.RLock()
         self.logger = logger
         logger.addFilter(self.make_room)  # before any handler writes
         logger.addHandler(self)  # after the others have written
 
     def show(self, text: str) -> None:
         """Replace the line."""
-        with self.own_lock:
+        with self.lock:
             self.text = text
             self._draw()
 
     def make_room(self, record: logging.LogRecord) -> bool:
         """Take the line away until the record has been written; let the record pass."""
-        with self.own_lock:
+        with self.lock:
             self.writers += 1
             if self.text:
                 self._write(_CLEAR)
         return True
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Put the line back, below the record."""
-        with self.own_lock:
-            self.writers -= 1
-            self._draw()
+        """Put the line back, below the record; logging holds the lock."""
+        self.writers -= 1
+        self._draw()
 
     def close(self) -> None:
         """Take the line away for good."""
@@ -146,11 +145,11 @@ def finished_line(one: RunStatus, done: int, status: Status) -> str:
     return f"{words}; {done:,} of {len(status.runs):,} runs done{f', {left}' if left else ''}"
 
 
-def file_line(status: Status, most: int = 4) -> str:
-    """Return what a file says every five minutes, with `most` of the runs under way."""
+def file_line(status: Status) -> str:
+    """Return what a file says every five minutes, with some of the runs under way."""
     running = [one for one in status.runs.values() if one.state == "running"]
-    words = [f"{one.run.name}: {epochs_in_words(one.progress)}" for one in running[:most]]
-    words += [f"{len(running) - most:,} more"] if running[most:] else []
+    words = [f"{one.run.name}: {epochs_in_words(one.progress)}" for one in running[:_NAMED]]
+    words += [f"{len(running) - _NAMED:,} more"] if running[_NAMED:] else []
     return "; ".join([summary(status), *words])
 
 

@@ -238,9 +238,7 @@ def _is_at_work(holder: str, lock: Path) -> bool:
     another host nobody can be asked, and the file is believed.
     """
     found = _HOLDER.match(holder)
-    if not found:
-        return True  # it is being written
-    if found[2] != platform.node():
+    if not found or found[2] != platform.node():  # it is being written, or of another host
         return True
     with suppress(psutil.Error, OSError):
         # A number that was given to a new process since: that began after the file was written.
@@ -422,10 +420,7 @@ def epochs_in_words(progress: Log) -> str:
 
 
 def _failed(one: RunStatus, width: int) -> str:
-    lines = [
-        f"  {one.run.name}",
-        textwrap.fill(one.note, width, initial_indent=" " * 6, subsequent_indent=" " * 6),
-    ]
+    lines = [f"  {one.run.name}", _indented(one.note, width)]
     return "\n".join([*lines, f"      {one.log}"] if one.log else lines)
 
 
@@ -444,9 +439,11 @@ def _notes(waiting: Sequence[RunStatus], width: int) -> str:
 
 def _entry(name: str, words: str, width: int) -> str:
     line = f"  {name}  {words}"
-    if len(line) <= width:
-        return line
-    return f"  {name}\n{textwrap.fill(words, width, initial_indent=' ' * 6, subsequent_indent=' ' * 6)}"
+    return line if len(line) <= width else f"  {name}\n{_indented(words, width)}"
+
+
+def _indented(words: str, width: int) -> str:
+    return textwrap.fill(words, width, initial_indent=" " * 6, subsequent_indent=" " * 6)
 
 
 def _list(title: str, entries: Iterable[str]) -> str:

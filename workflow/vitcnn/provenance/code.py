@@ -10,6 +10,7 @@ import hashlib
 import sys
 from collections.abc import Iterator
 from functools import cache
+from importlib.util import resolve_name
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -55,8 +56,7 @@ def code_of(script: str, chosen: tuple[tuple[str, str], ...] = ()) -> Code:
     reached: dict[tuple[str, str | None], str] = {}
     seen: set[tuple[str, str | None]] = set()
     packages: set[str] = set()
-    queue: list[tuple[str, str | None]] = [(str(SCRIPTS / f"{script}.py"), "main")]
-    queue += chosen
+    queue: list[tuple[str, str | None]] = [(str(SCRIPTS / f"{script}.py"), "main"), *chosen]
     while queue:
         module, name = queue.pop()
         if (module, name) in seen:
@@ -147,8 +147,7 @@ def _sort(node: ast.stmt, module: str, read: _Module) -> None:
         plain = not any(isinstance(n, ast.Attribute | ast.Subscript) for t in targets for n in ast.walk(t))
     if not plain:  # conditions, loops, assignments to what is elsewhere: they act, and they may define
         read.effects.append(node)
-        for inner in ast.walk(node):
-            read.imports.update(_imported(inner, module))
+        read.imports.update(_imports_within(node, module))
     for name in _bound(node):
         read.definitions.setdefault(name, []).append(node)
 
@@ -193,10 +192,8 @@ def _absolute(node: ast.ImportFrom, module: str) -> str:
     """Return the module that a `from … import` names, also a relative one."""
     if not node.level:
         return node.module or ""
-    file = _file(module)
-    parts = module.split(".")
-    above = node.level - (file is not None and file.name == "__init__.py")
-    return ".".join([*parts[: len(parts) - above], *([node.module] if node.module else [])])
+    package = module if _file(module).name == "__init__.py" else module.rpartition(".")[0]
+    return resolve_name("." * node.level + (node.module or ""), package)
 
 
 def _refuse(node: ast.stmt, module: str, advice: str) -> None:

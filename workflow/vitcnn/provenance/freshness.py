@@ -161,7 +161,6 @@ def _lost_inputs(
         if name in required or verdict.is_stale or verdict.foreign or not producer.may_be_gone:
             continue
         required.add(name)
-        outputs = (verdict.record or {}).get("outputs") or {}
         reasons = []
         if not all(Path(path).exists() for path in (*producer.outputs, *producer.temporary)):
             found |= _lost_inputs(producer, by_record, verdicts, required)
@@ -169,6 +168,7 @@ def _lost_inputs(
             archive = read_json(Path(producer.outputs[0]).with_name("fetched_from.json"))["path"]
             reasons = [] if Path(archive).exists() else [f"{archive} is gone, and needed again"]
         else:
+            outputs = verdict.record["outputs"]
             reasons = [f"{path} is gone, and needed again" for path in outputs if not Path(path).exists()]
             reasons += _changed_outputs(outputs, thorough=True)
         if reasons:

@@ -2,9 +2,8 @@
 
 A record holds the fingerprint (settings, digests of code, versions that the lock file pins), the packages that were
 `imported` at another version, and the digests of inputs and outputs: nothing about the machine or the time, so the
-same work leaves the same record. A job writes it
-twice: unfinished at its start, so that a partial output is never taken for a complete one, and with its
-outputs at its end.
+same work leaves the same record. A job writes it twice: unfinished at its start, so that a partial output is never
+taken for a complete one, and with its outputs at its end.
 """
 
 import shutil
@@ -89,7 +88,7 @@ def recording(path: Path, script: str, settings: Mapping[str, Any]) -> Iterator[
     former = path.read_text(encoding="utf-8") if path.exists() else None
     record = fingerprint(script, settings)
     record |= {"imported": installed_otherwise(record["environment"]), "inputs": None, "outputs": None}
-    _write(path, record)
+    write_record(path, record)
     made: list[JobFiles] = []
     try:
         yield made
@@ -105,7 +104,7 @@ def recording(path: Path, script: str, settings: Mapping[str, Any]) -> Iterator[
             }
             for file in made[0].wrote
         }
-        _write(path, record | {"inputs": inputs, "outputs": outputs})
+        write_record(path, record | {"inputs": inputs, "outputs": outputs})
         if made[0].scratch:
             shutil.rmtree(made[0].scratch, ignore_errors=True)
 
@@ -126,19 +125,13 @@ def is_up_to_date(
     return all(Path(file).exists() and file_digest(Path(file)) == sha256 for file, sha256 in digests.items())
 
 
-def accept(path: Path, settings: Mapping[str, Any], because: str, inputs: Iterable[str] = ()) -> None:
-    """Note in the record at `path` that its output stays valid although code or packages changed.
+def accept(path: Path, because: str, inputs: Iterable[str] = ()) -> None:
+    """Note in the record of a finished job that its output stays valid although code or packages changed.
 
     The record then has today's digests, and under `accepted` the former ones with the reason `because`.
-    `settings` are today's; `inputs` are files whose new content is accepted as well, such as records that
-    were accepted before. Raises StudyError if settings changed: then the output would differ.
+    `inputs` are files whose new content is accepted as well, such as records that were accepted before.
     """
     record = read_record(path)
-    if record is None or record["outputs"] is None:
-        raise StudyError(f"{path}: there is no record of a finished job to accept")
-    changed = list(_changed_settings(record["settings"], settings))
-    if changed:
-        raise StudyError(f"{path}: a changed setting cannot be accepted: {'; '.join(changed)}")
     now = fingerprint(record["script"], record["settings"])
     kinds = ("code", "environment")
     made = record | {"environment": versions_of(record)}
@@ -152,7 +145,7 @@ def accept(path: Path, settings: Mapping[str, Any], because: str, inputs: Iterab
     }
     accepted = [*record.get("accepted", []), {"because": because, "before": before}]
     digests = {file: file_digest(Path(file)) for file in inputs if file in record["inputs"]}
-    _write(
+    write_record(
         path,
         record
         | {kind: now[kind] for kind in kinds}
@@ -234,5 +227,6 @@ def changed_entries(
             yield (removed if key not in new else added if key not in old else other).format(key)
 
 
-def _write(path: Path, record: Mapping[str, Any]) -> None:
+def write_record(path: Path, record: Mapping[str, Any]) -> None:
+    """Write a record as read_record() returns it, with the digest that shows whether it was edited."""
     write_json(path, {**record, "digest": digest(record)})
