@@ -82,7 +82,7 @@ def test_a_constant_is_followed_through_the_modules_that_use_it(package):
     ("path", "old", "new"),
     [
         ("vitcnn/models/resnet.py", "F.relu(", "F.gelu("),  # another model
-        ("vitcnn/data/tiny_imagenet.py", "_CHUNK = 500", "_CHUNK = 1"),  # training reads packed arrays
+        ("vitcnn/data/images.py", "CHUNK = 100", "CHUNK = 1"),  # training reads packed arrays
         ("vitcnn/results/figures/style.py", '"font.size": 11', '"font.size": 9'),
         ("vitcnn/config.py", "is no YAML", "cannot be read"),  # beside what training takes from this module
         ("vitcnn/models/registry.py", "from scratch", "from nothing"),

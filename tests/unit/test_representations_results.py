@@ -33,7 +33,7 @@ from vitcnn.results.figures import (
     similarity,
     style,
 )
-from vitcnn.results.learned import against, judge, what_the_models_learned
+from vitcnn.results.learned import judge, what_the_models_learned
 from vitcnn.results.probed import (
     Model,
     Probe,
@@ -43,7 +43,7 @@ from vitcnn.results.probed import (
     read_probed,
     similarities,
 )
-from vitcnn.results.statistics import Difference
+from vitcnn.results.statistics import Difference, against
 
 RAW = yaml.safe_load((ROOT / "config.yaml").read_text())
 CONFIG = check_config(RAW)
@@ -315,7 +315,7 @@ def test_the_spread_of_the_closest_layers_is_that_of_pairs_of_seeds():
 
 def test_similarity_is_that_of_other_seeds(models):
     found = similarities(models)
-    assert list(found) == ["plain", "plain, untrained", "deconfounded", "deconfounded, untrained"]
+    assert found.keys() == {"plain", "plain, untrained", "deconfounded", "deconfounded, untrained"}
     plain = found["plain"]
     assert plain.values.shape == (2, 3 + 3 + 4, 3 + 3 + 4)
     assert np.allclose(plain.values[0], plain.values[1].T, atol=1e-5)

@@ -12,12 +12,12 @@ from statsmodels.stats.weightstats import CompareMeans, ttost_ind, ttost_paired
 from vitcnn.results import calibration
 from vitcnn.results.calibration import calibrate, expected_calibration_error, fit_temperature, score
 from vitcnn.results.claims import BORNE_OUT, NOT_BORNE_OUT, UNDECIDED, UNTOLD, Claim, adjusted, judge
-from vitcnn.results.learned import against
 from vitcnn.results.pairs import with_interval
 from vitcnn.results.selection import looking
 from vitcnn.results.statistics import (
     Difference,
     Interval,
+    against,
     compare,
     equivalence,
     holm,

@@ -367,7 +367,7 @@ def test_a_constant_of_the_training_loop(study):
 
 
 def test_a_reader_that_reads_the_same(study):
-    study.edit("workflow/vitcnn/data/tiny_imagenet.py", "_CHUNK = 500", "_CHUNK = 50")
+    study.edit("workflow/vitcnn/data/images.py", "CHUNK = 100", "CHUNK = 50")
     packed = chain("imagenet200", "validate_images", "pack_dataset")
     runs = runs_with("imagenet200")
     study.rebuilds(packed, planned=packed | and_what_shows(runs))
@@ -375,7 +375,7 @@ def test_a_reader_that_reads_the_same(study):
 
 def test_a_reader_that_reads_otherwise(study):
     study.edit(
-        "workflow/vitcnn/data/tiny_imagenet.py",
+        "workflow/vitcnn/data/images.py",
         "np.asarray(colour)",
         "(255 - np.asarray(colour))",
     )
@@ -542,7 +542,7 @@ def test_several_changes_at_once(study, tmp_path):
     study.change(
         {"datasets": {"cifar10": {"source": [str(archive)]}}, "recipes": {"adamw20": {"lr": 0.0001}}}
     )
-    study.edit("workflow/vitcnn/data/tiny_imagenet.py", "_CHUNK = 500", "_CHUNK = 50")
+    study.edit("workflow/vitcnn/data/images.py", "CHUNK = 100", "CHUNK = 50")
     study.edit("workflow/vitcnn/data/cifar.py", "IMAGE_SIZE = 32", "IMAGE_SIZE = 64 // 2")
     packed = chain("imagenet200", "validate_images", "pack_dataset") | chain(
         "cifar10", "validate_images", "pack_dataset"
@@ -571,7 +571,7 @@ def test_a_file_of_a_run_that_is_missing(study, name):
 
 def test_a_failed_step_does_not_hide_what_changed(study):
     """Snakemake deletes the outputs of a failed job; its record stays."""
-    reader = "workflow/vitcnn/data/tiny_imagenet.py"
+    reader = "workflow/vitcnn/data/images.py"
     study.edit(reader, "np.asarray(colour)", "(254 + nothing - np.asarray(colour))")
     assert study.snakemake().returncode != 0
     study.edit(reader, "254 + nothing", "255")

@@ -246,7 +246,7 @@ def _of_report(report: Mapping[str, Any], experiments: Mapping[str, Any]) -> Ite
     titles = read_schema("config.schema.yaml")["properties"]["report"]["properties"]["titles"]
     fixed = titles["properties"]  # what the models learned, and what they cost
     for name in experiments:
-        if name in fixed or name == "flaws":
+        if name in fixed or name in ("flaws", "corruptions"):
             yield f"experiments.{name}: a figure or table has this name; give the experiment another"
     for name, figure in report["figures"].items():
         place = f"report.figures.{name}"

@@ -16,12 +16,12 @@ from vitcnn.results.pairs import MEASURES, ImageIntervals, Pair, measured, pairs
 from vitcnn.results.selection import looking
 from vitcnn.results.statistics import (
     MARGIN,
-    Difference,
     Interval,
     ends_in_words,
     equivalence,
     in_words,
     mcnemar,
+    mean_and_sd,
     mean_in_words,
     over_images,
     p_in_words,
@@ -30,6 +30,9 @@ from vitcnn.results.statistics import (
 
 _Key = tuple[str, str, str, str, int]  # dataset, train_size as text, model, recipe, seed
 
+_COLUMNS = ["dataset", "train_size", "recipe", "first", "second", "epoch", "place", "names", "paired"]
+_COLUMNS += ["mean", "low", "high", "seeds", "p", "image_low", "image_high"]
+_COLUMNS += ["equivalence_p", "mcnemar_p", "verdict"]
 EPOCHS = ("final", "best", "selected")  # whose accuracy is compared
 VERDICTS = {1: "above", -1: "below", 0: "undecided"}
 NOTES = {
@@ -97,12 +100,11 @@ def analyse(
     of_run, held_out = {}, _held_out(epochs)
     for row in measured(runs).itertuples():
         run = Run(row.dataset, row.model, row.recipe, row.train_size, row.seed)
-        found = answers[run.folder]
-        if wrong := _wrong(found, row, held_out.get(_key(row))):
+        of_run[_key(row)] = answers[run.folder]
+        if wrong := _wrong(answers[run.folder], row, held_out.get(_key(row))):
             raise StudyError(
                 f"{run.folder / 'predictions.npz'}: {wrong}; delete the folder to train the run again"
             )
-        of_run[_key(row)] = found
     chosen = {key: int(accuracies.argmax()) for key, accuracies in held_out.items()}
     differences = [row for pair in pairs(measured(runs), asked) for row in _differences(pair, of_run, chosen)]
     selection, calibration = [], []
@@ -117,20 +119,11 @@ def analyse(
         looks = [looking(one.correct) for one in several]
         values = {name.capitalize(): group[name].tolist() for name in EPOCHS}
         values |= {"Overstates": [o.overstates for o in looks], "Gains": [o.gains for o in looks]}
-        selection.append(place | _over_seeds(values))
-        calibration.append(place | _over_seeds(_calibrations([calibrate(*one[1:]) for one in several])))
-    columns = ["dataset", "train_size", "recipe", "first", "second", "epoch", "place", "names", "paired"]
-    columns += [
-        *Difference._fields[:4],
-        "p",
-        "image_low",
-        "image_high",
-        "equivalence_p",
-        "mcnemar_p",
-        "verdict",
-    ]
+        selection.append(place | mean_and_sd(values))
+        found = [calibrate(one.logits, one.labels, one.val_logits, one.val_labels) for one in several]
+        calibration.append(place | mean_and_sd(_calibrations(found)))
     return Analysed(
-        pd.DataFrame(differences, columns=columns), pd.DataFrame(selection), pd.DataFrame(calibration)
+        pd.DataFrame(differences, columns=_COLUMNS), pd.DataFrame(selection), pd.DataFrame(calibration)
     )
 
 
@@ -214,7 +207,7 @@ def _differences(
 ) -> Iterator[dict[str, Any]]:
     """Yield a row for each kind of epoch whose accuracy the pair has."""
     for epoch in EPOCHS:
-        if pair.first[epoch].isna().any() or pair.second[epoch].isna().any():
+        if not pair.has(epoch):
             continue
         ours, theirs = (_right(rows, epoch, of_run, chosen) for rows in pair[:2])
         images = over_images(ours.mean(0), theirs.mean(0))
@@ -230,8 +223,7 @@ def _differences(
             "place": pair.place,
             "names": " − ".join(pair.names),
             "paired": pair.is_paired,
-            **dict(zip(Difference._fields[:4], found[:4], strict=True)),
-            "p": found.p,
+            **found._asdict(),
             "image_low": images.low,
             "image_high": images.high,
             "equivalence_p": equivalence(*accuracies, paired=pair.is_paired),
@@ -251,15 +243,6 @@ def _calibrations(found: Sequence[Calibration]) -> dict[str, list[float]]:
         "ECE, floor": [c.floor for c in found],
         "Temperature": [c.temperature for c in found],
     }
-
-
-def _over_seeds(values: Mapping[str, Sequence[float]]) -> dict[str, float]:
-    """Return mean and, in ` sd`, the standard deviation over seeds of each."""
-    found = {}
-    for name, of_seeds in values.items():
-        series = pd.Series(of_seeds, dtype=float)
-        found |= {name: series.mean(), f"{name} sd": series.std(ddof=1)}
-    return found
 
 
 def for_people(name: str, table: pd.DataFrame, accuracy: str) -> pd.DataFrame:

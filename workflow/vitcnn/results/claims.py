@@ -46,12 +46,7 @@ def hold(stated: Mapping[str, Any], found: Sequence[Pair]) -> Iterator[Claim]:
     if "closer" in stated:
         yield _closer(stated, scoped)
         return
-    rows = [
-        Claim(stated["text"], *_of_pair(stated, pair, metric))._replace(
-            p=pair.difference(metric).p if stated["primary"] and _is_told(pair, metric) else None
-        )
-        for pair, metric in scoped
-    ]
+    rows = [_of_pair(stated, pair, metric) for pair, metric in scoped]
     if stated["together"]:
         shown = "; ".join(row.shown for row in rows)
         rows = [Claim(stated["text"], shown, _all([row.verdict for row in rows]))]
@@ -100,17 +95,14 @@ def _side(pair: Pair, model: str) -> int:
     return int(first) - int(second)
 
 
-def _is_told(pair: Pair, metric: str) -> bool:
-    return pair.has(metric) and pair.compares(metric)
-
-
-def _of_pair(stated: Mapping[str, Any], pair: Pair, metric: str) -> tuple[str, str]:
-    """Return what a pair shows of a claim, and the verdict."""
+def _of_pair(stated: Mapping[str, Any], pair: Pair, metric: str) -> Claim:
+    """Return a claim with what one pair shows of it."""
     if not pair.has(metric):
-        return f"{pair.place}: these runs have no {MEASURES[metric].words}", UNTOLD
+        return Claim(stated["text"], f"{pair.place}: these runs have no {MEASURES[metric].words}", UNTOLD)
     if not pair.compares(metric):
-        return f"{pair.place}: {_OTHER_HARDWARE}", UNTOLD
-    return f"{pair.place}: {pair.says(metric)}", judge(stated, pair, metric)
+        return Claim(stated["text"], f"{pair.place}: {_OTHER_HARDWARE}", UNTOLD)
+    p = pair.difference(metric).p if stated["primary"] else None
+    return Claim(stated["text"], f"{pair.place}: {pair.says(metric)}", judge(stated, pair, metric), p)
 
 
 def judge(stated: Mapping[str, Any], pair: Pair, metric: str) -> str:
@@ -120,10 +112,8 @@ def judge(stated: Mapping[str, Any], pair: Pair, metric: str) -> str:
         within = stated["within"]
         intervals = [difference.ends, *([difference.images] if difference.images else [])]
         is_so = all(-within < low and high < within for low, high in intervals)
-        is_above, is_below = (
-            all(low >= within for low, _ in intervals),
-            all(high <= -within for _, high in intervals),
-        )
+        is_above = all(low >= within for low, _ in intervals)
+        is_below = all(high <= -within for _, high in intervals)
         return verdict(difference, is_so, is_above or is_below)
     larger = _side(pair, stated["larger"])
     is_level = difference.low == difference.high == 0  # of a count, which chance plays no part in

@@ -16,6 +16,8 @@ from vitcnn.training.schedule import evaluations
 
 log = logging.getLogger(__name__)
 
+_TITLES = ("dataset_title", "model_title")
+_IDENTITY = ("experiment", *plan.Run._fields, *_TITLES, "num_classes", "family", "generated")
 _EPOCH_COLUMNS = ("epoch", "train_loss", "train_accuracy", "val_accuracy", "test_accuracy", "seconds")
 
 
@@ -45,36 +47,38 @@ def collect_runs(settings: Mapping[str, Any], root: Path, partial: bool = False)
     data = {name: _packed_digest(root, name) for name in study["datasets"]}
     for experiment in plan.active_experiments(study):
         for run in plan.experiment_runs(study, experiment):
-            identity = _identity(study, experiment, run) | {
+            identity = {
+                "experiment": experiment,
+                **run._asdict(),
+                "dataset_title": study["datasets"][run.dataset]["title"],
+                "model_title": study["models"][run.model]["title"],
+                "num_classes": study["datasets"][run.dataset]["num_classes"],
                 "family": settings["families"][run.model],
                 "generated": run.dataset in settings["generated"],
             }
+            folder = root / run.folder
             try:
-                metrics, runtime = read_run(root / run.folder, plan.run_spec(study, run))
-                other_versions = _other_versions(
-                    root / run.folder,
-                    settings["environments"][run.model],
-                    settings.get("code", {}).get(run.model),
-                )
+                metrics, runtime = read_run(folder, plan.run_spec(study, run))
+                record = _record_of(folder, settings.get("code", {}).get(run.model))
                 # Where the packed data are gone, the first run says which they were.
                 data[run.dataset] = data[run.dataset] or metrics["data_digest"]
                 if metrics["data_digest"] != data[run.dataset]:
                     raise StudyError(
-                        f"{root / run.folder / 'metrics.json'}: was trained on other data than {run.dataset} is now; "
+                        f"{folder / 'metrics.json'}: was trained on other data than {run.dataset} is now; "
                         "delete it to train again"
                     )
             except StudyError as error:
                 problems.append(str(error))
                 rows.append(identity | {"gap": str(error)})
                 continue
-            read += [root / run.folder / name for name in ("metrics.json", "runtime.json", "provenance.json")]
-            accepted = read_record(root / run.folder / "provenance.json").get("accepted", [])
+            read += [folder / name for name in ("metrics.json", "runtime.json", "provenance.json")]
+            reasons = dict.fromkeys(change["because"] for change in record.get("accepted", []))
             rows.append(
                 identity
                 | _figures(metrics, runtime)
                 | {
-                    "other_versions": other_versions,
-                    "accepted": "; ".join(dict.fromkeys(change["because"] for change in accepted)) or None,
+                    "other_versions": _other_versions(record, settings["environments"][run.model]),
+                    "accepted": "; ".join(reasons) or None,
                 }
             )
             epochs += [
@@ -85,13 +89,9 @@ def collect_runs(settings: Mapping[str, Any], root: Path, partial: bool = False)
         raise StudyError("These runs cannot be used:\n" + "\n".join(f"  - {p}" for p in problems))
     for problem in problems:
         log.warning("gap: %s", problem)
-    columns = [*_identity_columns(), *_EPOCH_COLUMNS]
-    runs = pd.DataFrame(rows)
-    if "gap" not in runs:
-        runs["gap"] = None
     return Collected(
-        runs.reindex(columns=[*_identity_columns(), *_FIGURES, "other_versions", "accepted", "gap"]),
-        pd.DataFrame(epochs, columns=columns),
+        pd.DataFrame(rows, columns=[*_IDENTITY, *_FIGURES, "other_versions", "accepted", "gap"]),
+        pd.DataFrame(epochs, columns=[*_IDENTITY, *_EPOCH_COLUMNS]),
         read,
     )
 
@@ -187,25 +187,26 @@ def read_run(folder: Path, spec: Mapping[str, Any]) -> tuple[dict[str, Any], dic
     return metrics, runtime
 
 
-def _manifest(dataset: str) -> Path:
-    return Path("resources", dataset, "packed", "manifest.json")
-
-
 def _packed_digest(root: Path, dataset: str) -> str | None:
-    manifest = root / _manifest(dataset)
+    manifest = root / "resources" / dataset / "packed" / "manifest.json"
     return file_digest(manifest) if manifest.exists() else None
 
 
-def _other_versions(folder: Path, environment: Mapping[str, str], code: str | None) -> str | None:
-    """Return which packages a run was computed with at another version than today's, in words.
+def _record_of(folder: Path, code: str | None) -> dict[str, Any]:
+    """Return the record of the run in `folder`.
 
-    Raises StudyError if the run has no record, or was trained by other code than that of the digest `code`.
+    Raises StudyError if it has none, or was trained by other code than that of the digest `code`.
     """
     record = read_record(folder / "provenance.json")
     if record is None:
         raise StudyError(f"{folder}: has no provenance.json; delete the folder to train the run again")
     if code is not None and digest(record["code"]) != code:
         raise StudyError(f"{folder}: was trained by other code than there is now")
+    return record
+
+
+def _other_versions(record: Mapping[str, Any], environment: Mapping[str, str]) -> str | None:
+    """Return which packages a run was computed with at another version than today's, in words."""
     used = versions_of(record)
     other = [
         f"{n} {v} instead of {environment.get(n, 'none')}" for n, v in used.items() if environment.get(n) != v
@@ -219,21 +220,6 @@ def _differences(found: Any, asked: Any, place: str = "") -> list[str]:
         inner = [(k, _differences(found.get(k), asked.get(k), f"{place}.{k}".lstrip("."))) for k in keys]
         return [line for _, lines in inner for line in lines]
     return [] if found == asked else [f"{place}: {found} instead of {asked}"]
-
-
-def _identity(study: Mapping[str, Any], experiment: str, run: plan.Run) -> dict[str, Any]:
-    return {
-        "experiment": experiment,
-        **run._asdict(),
-        "dataset_title": study["datasets"][run.dataset]["title"],
-        "model_title": study["models"][run.model]["title"],
-        "num_classes": study["datasets"][run.dataset]["num_classes"],
-    }
-
-
-def _identity_columns() -> list[str]:
-    titles = ["dataset_title", "model_title"]
-    return ["experiment", *plan.Run._fields, *titles, "num_classes", "family", "generated"]
 
 
 _FIGURES = (

@@ -9,7 +9,7 @@ import pandas as pd
 from vitcnn.errors import StudyError
 from vitcnn.results.pairs import pairs
 from vitcnn.results.sections import Section
-from vitcnn.results.statistics import ends_in_words, in_words, mean_in_words, spread_in_words
+from vitcnn.results.statistics import ends_in_words, in_words, mean_and_sd, mean_in_words, spread_in_words
 
 MEAN = "mean_of_11"
 NOTE = (
@@ -54,15 +54,12 @@ def read_corrupted(
 
 def tabulate(runs: pd.DataFrame) -> pd.DataFrame:
     """Return the table in full precision, a row per model: for each measure its mean and ` sd` over seeds."""
-    measures = list(runs.columns)[list(runs.columns).index("clean") :]
-    rows = []
-    for title, group in runs.groupby("title", sort=False):
-        row: dict[str, Any] = {"model": title, "seeds": len(group)}
-        for name in measures:
-            values = group[name].astype(float)
-            row |= {name: values.mean(), f"{name} sd": values.std(ddof=1)}
-        rows.append(row)
-    return pd.DataFrame(rows)
+    return pd.DataFrame(
+        [
+            {"model": title, "seeds": len(group), **mean_and_sd(group.loc[:, "clean":])}
+            for title, group in runs.groupby("title", sort=False)
+        ]
+    )
 
 
 def differences(runs: pd.DataFrame, asked: Mapping[str, Sequence[Any] | None]) -> pd.DataFrame:
@@ -73,16 +70,8 @@ def differences(runs: pd.DataFrame, asked: Mapping[str, Sequence[Any] | None]) -
     rows = {}
     for experiment, named in asked.items():
         for pair in pairs(runs[[experiment in names for names in runs["experiments"]]], named):
-            apart = pair.difference(MEAN)
-            names = [pair.of("title", side) for side in (0, 1)]
-            rows[tuple(names)] = {
-                "names": " − ".join(names),
-                "mean": apart.mean,
-                "low": apart.low,
-                "high": apart.high,
-                "seeds": apart.seeds,
-                "p": apart.p,
-            }
+            names = " − ".join(pair.of("title", side) for side in (0, 1))
+            rows[names] = {"names": names, **pair.difference(MEAN)._asdict()}
     return pd.DataFrame(rows.values(), columns=["names", "mean", "low", "high", "seeds", "p"])
 
 

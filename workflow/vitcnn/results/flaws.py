@@ -12,7 +12,7 @@ from vitcnn.plan import ALL
 from vitcnn.results.answers import read_over_images
 from vitcnn.results.claims import BORNE_OUT, NOT_BORNE_OUT, UNDECIDED
 from vitcnn.results.collect import places, read_tables
-from vitcnn.results.learned import against, judge
+from vitcnn.results.learned import judge
 from vitcnn.results.pairs import MEASURES, Pair, measured, pairs, with_interval
 from vitcnn.results.probed import Model
 from vitcnn.results.statistics import (
@@ -21,6 +21,7 @@ from vitcnn.results.statistics import (
     UNBOUNDED,
     Difference,
     Interval,
+    against,
     compare,
     holm,
     in_words,
@@ -191,14 +192,11 @@ def _size_in_words(row: Any) -> str:
 
 def _adjusted(found: Sequence[Measured]) -> list[Measured]:
     """Return the measurements of one flaw with their p values adjusted for each other."""
-    adjusted = iter(
-        holm([one.difference.p for one in found if one.difference and one.difference.p is not None])
-    )
+    p_values = [one.difference.p if one.difference else None for one in found]
+    adjusted = iter(holm([p for p in p_values if p is not None]))
     return [
-        one._replace(difference=one.difference._replace(p=next(adjusted)))
-        if one.difference and one.difference.p is not None
-        else one
-        for one in found
+        one if p is None else one._replace(difference=one.difference._replace(p=next(adjusted)))
+        for one, p in zip(found, p_values, strict=True)
     ]
 
 
@@ -244,7 +242,7 @@ def _one_seed(one: Results) -> Iterator[Measured]:
 def _size(one: Results) -> Iterator[Measured]:
     for pair in one.pairs:
         sizes = " and ".join(f"{pair.of('parameters_millions', side):.2f}" for side in (0, 1))
-        epoch = "selected" if pd.concat(pair[:2])["selected"].notna().all() else "final"
+        epoch = "selected" if pair.has("selected") else "final"
         yield _compared(f"{_where(pair)}; {sizes} million parameters", pair, epoch)
 
 
@@ -352,13 +350,10 @@ def _pictures(models: Sequence[Model]) -> Iterator[Measured]:
     runs = sum(len(model.probes) for model in models)
     for claim, group in judged.groupby("claim", sort=False) if len(judged) else ():
         counts = group["verdict"].value_counts()
-        said = [
-            f"{counts[verdict]} {verdict}"
-            for verdict in (BORNE_OUT, NOT_BORNE_OUT, UNDECIDED)
-            if verdict in counts
-        ]
-        rest = len(group) - sum(counts.get(verdict, 0) for verdict in (BORNE_OUT, NOT_BORNE_OUT, UNDECIDED))
-        said += [f"{rest} in one seed, chance unknown"] if rest else []
+        told = [verdict for verdict in (BORNE_OUT, NOT_BORNE_OUT, UNDECIDED) if verdict in counts]
+        said = [f"{counts[verdict]} {verdict}" for verdict in told]
+        if rest := len(group) - counts[told].sum():
+            said.append(f"{rest} in one seed, chance unknown")
         yield Measured(f"{claim}: {', '.join(said)}", None, "", runs)
 
 

@@ -5,14 +5,13 @@ from functools import partial
 from typing import NamedTuple
 
 import numpy as np
-from scipy import stats
 
 from vitcnn.plan import ALL
 from vitcnn.results.claims import Claim, claims_table, verdict
 from vitcnn.results.pairs import with_interval
 from vitcnn.results.probed import Model
 from vitcnn.results.sections import Section
-from vitcnn.results.statistics import CONFIDENCE, SAME, UNBOUNDED, Difference, compare, in_words
+from vitcnn.results.statistics import CONFIDENCE, Difference, against, compare, in_words
 
 _TILES, _SHIFT = 4, 8  # a side, and pixels: more than the recipes' own shifts
 _LOCAL = 0.5  # of the distance of uniform attention: a head below it looks at what is near
@@ -136,18 +135,6 @@ def judge(models: Sequence[Model]) -> Iterator[Judged]:
                 "pixels",
                 1,
             )
-
-
-def against(values: Sequence[float], fixed: float) -> Difference:
-    """Return how far the mean over seeds of `values` is above a fixed value, by Student's t."""
-    found = np.asarray(values, float)
-    mean, seeds = float(found.mean() - fixed), len(found)
-    if seeds < 2:
-        return Difference(mean, None, None, seeds)
-    if np.ptp(found) < SAME:
-        return Difference(mean, *UNBOUNDED, seeds)
-    low, high = stats.ttest_1samp(found, fixed).confidence_interval(CONFIDENCE)
-    return Difference(mean, float(low - fixed), float(high - fixed), seeds)
 
 
 def _is_paired(one: Model, other: Model) -> bool:

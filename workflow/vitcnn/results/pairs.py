@@ -100,8 +100,8 @@ class Pair(NamedTuple):
 
     def compares(self, column: str) -> bool:
         """Return whether `column` can be compared: timings need the same hardware, used in the same way."""
-        places = pd.concat(self[:2])[["device", "threads", "precision"]].drop_duplicates()
-        return len(places) == 1 or not MEASURES[column].is_timing
+        machines = pd.concat(self[:2])[["device", "threads", "precision"]].drop_duplicates()
+        return len(machines) == 1 or not MEASURES[column].is_timing
 
     @property
     def is_paired(self) -> bool:

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
+from itertools import groupby
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -107,13 +108,13 @@ def brier_score(confidence: float, outcome: float) -> float:
     return (confidence - outcome) ** 2
 
 
-def interval_score(low: float, high: float, value: float, level: float = LEVEL) -> float:
-    """Return the score of an interval that holds `value` with probability `level`: 0 best, in the value's unit.
+def interval_score(low: float, high: float, value: float) -> float:
+    """Return the score of an interval that holds `value` with probability LEVEL: 0 best, in the value's unit.
 
     Gneiting and Raftery 2007, doi 10.1198/016214506000001437, equation 43.
     """
     outside = max(low - value, 0, value - high)
-    return high - low + 2 / (1 - level) * outside
+    return high - low + 2 / (1 - LEVEL) * outside
 
 
 def score_predictions(
@@ -350,11 +351,10 @@ def _answers(of_pair: Sequence[Scored]) -> pd.DataFrame:
 def _calibration(scored: Sequence[Scored]) -> Section:
     """Return the section on whether readers were as sure as they were right."""
     stated = [one for one in scored if one.prediction.is_stated]
-    by_level: dict[int, list[Scored]] = {}
-    for one in sorted(stated, key=lambda one: one.prediction.confidence):
-        by_level.setdefault(min(int(round(10 * one.prediction.confidence, 6)), 9), []).append(one)
-    groups: list[tuple[str, list[Scored]]] = [
-        (f"{n / 10:.1f} to {(n + 1) / 10:.1f}", of) for n, of in by_level.items()
+    by_confidence = sorted(stated, key=lambda one: one.prediction.confidence)
+    groups = [
+        (f"{n / 10:.1f} to {(n + 1) / 10:.1f}", [*of])
+        for n, of in groupby(by_confidence, lambda one: min(int(round(10 * one.prediction.confidence, 6)), 9))
     ]
     table = pd.DataFrame(
         [
@@ -364,7 +364,7 @@ def _calibration(scored: Sequence[Scored]) -> Section:
                 "Mean confidence": _mean(one.prediction.confidence for one in of),
                 "Share right": _mean(one.winner_right for one in of),
             }
-            for words, of in ([*groups, ("all", stated)] if stated else [])
+            for words, of in [*groups, ("all", stated)]
         ]
     )
     ranges = [one for one in scored if one.prediction.gap[0] < one.prediction.gap[1]]
@@ -372,9 +372,9 @@ def _calibration(scored: Sequence[Scored]) -> Section:
         one.prediction.gap[0] <= one.truth.lead(one.prediction.winner)[0] <= one.prediction.gap[1]
         for one in ranges
     )
-    items = [f"{held} of {len(ranges)} ranges hold the measured mean gap; {LEVEL:.0%} of them should"] * bool(
-        ranges
-    )
+    items = []
+    if ranges:
+        items.append(f"{held} of {len(ranges)} ranges hold the measured mean gap; {LEVEL:.0%} of them should")
     wrong = [one for one in stated if one.winner_right == 0]
     if wrong:
         most = max(one.prediction.confidence for one in wrong)
@@ -387,9 +387,7 @@ def _calibration(scored: Sequence[Scored]) -> Section:
         "answer counts as half right. Readers who answer one question are right or wrong together, so that one question "
         "alone says little about calibration."
     )
-    return Section(
-        "How sure, how right", paragraphs=[text], items=items, table=table if len(table.columns) else None
-    )
+    return Section("How sure, how right", paragraphs=[text], items=items, table=table if stated else None)
 
 
 def _reasons(scored: Sequence[Scored], bears_on: Sequence[tuple[str, str]]) -> Section:

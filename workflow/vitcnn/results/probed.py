@@ -1,6 +1,7 @@
 """What was measured of the study's models, the runs of each model together."""
 
 from collections.abc import Mapping, Sequence
+from itertools import combinations, combinations_with_replacement, product
 from pathlib import Path
 from typing import Any, NamedTuple
 from zipfile import BadZipFile
@@ -59,15 +60,15 @@ def read_probed(
     ):
         try:
             arrays, outcome = np.load(probe), np.load(predicted)
-            correct = outcome["logits"].argmax(1) == outcome["labels"]
+            logits = outcome["logits"]
+            correct = logits.argmax(1) == outcome["labels"]
         except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
             raise StudyError(
                 f"{probe}, or {predicted.name} beside it, cannot be read ({error}); delete the file that is damaged to have "
                 "it made again"
             ) from error
-        what = [run[key] for key in ("title", "family", "experiments")]
-        data = run["dataset"], outcome["logits"].shape[1], run["train_size"]
-        model = models.setdefault(run["title"], Model(*what, [], *data))
+        what = {key: run[key] for key in ("title", "family", "experiments", "dataset", "train_size")}
+        model = models.setdefault(run["title"], Model(**what, probes=[], num_classes=logits.shape[1]))
         model.probes.append(Probe(run["seed"], arrays, correct))
     for model in models.values():
         model.probes.sort(key=lambda probe: probe.seed)
@@ -128,9 +129,7 @@ def similarities(models: Sequence[Model]) -> dict[str, Similarity]:
         for name, rows in (("plain", stacked), ("deconfounded", deconfound(stacked, pixels))):
             values = cka(rows).reshape(len(common), sum(sizes), len(common), sum(sizes))
             found[name + ending] = Similarity(_by_pair_of_seeds(values), of_model)
-    return {
-        name: found[name] for name in ("plain", "plain, untrained", "deconfounded", "deconfounded, untrained")
-    }
+    return found
 
 
 def _by_pair_of_seeds(values: np.ndarray) -> np.ndarray:
@@ -144,14 +143,8 @@ def _by_pair_of_seeds(values: np.ndarray) -> np.ndarray:
 def error_consistencies(models: Sequence[Model]) -> dict[tuple[int, int], np.ndarray]:
     """Return κ of each two models' right answers, by their numbers: one value a pair of seeds, each once."""
     found = {}
-    for a in range(len(models)):
-        for b in range(a, len(models)):
-            found[a, b] = np.array(
-                [
-                    error_consistency(one.correct, other.correct)
-                    for i, one in enumerate(models[a].probes)
-                    for j, other in enumerate(models[b].probes)
-                    if a != b or i < j
-                ]
-            )
+    for a, b in combinations_with_replacement(range(len(models)), 2):
+        ours, theirs = models[a].probes, models[b].probes
+        both = combinations(ours, 2) if a == b else product(ours, theirs)
+        found[a, b] = np.array([error_consistency(one.correct, other.correct) for one, other in both])
     return found

@@ -72,16 +72,16 @@ def _why(sweep: Sequence[Pair], accuracy: str, steps: Sequence[Pair], models: Se
     sign = sweep[0].difference(accuracy).sign
     if sign >= 0:
         return "It does not, in these runs." if sign else "Whether it does is undecided, in these runs."
-    said = ["No run here changes what a convolution knows beforehand and nothing else. What bears on it"]
+    basis, said = "No run here changes what a convolution knows beforehand and nothing else.", []
     for judged in judge(models):
         if judged.claim.startswith(_BEARS) and {*judged.titles} <= {*sweep[0].names}:
             said.append(f"{judged.claim}: {judged.verdict}")
     for found in compare_steps(steps, sweep):
         change = with_interval(found.difference, "+.2f", f" {found.unit}")
         said.append(f"{found.words}: {change}")
-    if len(said) == 1:
-        return "No run here changes what a convolution knows beforehand and nothing else. Nothing that bears on it was measured."
-    return f"{said[0]}: {'; '.join(said[1:])}"
+    if not said:
+        return f"{basis} Nothing that bears on it was measured."
+    return f"{basis} What bears on it: {'; '.join(said)}"
 
 
 def _takeaway(sweep: Sequence[Pair], accuracy: str) -> str:

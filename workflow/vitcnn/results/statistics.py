@@ -1,7 +1,7 @@
 """What several seeds and test images say: spread, differences with their intervals, equivalence, adjusted p values."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -69,6 +69,18 @@ def compare(ours: Sequence[float], theirs: Sequence[float], *, paired: bool = Fa
     return Difference(mean, float(interval.low), float(interval.high), seeds, p=float(test.pvalue))
 
 
+def against(values: Sequence[float], fixed: float) -> Difference:
+    """Return how far the mean over seeds of `values` is above a fixed value, by Student's t."""
+    found = np.asarray(values, float)
+    mean, seeds = float(found.mean() - fixed), len(found)
+    if seeds < 2:
+        return Difference(mean, None, None, seeds)
+    if np.ptp(found) < SAME:
+        return Difference(mean, *UNBOUNDED, seeds)
+    low, high = stats.ttest_1samp(found, fixed).confidence_interval(CONFIDENCE)
+    return Difference(mean, float(low - fixed), float(high - fixed), seeds)
+
+
 def equivalence(
     ours: Sequence[float], theirs: Sequence[float], *, paired: bool = False, margin: float = MARGIN
 ) -> float | None:
@@ -79,22 +91,17 @@ def equivalence(
     a, b = np.asarray(ours, float), np.asarray(theirs, float)
     if min(len(a), len(b)) < 2 or _is_constant(a, b, paired):
         return None
+    ends = ((-margin, "greater"), (margin, "less"))
     if paired:
-        tests = [stats.ttest_1samp(a - b, end, alternative=side) for end, side in _sides(margin)]
+        tests = [stats.ttest_1samp(a - b, end, alternative=side) for end, side in ends]
     else:
-        tests = [
-            stats.ttest_ind(a - end, b, equal_var=False, alternative=side) for end, side in _sides(margin)
-        ]
+        tests = [stats.ttest_ind(a - end, b, equal_var=False, alternative=side) for end, side in ends]
     return max(float(test.pvalue) for test in tests)
 
 
 def _is_constant(a: np.ndarray, b: np.ndarray, paired: bool) -> bool:
     """Return whether there is no spread that a t test could measure a difference by."""
     return max(np.ptp(values) for values in ([a - b] if paired else [a, b])) < SAME
-
-
-def _sides(margin: float) -> tuple[tuple[float, str], tuple[float, str]]:
-    return (-margin, "greater"), (margin, "less")
 
 
 def over_images(ours: np.ndarray, theirs: np.ndarray) -> Interval:
@@ -135,6 +142,15 @@ def holm(p_values: Sequence[float]) -> list[float]:
     adjusted = np.empty(len(order))
     adjusted[order] = np.minimum(1, np.maximum.accumulate(scaled))
     return adjusted.tolist()
+
+
+def mean_and_sd(values: Mapping[str, Sequence[float]] | pd.DataFrame) -> dict[str, float]:
+    """Return of each entry or column its mean over seeds, and under its name and ` sd` the standard deviation."""
+    found = {}
+    for name, of_seeds in values.items():
+        series = pd.Series(of_seeds, dtype=float)
+        found |= {name: series.mean(), f"{name} sd": series.std(ddof=1)}
+    return found
 
 
 def in_words(value: float, form: str = "+.2f") -> str:

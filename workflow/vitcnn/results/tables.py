@@ -12,7 +12,7 @@ import pandas as pd
 
 from vitcnn.page import page
 from vitcnn.results.collect import changes, generated, leaks, places, recipes_of
-from vitcnn.results.statistics import mean_in_words, spread_in_words
+from vitcnn.results.statistics import mean_and_sd, mean_in_words, spread_in_words
 
 REPORTED = Path(__file__).with_name("reported.csv")
 
@@ -66,8 +66,7 @@ def tabulate(runs: pd.DataFrame, accuracy: str = "final") -> pd.DataFrame:
             "Asked": len(group),
         }
         for name, column in columns.items():
-            row[column.title] = done[name].mean()
-            row[f"{column.title} sd"] = done[name].std(ddof=1)
+            row |= mean_and_sd({column.title: done[name]})
             if len(reported) and column.reported:
                 row[f"{column.title} reported"] = reported[column.reported].get(repeated)
         rows.append(row)
@@ -77,9 +76,11 @@ def tabulate(runs: pd.DataFrame, accuracy: str = "final") -> pd.DataFrame:
 def for_people(table: pd.DataFrame) -> pd.DataFrame:
     """Return the table as text: `62.92 ± 0.31`, a dash where there is nothing."""
     shown = table[["Model", "Dataset"]].copy()
-    for column in (column for column in _COLUMNS.values() if column.title in table):
+    for name, column in _COLUMNS.items():
+        if column.title not in table:
+            continue
         form = f".{column.decimals}f"
-        exact = column.title == _COLUMNS["parameters_millions"].title  # every seed has as many
+        exact = name == "parameters_millions"  # every seed has as many
         shown[column.title] = [
             mean_in_words(mean, None if exact else sd, form)
             for mean, sd in zip(table[column.title], table[f"{column.title} sd"], strict=True)
@@ -140,7 +141,10 @@ def note(runs: pd.DataFrame, accuracy: str = "final") -> str:
     recipes = f" {words}." if (words := recipes_of(runs)) else ""
     runs = runs[runs["gap"].isna()]
     devices = sorted(
-        {f"{r.device}, {_threads(int(r.threads))} a job, {r.precision}" for r in runs.itertuples()}
+        {
+            f"{r.device}, {int(r.threads)} thread{'s' * (r.threads > 1)} a job, {r.precision}"
+            for r in runs.itertuples()
+        }
     )
     spread = spread_in_words(runs.groupby(["model", *places(runs)])["seed"].nunique())
     images = ", ".join(
@@ -197,7 +201,7 @@ def to_latex(table: pd.DataFrame, title: str, text: str) -> str:
     body = table.to_latex(index=False, escape=True, column_format=columns)
 
     def tex(words: str) -> str:
-        for special in "%&_#":
+        for special in "%&_#${}":
             words = words.replace(special, f"\\{special}")
         return words.replace("±", r"$\pm$").replace("−", "$-$").replace("–", "--")
 
@@ -224,7 +228,3 @@ def _reported(runs: pd.DataFrame) -> pd.DataFrame:
     shared = ["model", "dataset", "recipe", "epochs", "lr", "parameters_millions"]
     found = reported.merge(ours[shared].drop_duplicates().astype({"epochs": float}), on=shared)
     return found.assign(train_size="all").set_index(_REPEATED)
-
-
-def _threads(count: int) -> str:
-    return "1 thread" if count == 1 else f"{count} threads"

@@ -30,7 +30,8 @@ def draw(costs: pd.DataFrame, runs: pd.DataFrame, settings: Mapping[str, Any]) -
         rows = panels.largest_size(runs[runs["experiment"] == name])
         shown.append(rows.assign(accuracy=rows[settings["accuracy"][name]]))
     rows = pd.concat(shown).merge(costs[["dataset", "model", "parameters", "flops"]], on=["dataset", "model"])
-    datasets = dict(iter(rows.groupby("dataset", sort=False)))  # a model may have a recipe in each experiment
+    # Not panels.by_dataset(): a model may have a recipe in each experiment.
+    datasets = [group for _, group in rows.groupby("dataset", sort=False)]
     quoted = {settings["accuracy"][name] for name in settings["experiments"]}
     accuracy = (
         panels.accuracy_label(quoted.pop()) if len(quoted) == 1 else "Test accuracy (%), epoch: see legend"
@@ -39,7 +40,7 @@ def draw(costs: pd.DataFrame, runs: pd.DataFrame, settings: Mapping[str, Any]) -
     for row in axes[1:]:
         for panel, first in zip(row, axes[0], strict=True):
             panel.sharex(first)  # a cost is a cost, on whichever images
-    for row, of_dataset in zip(axes, datasets.values(), strict=True):
+    for row, of_dataset in zip(axes, datasets, strict=True):
         for panel, (cost, label) in zip(row, _COSTS.items(), strict=True):
             _points(panel, of_dataset, cost, settings)
             panel.set_xlabel(label)

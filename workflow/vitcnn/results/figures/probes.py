@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from vitcnn.results.figures.style import LOOKS, Look, band_name
+from vitcnn.results.figures.style import LOOKS, Look, seeds_in_words
 from vitcnn.results.probed import Model
 from vitcnn.results.statistics import half_width
 
@@ -46,9 +46,7 @@ def figure_of(settings: Mapping[str, Any], size: tuple[float, float]) -> Figure:
 
 def caption(figure: Figure, models: Sequence[Model], settings: Mapping[str, Any], words: str = "") -> None:
     """Write under the figure which data it shows, over how many seeds, and what its bands are."""
-    seeds = sorted({len(model.probes) for model in models})
-    several = f"mean over {' or '.join(map(str, seeds))} seeds, {band_name(settings)}"
-    spread = several if seeds[-1] > 1 else "one seed"
+    spread = seeds_in_words((len(model.probes) for model in models), settings)
     figure.supxlabel("; ".join(filter(None, [settings["dataset_title"], spread, words])), fontsize=10)
 
 

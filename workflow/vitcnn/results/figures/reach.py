@@ -12,6 +12,8 @@ from vitcnn.results.figures import probes
 from vitcnn.results.figures.style import Look
 from vitcnn.results.probed import Model
 
+_UNTRAINED = {"alpha": 0.6, "linewidth": 1, "fillstyle": "none"}  # a thin line of the model's own colour
+
 
 def draw(models: Sequence[Model], settings: Mapping[str, Any]) -> Figure:
     """Return the figure: above what attention says, below what gradients say."""
@@ -77,10 +79,8 @@ def _shares(
         shares = 100 * model.over_seeds("class_token_share").mean(3)
         blocks = range(1, shares.shape[2] + 1)
         probes.line(axes, blocks, shares[:, 0], look[model.title], settings, label=model.title)
-        probes.line(
-            axes, blocks, shares[:, 1], look[model.title], settings, alpha=0.6, linewidth=1, fillstyle="none",
-            label=f"{model.title}, untrained",
-        )  # fmt: skip
+        label = f"{model.title}, untrained"
+        probes.line(axes, blocks, shares[:, 1], look[model.title], settings, label=label, **_UNTRAINED)
     axes.set_ylim(bottom=0)
     axes.set_title("What patches give the class token")
     axes.set_ylabel("Share of attention (%)")
@@ -99,16 +99,7 @@ def _reaches(
             continue
         depth = np.linspace(0, 100, mapped.sum()) if mapped.sum() > 1 else np.array([0.0])
         probes.line(axes, depth, reach[:, 0, mapped], look[model.title], settings, label=model.title)
-        probes.line(
-            axes,
-            depth,
-            reach[:, 1, mapped],
-            look[model.title],
-            settings,
-            alpha=0.6,
-            linewidth=1,
-            fillstyle="none",
-        )
+        probes.line(axes, depth, reach[:, 1, mapped], look[model.title], settings, **_UNTRAINED)
     axes.plot([], [], color=probes.GREY, linewidth=1, marker="o", fillstyle="none", label="thin: untrained")
     axes.set_ylim(0, 1.25 * axes.get_ylim()[1])  # room for the legend
     axes.set_title("Reach of a layer's central unit")

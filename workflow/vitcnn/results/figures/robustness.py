@@ -15,12 +15,13 @@ def draw(models: Sequence[Model], settings: Mapping[str, Any]) -> Figure:
     figure = probes.figure_of(settings, (13, 7.6))
     axes = figure.subplots(2, 3, sharex="col", sharey="row")
     chance = 100 / settings["num_classes"]
-    for title, look in probes.looks(models, settings).items():
-        model = next(model for model in models if model.title == title)
+    looks = probes.looks(models, settings)
+    for model in models:
+        look = looks[model.title]
         clean = model.over_seeds("clean")[:, None]
         for column, (x, values) in enumerate(_curves(model, clean)):
             for row, scaled in enumerate((values, 100 * values / clean)):
-                probes.line(axes[row][column], x, scaled, look, settings, label=title)
+                probes.line(axes[row][column], x, scaled, look, settings, label=model.title)
         shares = model.over_seeds("shares")[0]
         if len(shares):
             off_grid = model.over_seeds("covered")[:, 1]
@@ -53,10 +54,10 @@ def draw(models: Sequence[Model], settings: Mapping[str, Any]) -> Figure:
         fontsize=9,
         color=probes.GREY,
     )
-    axes[0][1].plot(
+    marks = axes[0][1].plot(
         [], [], "o", color=probes.GREY, fillstyle="none", markersize=9, label="half a cell off the grid"
     )
-    axes[0][1].legend(*_last(axes[0][1]), loc="upper right", fontsize=9)
+    axes[0][1].legend(handles=marks, loc="upper right", fontsize=9)
     axes[0][0].set_ylabel("Test accuracy (%)")
     axes[1][0].set_ylabel("Share of the accuracy\non whole images (%)")
     axes[0][0].set_ylim(bottom=0)
@@ -74,8 +75,3 @@ def _curves(model: Model, clean: np.ndarray) -> list[tuple[Any, np.ndarray]]:
         ([0, *100 * model.over_seeds("shares")[0]], np.hstack([clean, covered])),
         ([0, *model.over_seeds("shifts")[0]], np.hstack([clean, model.over_seeds("shifted")])),
     ]
-
-
-def _last(axes: Any) -> tuple[list[Any], list[str]]:
-    handles, labels = axes.get_legend_handles_labels()
-    return handles[-1:], labels[-1:]

@@ -1,6 +1,7 @@
 """Which layers have the same features, and whether the models make the same mistakes."""
 
 from collections.abc import Mapping, Sequence
+from itertools import combinations_with_replacement
 from typing import Any
 
 import numpy as np
@@ -18,13 +19,13 @@ def draw(models: Sequence[Model], settings: Mapping[str, Any]) -> Figure:
     found = similarities(models)
     upper, lower = figure.subfigures(2, 1, height_ratios=[1, 1.05])
     axes = upper.subplots(1, 4)
-    names = (
-        "Plain, trained",
-        "Plain, untrained",
-        "Without the pixels, trained",
-        "Without the pixels, untrained",
-    )
-    for panel, kind, title in zip(axes, found, names, strict=True):
+    names = {
+        "plain": "Plain, trained",
+        "plain, untrained": "Plain, untrained",
+        "deconfounded": "Without the pixels, trained",
+        "deconfounded, untrained": "Without the pixels, untrained",
+    }
+    for panel, (kind, title) in zip(axes, names.items(), strict=True):
         image = _layers(panel, found[kind], models)
         panel.set_title(title, fontsize=11)
     axes[0].set_ylabel("Layers, first to last", fontsize=10)
@@ -63,7 +64,7 @@ def _closest(axes: Axes, found: Mapping[str, Similarity], models: Sequence[Model
 
     Pairs share seeds, so their spread gives no interval of the mean.
     """
-    pairs = [(a, b) for a in range(len(models)) for b in range(a, len(models))]
+    pairs = list(combinations_with_replacement(range(len(models)), 2))
     looks = {
         "plain": {"marker": "s", "color": "#0072B2", "label": "plain, trained"},
         "plain, untrained": {

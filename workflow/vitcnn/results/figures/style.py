@@ -1,6 +1,6 @@
 """One look for all figures: safe for colour-blind readers, and readable when printed grey."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -97,16 +97,18 @@ def caption(figure: Figure, rows: pd.DataFrame, settings: Mapping[str, Any], ima
     """Write under the figure which data it shows, of them how many images, and what its bands and whiskers are."""
     done = rows[rows["gap"].isna()]
     counts = done.groupby(["experiment", "dataset", "model", "recipe", "train_size"])["seed"].nunique()
-    seeds = sorted(counts.unique())
-    several = f"mean over {' or '.join(map(str, seeds))} seeds, {band_name(settings)}"
-    spread = several if max(seeds, default=0) > 1 else "one seed" if seeds else ""
+    spread = seeds_in_words(counts, settings)
     shown = "; ".join(filter(None, [", ".join(rows["dataset_title"].unique()), images, spread]))
     figure.supxlabel(shown, fontsize=10)
 
 
-def band_name(settings: Mapping[str, Any]) -> str:
-    """Return what the bands over seeds are, for a label."""
-    return {"sd": "± standard deviation", "ci95": "± 95 % interval of the mean"}[settings["band"]]
+def seeds_in_words(counts: Iterable[int], settings: Mapping[str, Any]) -> str:
+    """Return over how many seeds each line is, and what its band is, for a label; "" where there is no run."""
+    seeds = sorted({*counts})
+    if not seeds or seeds[-1] == 1:
+        return "one seed" if seeds else ""
+    band = {"sd": "± standard deviation", "ci95": "± 95 % interval of the mean"}[settings["band"]]
+    return f"mean over {' or '.join(map(str, seeds))} seeds, {band}"
 
 
 def save_figure(figure: Figure, paths: list[Path], dpi: int) -> None:
