@@ -126,6 +126,10 @@ def claims_of(*experiments, **stated):
             "representations.experiments: have no seed in common",
         ),
         (
+            {"experiments": {"corruptions": CONFIG["experiments"]["curves"]}},
+            "experiments.corruptions: a figure or table has this name",
+        ),
+        (
             {"experiments": {"curves_selection": CONFIG["experiments"]["curves"]}},
             "experiments.curves_selection: is the name of a table of curves",
         ),

@@ -62,7 +62,8 @@ def test_the_table_in_every_format(tmp_path):
     page = tables.to_html(shown, "A & B", note)
     assert "<td>62.00 ± 0.10</td>" in page
     assert "A &amp; B" in page
-    latex = tables.to_latex(shown, "A", note)
+    latex = tables.to_latex(shown, "A {B} for 5 $", note)
+    assert r"\caption{A \{B\} for 5 \$. " in latex
     assert r"ViT & CIFAR-10 & 62.00 $\pm$ 0.10" in latex
     assert r"Accuracy (\%)" in latex
     assert "Some CPU, 1 thread a job, fp32" in note
