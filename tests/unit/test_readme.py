@@ -40,6 +40,8 @@ def test_the_table_of_accuracies_is_the_reference_runs(file):
         if file != "README.md":
             assert f"| {figures} | {metrics['history'][-1]['train_loss']:.3f} |" in line
         assert line.endswith(f"| {metrics['num_parameters'] / 1e6:.2f} |")
+    table = (ROOT / "tests/reference/comparison.md").read_text()
+    assert "one seed: no interval" in table and "±" not in table
 
 
 def test_the_fair_rows_are_the_reference_runs():
