@@ -11,6 +11,7 @@ from conftest import ROOT, merge, read
 from vitcnn.config import check_config
 from vitcnn.results import tables
 from vitcnn.results.collect import read_tables
+from vitcnn.results.statistics import mean_in_words
 
 sys.path.insert(0, str(ROOT / "tests/speed"))
 
@@ -47,14 +48,19 @@ def test_the_table_of_accuracies_is_the_reference_runs(file):
 def test_the_fair_rows_are_the_reference_runs():
     lines = [line for line in (ROOT / "README.md").read_text().splitlines() if line.startswith("|")]
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
-    runs = pd.read_csv(ROOT / "tests/reference/full/fair_runs.csv")
     names = {"cnn": "CNN, [fair](tests/reference/full/README.md)"}
     names |= {"vit_p": "ViT of equal size", "vit_f": "ViT of equal FLOPs"}
-    assert runs["model"].tolist() == list(names)
-    for run in runs.itertuples():
-        (row,) = (row for row in rows if row[0] == names[run.model])
-        assert row[1:] == ["CIFAR-10", f"{run.selected:.2f}", "–", f"{run.num_parameters / 1e6:.2f}"]
-        assert f" | {run.selected:.2f} | " in (REFERENCE / "full/README.md").read_text()
+    of_three, of_two = (
+        tables.tabulate(pd.read_csv(REFERENCE / f"full/{name}_runs.csv"), "selected").set_index("Model")
+        for name in ("fair", "fair_size")
+    )
+    assert len(of_three) == len(names) and of_two["Seeds"].tolist() == [5, 5]
+    for (model, one), title in zip(of_three.iterrows(), names.values(), strict=True):
+        found = of_two.loc[model] if model in of_two.index else one
+        accuracy = mean_in_words(found["Accuracy (%)"], found["Accuracy (%) sd"], ".2f")
+        (row,) = (row for row in rows if row[0] == title)
+        assert row[1:] == ["CIFAR-10", accuracy, "–", f"{found['Total Parameters (M)']:.2f}"]
+        assert f" | {accuracy} | " in (REFERENCE / "full/README.md").read_text()
 
 
 def test_what_is_kept_of_shuffled_tiles_is_what_was_measured():

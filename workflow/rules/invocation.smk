@@ -148,7 +148,7 @@ def hide_progress():
 def say_where_to_look():
     """End a run by naming what it was asked for and has."""
     outputs = [path for job in vitcnn_hooks.asked_jobs(workflow) for path in job.output]
-    shown = [path for path in outputs if path.endswith((".html", ".svg"))]
+    shown = sorted(path for path in outputs if path.endswith((".html", ".svg")))
     made = [
         f"  {Path(path).absolute()}" for path in shown if not path.startswith("results/models/")
     ]
