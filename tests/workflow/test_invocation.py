@@ -1,10 +1,10 @@
-"""The demo from any folder and changed in any way, and profiles that are misspelled: dry runs."""
+"""The demo from any folder and changed in any way, profiles, and where Snakemake keeps its notes."""
 
 import re
 
 import pytest
 import yaml
-from conftest import ROOT, WARM, environment, jobs, said
+from conftest import ROOT, WARM, environment, jobs, said, snakemake
 
 DEMO = ROOT / "profiles/demo"
 RUN = "results/runs/cifar10/cnn/adam10/nall/seed0"
@@ -61,3 +61,25 @@ def test_a_profile_that_is_misspelled_plans_nothing(tmp_path):
     (tmp_path / "mine/profile.yaml").write_text("cores: 1\n")
     found = dry_run(tmp_path, "--workflow-profile", "mine", "--directory", "a folder", f"{RUN}/metrics.json")
     assert jobs(found)["train"] == 1
+
+
+def test_a_second_run_where_snakemake_keeps_its_notes_in_a_database(tmp_path):
+    """Its locks are no folder then."""
+    for _ in range(2):
+        done = snakemake(tmp_path, "--persistence-backend", "db", "results/models/cifar10/simple_cnn.txt")
+        assert done.returncode == 0, said(done)
+    assert "Nothing to be done" in said(done)
+
+
+def test_a_host_workflow_has_profiles_of_its_own(tmp_path):
+    """Beside its Snakefile, where Snakemake looks for them."""
+    profile = tmp_path / "host/profiles/mine/profile.yaml"
+    profile.parent.mkdir(parents=True)
+    profile.write_text("cores: 1\n")
+    (tmp_path / "host/Snakefile").write_text(
+        f'module study:\n    snakefile: "{ROOT}/Snakefile"\n\nuse rule * from study as study_*\n'
+    )
+    (tmp_path / "work").mkdir()
+    command = ["snakemake", "-s", "../host/Snakefile", "--workflow-profile", "mine", "-n", "study_data"]
+    done = WARM.run(command, tmp_path / "work", environment())
+    assert done.returncode == 0, said(done)
