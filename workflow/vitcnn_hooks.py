@@ -5,6 +5,7 @@ a user's own rules, are Snakemake's alone. tests/workflow/test_hooks.py fails by
 """
 
 import functools
+import gc
 import inspect
 import json
 import logging
@@ -73,6 +74,8 @@ def install(
     `on_graph` is called before they are read, with our jobs, whether they will run, and whether Snakemake
     locks the folder; `on_verdicts` is called with the verdicts.
     """
+    # Nothing of a graph that grows is garbage, and to look for some takes a seventh of a large dry run.
+    gc.disable()
 
     @functools.wraps(_check_incomplete)
     async def check_incomplete(dag: DAG) -> None:
@@ -91,6 +94,8 @@ def install(
         elif workflow.remote_exec:
             # --keep-going does not reach a group's job: without it one run that fails stops its group.
             workflow.execution_settings.keep_going = True
+        gc.freeze()
+        gc.enable()
         await _check_incomplete(dag)
 
     DAG.check_incomplete = check_incomplete
@@ -181,6 +186,7 @@ def study_jobs(snakefile: Path, study: Mapping[str, Any], more: Collection[str] 
     except Enough:
         return jobs
     finally:
+        gc.enable()  # which install() has disabled
         DAG.check_incomplete = former
     raise WorkflowError(f"{snakefile}: its graph could not be read")
 

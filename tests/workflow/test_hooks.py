@@ -1,5 +1,7 @@
 """Beside records that decide, Snakemake is Snakemake: for users' rules, as a module, and in what it prints."""
 
+import asyncio
+import gc
 import inspect
 import os
 import re
@@ -9,8 +11,10 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
+import vitcnn_hooks
 from conftest import ROOT, WARM, environment, made_once, read, said, start_snakemake
 from test_staleness import ALL_SHOWN, EVERY_RUN, RUN, Study, finished_study, runs_with
 from vitcnn_hooks import _NO_REASON, DAG, PersistenceBase, Reason, SnakemakeJob, Workflow
@@ -255,6 +259,24 @@ def test_snakemake_asks_its_notes_by_the_names_we_hide():
 
 def test_snakemake_expands_the_params_of_a_job_again_when_they_are_gone():
     assert "if self._params is None" in inspect.getsource(SnakemakeJob.params.fget)
+
+
+def test_garbage_is_collected_again_once_the_graph_is_whole(monkeypatch):
+    async def ignore(dag):
+        pass
+
+    monkeypatch.setattr(vitcnn_hooks, "_check_incomplete", ignore)
+    monkeypatch.setattr(DAG, "check_incomplete", ignore)  # restored afterwards
+    try:
+        vitcnn_hooks.install(False, None, None)
+        assert not gc.isenabled()
+        of_a_job = SimpleNamespace(is_main_process=False, remote_exec=False)
+        asyncio.run(DAG.check_incomplete(SimpleNamespace(workflow=of_a_job)))
+        assert gc.isenabled()
+        assert gc.get_freeze_count()
+    finally:
+        gc.enable()
+        gc.unfreeze()
 
 
 def test_the_hooks_are_the_only_touch_of_snakemakes_internals():
