@@ -1,4 +1,4 @@
-# A comparison of Vision Transformers and CNNs, regenerated from nothing.
+# A comparison of Vision Transformers and CNNs, from the download to every table and figure.
 #
 #   snakemake                                      everything
 #   snakemake data | runs | figures                packed data | trained runs | figures
@@ -10,7 +10,7 @@
 #   snakemake status                               how far a running study is
 #   snakemake seal                                 predictions/*.yaml, by digest and time, to be scored later
 #   snakemake partial                              what the finished runs show, gaps marked
-#   snakemake --report report.html                 table, figures and findings in one page
+#   snakemake --report report.zip                  all results, packed into pages to share
 import os
 from pathlib import Path
 

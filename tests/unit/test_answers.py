@@ -216,7 +216,7 @@ def test_answers_of_other_runs_are_an_error():
     runs, epochs, answers = study()
     one, other = list(answers)[:2]
     answers[one] = answers[other]
-    with pytest.raises(StudyError, match=r"vit_p/modern30/nall/seed0/predictions\.npz: its right answers"):
+    with pytest.raises(StudyError, match=r"vit_p/modern30/nall/seed0/predictions\.npz: its array `correct`"):
         analyse(runs, epochs, answers, None)
 
 
@@ -228,13 +228,13 @@ def swapped(correct):
 @pytest.mark.parametrize(
     ("wrong", "words"),
     [
-        (lambda a: {"val_logits": a.logits, "val_labels": a.labels}, "its logits of held-out images are not"),
-        (lambda a: {"val_logits": None}, "its logits of held-out images are not"),
-        (lambda a: {"val_labels": a.val_labels[:-1]}, "its logits of held-out images are not"),
-        (lambda a: {"logits": a.logits[::-1]}, "its logits are not those of its right answers"),
-        (lambda a: {"logits": a.logits[:9]}, "its logits are not those of its right answers"),
-        (lambda a: {"correct": swapped(a.correct)}, "its logits are not those of its right answers"),
-        (lambda a: {"logits": a.logits * np.nan}, "its logits are not those of its right answers"),
+        (lambda a: {"val_logits": a.logits, "val_labels": a.labels}, "its `val_logits` do not match"),
+        (lambda a: {"val_logits": None}, "its `val_logits` do not match"),
+        (lambda a: {"val_labels": a.val_labels[:-1]}, "its `val_logits` do not match"),
+        (lambda a: {"logits": a.logits[::-1]}, "its `logits` do not match its array `correct`"),
+        (lambda a: {"logits": a.logits[:9]}, "its `logits` do not match its array `correct`"),
+        (lambda a: {"correct": swapped(a.correct)}, "its `logits` do not match its array `correct`"),
+        (lambda a: {"logits": a.logits * np.nan}, "its `logits` do not match its array `correct`"),
     ],
 )
 def test_answers_that_would_flatter_a_model_are_an_error(wrong, words):
@@ -254,7 +254,7 @@ def test_a_temperature_is_not_fitted_on_test_images():
     logits = np.concatenate([honest.logits[:26], honest.val_logits[26:]])
     labels = np.where(is_right, logits.argmax(1), logits.argmin(1))  # so that the accuracy is that of the run
     answers[folder] = honest._replace(val_logits=logits, val_labels=labels)
-    with pytest.raises(StudyError, match=rf"{folder}/predictions\.npz: most of its logits of held-out"):
+    with pytest.raises(StudyError, match=rf"{folder}/predictions\.npz: most of its `val_logits`"):
         analyse(runs, epochs, answers, None)
     analyse(runs.assign(test_images_in_train=26), epochs, answers, None)
     assert _shared(np.zeros((5, 2)), np.zeros((9, 2))) == 0
@@ -273,7 +273,7 @@ def test_held_out_images_of_a_run_that_held_none_out_are_an_error():
     runs, epochs, answers = study(held_out=False)
     run = Run("cifar10", "cnn", "modern30", "all", 1)
     answers[run.folder] = answers_of("cnn", 1)
-    with pytest.raises(StudyError, match="held none out"):
+    with pytest.raises(StudyError, match="its recipe holds no images out"):
         analyse(runs, epochs, answers, None)
 
 
@@ -281,7 +281,7 @@ def test_a_run_without_bits_is_named(tmp_path):
     path = tmp_path / "seed3" / "predictions.npz"
     path.parent.mkdir()
     np.savez(path, logits=np.zeros((8, 2)), labels=np.zeros(8))
-    with pytest.raises(StudyError, match=r"seed3/predictions\.npz: has no right answers of each epoch"):
+    with pytest.raises(StudyError, match=r"seed3/predictions\.npz: its array `correct` cannot be read"):
         read_answers(path)
     np.savez(path, logits=np.zeros((9, 2)), labels=np.zeros(9), correct=np.ones((1, 9)))
     for damaged in (b"no archive", b"", b"PK" + bytes(99), path.read_bytes()[:-30], path.read_bytes()):

@@ -87,7 +87,7 @@ def claims_of(*experiments, **stated):
         ({"models": None}, "models: None is not a mapping of keys"),
         (
             {"models": {"vit": {"builder": "timm:vit_tiny_patch16_224", "name": "x"}}},
-            "models.vit.name: is the key",
+            "models.vit.name: leave it out",
         ),
         ({"recipes": {"adam10": {"lr": math.nan}}}, "recipes.adam10.lr: nan is no finite number"),
         ({"recipes": {"adam10": {"mixup": math.inf}}}, "recipes.adam10.mixup: inf is no finite number"),
@@ -137,8 +137,11 @@ def claims_of(*experiments, **stated):
             {"recipes": {"adam10": {"epochs": 3, "updates": 9}}},
             "name either epochs, or updates and evaluations",
         ),
-        ({"recipes": {"adam10": {"evaluations": 9}}}, "adam10.evaluations: goes with updates"),
-        ({"recipes": {"adam10": {"momentum": 0.9}}}, "adam10.momentum: is sgd's; adam has its own"),
+        (
+            {"recipes": {"adam10": {"evaluations": 9}}},
+            "adam10.evaluations: set updates and evaluations together",
+        ),
+        ({"recipes": {"adam10": {"momentum": 0.9}}}, "adam10.momentum: is for optimizer: sgd only"),
         (
             {"recipes": {"adam10": {"optimizer": "sgd", "nesterov": True}}},
             "adam10.nesterov: needs a momentum",
@@ -327,7 +330,7 @@ def test_updates_need_no_epochs():
     recipe |= {"updates": 20, "evaluations": 5}
     assert "epochs" not in check_config(config)["recipes"]["adamw10"]
     recipe["evaluations"] = 21
-    with pytest.raises(StudyError, match=r"recipes\.adamw10\.evaluations: 21 of 20 updates"):
+    with pytest.raises(StudyError, match=r"recipes\.adamw10\.evaluations: 21 are more than the 20 updates"):
         check_config(config)
 
 

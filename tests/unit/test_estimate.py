@@ -82,19 +82,23 @@ def test_a_model_that_was_timed_leaves_no_graph_to_the_next(monkeypatch):
     assert step() is None
 
 
-def test_the_words_name_what_takes_less():
+def test_the_words_name_what_takes_less(monkeypatch):
+    monkeypatch.delenv("VITCNN_PROFILE", raising=False)
     seconds = dict.fromkeys(plan.all_runs(FULL), 600.0)
     words = estimate.in_words(FULL, seconds, torch.device("cpu"), jobs=2, spent=9)
     assert words.startswith("To be trained: 125 run(s), about 10 h 25 min on ")
     assert "--config 'seeds=[0]', 2 h 5 min" in words
     for experiment in ("comparison", "curves", "data_efficiency", "data_steps", "fair"):
-        assert f"one experiment: snakemake {experiment}, " in words
+        assert f"one experiment: {experiment} as the target, " in words
     assert "profiles/quick" in words and "fair_tiny" not in words
     one_seed = {run: 600.0 for run in seconds if run.seed == 0}
     assert "one seed" not in estimate.in_words(FULL, one_seed, torch.device("cpu"), jobs=2, spent=9)
     optional = dict.fromkeys(plan.experiment_runs(FULL, "tiny_seeds"), 600.0)  # which has seeds of its own
     words = estimate.in_words(FULL, optional, torch.device("cpu"), jobs=2, spent=9)
     assert "one seed" not in words and "one experiment" not in words and "profiles/quick" in words
+    monkeypatch.setenv("VITCNN_PROFILE", "quick")
+    words = estimate.in_words(FULL, seconds, torch.device("cpu"), jobs=2, spent=9)
+    assert "one seed" in words and "profiles/quick" not in words
     short = estimate.in_words(FULL, dict.fromkeys(seconds, 1.0), torch.device("cpu"), jobs=2, spent=9)
     assert "too long" not in short
     one = estimate.in_words(FULL, {RUN: 100.0}, torch.device("cpu"), jobs=2, spent=9)

@@ -160,7 +160,7 @@ def test_a_run_with_a_gpu_that_torch_does_not_see_ends_with_the_reason(data, alo
         *("train", "--settings", json.dumps({"spec": spec}), "--data", data, "--out", tmp_path / "run")
     )
     assert done.returncode == 1
-    assert "GPU 3 is this job's, and torch sees no CUDA device" in done.stderr
+    assert "GPU 3 is assigned to this job, but torch sees no CUDA device" in done.stderr
     assert not (tmp_path / "run/metrics.json").exists()
 
 

@@ -163,7 +163,7 @@ def test_a_lock_of_a_process_that_is_gone_is_a_killed_run():
     assert found.state == "failed"
     assert found.note.startswith("killed, after: epoch 1 of 10: loss 1.5000")
     work(CNN, f"process {gone.pid} on {platform.node()}")
-    assert status().runs[CNN].note == "killed before its first word"
+    assert status().runs[CNN].note == "killed before it wrote to its log"
 
 
 def test_the_number_of_a_killed_process_may_be_another_ones_by_now():

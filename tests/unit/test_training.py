@@ -277,7 +277,7 @@ def test_a_device_that_is_absent():
 def test_a_job_that_has_a_gpu_and_sees_no_cuda(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
     with pytest.raises(
-        StudyError, match=r"GPU 3 is this job's, and torch sees no CUDA device. torch .* driver"
+        StudyError, match=r"GPU 3 is assigned to this job, but torch sees no CUDA device. torch .* driver"
     ):
         devices.select_device("cuda")
 

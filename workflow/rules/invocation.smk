@@ -160,7 +160,7 @@ def say_what_is_left():
     """End a failed run by naming the way to what did succeed."""
     if vitcnn_hooks.asked_jobs(workflow):
         logger.info(
-            "\n`snakemake partial` shows what the finished runs give, with the gaps marked."
+            "\n`snakemake partial`, with the options of this command, shows what the finished runs give, with the gaps marked."
         )
 
 

@@ -89,7 +89,7 @@ def _of_model(model: Mapping[str, Any]) -> Iterator[str]:
     except StudyError as error:
         yield f"builder: {error}"
     if "name" in model:
-        yield "name: is the key under models, and no hyper-parameter"
+        yield "name: leave it out; a model's name is its key under models"
     for key in model:
         if reason := refused(model["builder"], key):
             yield f"{key}: cannot be set: {reason}"
@@ -283,9 +283,9 @@ def _of_recipe(recipe: Mapping[str, Any]) -> Iterator[str]:
     if ("epochs" in recipe) == ("updates" in recipe):
         yield "epochs: name either epochs, or updates and evaluations"
     if ("updates" in recipe) != ("evaluations" in recipe):
-        yield "evaluations: goes with updates, and updates with it"
+        yield "evaluations: set updates and evaluations together, or neither"
     if recipe["momentum"] and recipe["optimizer"] != "sgd":
-        yield f"momentum: is sgd's; {recipe['optimizer']} has its own"
+        yield f"momentum: is for optimizer: sgd only; leave it out with {recipe['optimizer']}"
     if recipe["nesterov"] and not recipe["momentum"]:
         yield "nesterov: needs a momentum"
     if recipe["min_lr"] and recipe["lr_scheduler"] == "constant":
@@ -310,7 +310,7 @@ def misfits(config: Mapping[str, Any], dataset: str, model: str, recipe: str) ->
         wrong.append(f"recipes.{recipe}.min_lr: {training['min_lr']} is over lr {training['lr']}")
     if "updates" in training and training.get("evaluations", 0) > training["updates"]:
         wrong.append(
-            f"recipes.{recipe}.evaluations: {training['evaluations']} of {training['updates']} updates"
+            f"recipes.{recipe}.evaluations: {training['evaluations']} are more than the {training['updates']} updates"
         )
     if ":" in settings["builder"]:  # what a library's models take is known to them alone
         return wrong

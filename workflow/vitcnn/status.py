@@ -159,7 +159,7 @@ def _read_run(run: Run, spec: Mapping[str, Any], now: datetime, since: float) ->
             progress = Log(epochs=evaluations(spec["recipe"]))  # all that is in the log is of former attempts
         return RunStatus(run, "running", progress, _where(holder, progress), _silence(progress, now), log)
     if holder is not None:
-        note = f"killed, after: {progress.last}" if progress.last else "killed before its first word"
+        note = f"killed, after: {progress.last}" if progress.last else "killed before it wrote to its log"
         return RunStatus(run, "failed", progress, note=note, log=log)
     if progress.has_failed:
         return RunStatus(run, "failed", progress, note=progress.last, log=log)

@@ -33,10 +33,14 @@ def load_packed(folder: Path) -> Packed:
 
     Raises StudyError if a file is missing or the arrays do not fit the manifest.
     """
-    manifest = read_json(folder / "manifest.json")
+    path = folder / "manifest.json"
+    if not path.exists():
+        raise StudyError(f"{folder}: is not packed yet; run: snakemake {path}")
+    manifest = read_json(path)
     if manifest.get("version") != MANIFEST_VERSION:
         raise StudyError(
-            f"{folder / 'manifest.json'}: version {manifest.get('version')} is not {MANIFEST_VERSION}"
+            f"{path}: has version {manifest.get('version')}, this code reads {MANIFEST_VERSION}; "
+            "delete the folder and pack again"
         )
     try:
         arrays = {name: np.load(folder / name, mmap_mode="c") for name in manifest["sha256"]}

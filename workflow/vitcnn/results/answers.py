@@ -77,7 +77,7 @@ def read_answers(path: Path) -> Answers:
             return Answers(correct, arrays["logits"], labels, *held_out)
     except (OSError, ValueError, TypeError, KeyError, EOFError, BadZipFile) as error:
         raise StudyError(
-            f"{path}: has no right answers of each epoch ({error}); delete it to train the run again"
+            f"{path}: its array `correct` cannot be read ({error}); delete it to train the run again"
         ) from error
 
 
@@ -149,19 +149,19 @@ def _wrong(found: Answers, row: Any, held_out: np.ndarray | None) -> str:
     """
     accuracy = 100 * found.correct.mean(axis=1)
     if not np.isclose(accuracy[-1], row.final) or not np.isclose(accuracy.max(), row.best):
-        return "its right answers are not those of its accuracies"
+        return "its array `correct` does not match the accuracies in metrics.json"
     surely, perhaps = _right_by(found.logits, found.labels)
     right = found.correct[-1]
     if right.shape != surely.shape or (surely & ~right).any() or (right & ~perhaps).any():
-        return "its logits are not those of its right answers"
+        return "its `logits` do not match its array `correct`"
     if held_out is not None:
         low, high = (100 * some.mean() for some in _right_by(found.val_logits, found.val_labels))
         if not low - 1e-6 <= held_out[-1] <= high + 1e-6:
-            return "its logits of held-out images are not those of its accuracy on them"
+            return "its `val_logits` do not match the accuracy on held-out images in metrics.json"
         if _shared(found.val_logits, found.logits) > max(len(found.val_logits) / 2, row.test_images_in_train):
-            return "most of its logits of held-out images are those of test images"
+            return "most of its `val_logits` are those of test images"
     elif found.val_logits is not None:
-        return "it has logits of held-out images, and held none out"
+        return "it has `val_logits`, but its recipe holds no images out"
     return ""
 
 

@@ -85,7 +85,7 @@ FLAWS = {
     ),
     "one_seed": Flaw("One seed", "Each model was trained once on each dataset."),
     "timing": Flaw(
-        "Times hold the data pipeline",
+        "Times include the data pipeline",
         "Inference is one pass through a DataLoader: decoding included, one batch size, no warm-up, no synchronisation.",
     ),
     "size": Flaw(
@@ -108,7 +108,8 @@ FLAWS = {
     ),
     "pictures": Flaw(
         "Nothing that was learned is shown",
-        "Locality, translation, global attention and hierarchy explain the results, and none was measured.",
+        "The notebooks explain the results by locality, translation, global attention and hierarchy, and measure none of "
+        "them.",
     ),
 }
 

@@ -48,8 +48,8 @@ def select_device(name: str) -> "torch.device":
         name = next(candidate for candidate in ("cuda", "mps", "cpu") if available[candidate])
     if name == "cuda" and not available[name] and os.environ.get("CUDA_VISIBLE_DEVICES", "") not in HIDDEN:
         raise StudyError(
-            f"device: GPU {os.environ['CUDA_VISIBLE_DEVICES']} is this job's, and torch sees no CUDA device. torch "
-            f"{torch.__version__} is built for CUDA {torch.version.cuda or '(none)'}; the driver is "
+            f"device: GPU {os.environ['CUDA_VISIBLE_DEVICES']} is assigned to this job, but torch sees no CUDA device. "
+            f"torch {torch.__version__} is built for CUDA {torch.version.cuda or '(none)'}; the driver is "
             f"{_driver_version()}. Install what fits the driver, let the job see its GPU, or set device: cpu"
         )
     if not available[name]:

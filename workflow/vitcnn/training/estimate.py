@@ -1,6 +1,7 @@
 """How long training will take on this device, from timing a few steps of each model."""
 
 import gc
+import os
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -109,6 +110,7 @@ def in_words(
         for experiment in plan.active_experiments(config, optional=False):
             runs = plan.experiment_runs(config, experiment)
             if set(runs) & set(seconds) and not set(seconds) <= set(runs):
-                ways.append(f"one experiment: snakemake {experiment}, {duration(together(runs))}")
-    ways.append("a small study: snakemake --workflow-profile profiles/quick")
+                ways.append(f"one experiment: {experiment} as the target, {duration(together(runs))}")
+    if "VITCNN_PROFILE" not in os.environ:  # which the small studies set
+        ways.append("a small study: snakemake --workflow-profile profiles/quick")
     return "\n".join([text, "If that is too long:", *(f"  {way}" for way in ways)])
