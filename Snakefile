@@ -84,6 +84,8 @@ rule corruptions:
 
 
 for experiment in ALL_EXPERIMENTS:
+    if hasattr(rules, experiment):
+        raise WorkflowError(f"experiments.{experiment}: is the name of a rule; choose another")
 
     rule:
         name:

@@ -171,7 +171,8 @@ def written(runs, study=None):
     study = study or study_of()
     found = findings.findings(runs, asked_of(study), study["claims"])
     text = to_markdown(found)
-    words = re.sub(r"<[^>]+>", " ", to_html(found).split("</style>")[1])
+    page = re.sub("</?code>", "`", to_html(found).split("</style>")[1])
+    words = re.sub(r"<[^>]+>", " ", page)
     for line in text.splitlines():
         for cell in line.replace("---", "").split("|"):
             assert cell.strip(" -#*") in html.unescape(words), cell

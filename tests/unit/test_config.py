@@ -10,7 +10,7 @@ from conftest import ROOT, merge
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vitcnn.config import check_config, load_config
+from vitcnn.config import check_config, load_config, refuse_repeated_keys
 from vitcnn.errors import StudyError
 from vitcnn.schema import resolve
 
@@ -61,7 +61,10 @@ def claims_of(*experiments, **stated):
         ),
         ({"experiments": {"curves": {"models": ["simple_vitt"]}}}, "did you mean simple_vit?"),
         ({"experiments": {"curves": {"recipe": "adamw"}}}, "adamw is not one of the recipes"),
-        ({"experiments": {"curves": {"train_sizes": [0]}}}, "experiments.curves.train_sizes.0"),
+        (
+            {"experiments": {"curves": {"train_sizes": [0]}}},
+            "experiments.curves.train_sizes.0: 0 is neither a whole number above 0 nor all",
+        ),
         ({"experiments": {"curves": {"train_sizes": [9, "9"]}}}, "train_sizes: 9 listed more than once"),
         (
             {"models": {"vit": {"patch_size": 5}}},
@@ -445,6 +448,29 @@ def test_a_file_that_is_no_yaml(tmp_path):
             load_config(path)
     with pytest.raises(StudyError, match="cannot be read"):
         load_config(tmp_path / "absent.yaml")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "seeds: [1]\nrecipes: {}\nseeds: [2]\n",
+            r"mine\.yaml, line 3: seeds is there twice, first in line 1",
+        ),
+        ("a: [b, {c: 1,\n  c: 2}]\n", r"mine\.yaml, line 2: a\.1\.c is there twice"),
+    ],
+)
+def test_a_key_that_is_there_twice_is_named(text, message, tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text(text)
+    with pytest.raises(StudyError, match=message):
+        load_config(path)
+
+
+def test_a_merged_mapping_may_be_changed(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("base: &base {lr: 1}\nother: {<<: *base, lr: 2}\n")
+    refuse_repeated_keys(path)
 
 
 def test_the_schema_and_config_yaml_name_the_same_keys():

@@ -337,6 +337,8 @@ def test_two_recipes_of_a_model_are_two_points(tmp_path):
     figure = draw(results.read_costs(costs_in(tmp_path), TITLES), both, SETTINGS)
     accuracies = [float(c.lines[0].get_ydata()[0]) for c in figure.axes[0].containers]
     assert accuracies[:4] == [61, 10, 81, 10]
+    recipes = {text.get_text() for text in figure.axes[0].texts}
+    assert recipes == {*runs()["recipe"], "sgd10"}
 
 
 @pytest.mark.parametrize(

@@ -9,11 +9,12 @@ import torch
 import yaml
 from conftest import ROOT, SMALL, merge, read
 
+import vitcnn.models
 from vitcnn import plan
 from vitcnn.config import check_config
 from vitcnn.errors import StudyError
 from vitcnn.interrupts import Interrupted
-from vitcnn.models import count_parameters, create_model
+from vitcnn.models import check, count_parameters, create_model, registry
 from vitcnn.models.check import check_last_batch, check_model, create_on_meta
 from vitcnn.models.describe import describe_model
 from vitcnn.models.head import compute_head_in_fp32
@@ -166,13 +167,33 @@ def test_models_fit_the_images(builder, dataset):
 def test_settings_are_checked_by_building():
     with pytest.raises(StudyError, match=r"models\.mine: timm:resnet18 cannot be built as .*cifar10.*heads"):
         check_model(spec_of(builder="timm:resnet18", heads=3))
-    with pytest.raises(StudyError, match=r"torchvision:inception_v3 cannot be built .* 32 x 32 pixels"):
+    with pytest.raises(
+        StudyError, match=r"torchvision:inception_v3 was built and fails on two images, .* 32 x 32 pixels"
+    ):
         describe_model(spec_of(builder="torchvision:inception_v3"))
     with pytest.raises(
         StudyError, match=r"returns GoogLeNetOutputs for two images in training, .*aux_logits"
     ):
         check_model(spec_of("imagenet200", builder="torchvision:googlenet", init_weights=False))
     check_model(spec_of("imagenet200", builder="torchvision:googlenet", init_weights=False, aux_logits=False))
+
+
+def test_a_model_that_fails_names_the_line(tmp_path, monkeypatch):
+    spec = spec_of(builder="timm:resnet18")
+    (tmp_path / "failing.py").write_text(
+        "from torch import nn\n\n\nclass Net(nn.Module):\n    def forward(self, images):\n"
+        "        return self.haed(images)\n\n\ndef build(*, image_size: int, num_classes: int):\n    return Net()\n"
+    )
+    monkeypatch.setattr(check, "FOLDER", tmp_path)
+    monkeypatch.setattr(registry, "FOLDER", tmp_path)
+    monkeypatch.setattr(vitcnn.models, "__path__", [*vitcnn.models.__path__, str(tmp_path)])
+    registry.builders.cache_clear()
+    try:
+        with pytest.raises(StudyError, match=r"fails on two images, .*, failing\.py, line 6: .*haed"):
+            check_model(spec | {"model": {"name": "mine", "builder": "failing"}})
+    finally:
+        registry.builders.cache_clear()
+        sys.modules.pop("vitcnn.models.failing", None)
 
 
 def test_weights_are_random_and_the_seeds():

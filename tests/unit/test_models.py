@@ -348,6 +348,10 @@ def test_a_default_that_is_computed_is_refused(tmp_path, monkeypatch):
             r"mine\.py: build\(hidden\): .* by name",
         ),
         ("import torch\ndef build(:\n", r"mine\.py: line 2: "),
+        (
+            "class Net:\n    def build(self):\n        pass\n",
+            r"mine\.py has no function build\(\*, image_size",
+        ),
     ],
 )
 def test_a_builder_that_cannot_be_read_is_named(text, message, tmp_path, monkeypatch):

@@ -2,6 +2,7 @@
 
 import shutil
 from collections import namedtuple
+from functools import partial
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from vitcnn.data.decoded import create_array
 from vitcnn.data.pack import pack_dataset
 from vitcnn.data.packed import load_packed
 from vitcnn.data.tiny_imagenet import sort_validation
+from vitcnn.data.trees import copy_tree
 from vitcnn.data.validate import validate_images
 from vitcnn.errors import StudyError
 from vitcnn.files import file_digest, read_json, write_json
@@ -184,6 +186,24 @@ def test_loading_maps_the_files_instead_of_reading_them(tiny, tmp_path):
     before = file_digest(tmp_path / "packed" / "train_images.npy")
     packed.train.images[0] = 7  # a private copy of the page: the file stays
     assert file_digest(tmp_path / "packed" / "train_images.npy") == before
+
+
+def test_a_copy_that_was_edited_is_refused(tiny, tmp_path):
+    tree = tmp_path / "tree"
+    copy_tree(tiny, "tiny_imagenet", tree)
+    sort_validation(tree)
+    validated = partial(validate_images, "imagenet200", "tiny_imagenet", tree, tmp_path / "decoded", 1)
+    validated()
+    (tree / "words.txt").write_text("n1\tchanged")
+    with pytest.raises(StudyError, match=r"tree: is a copy, and was edited: .* edit the source instead"):
+        validated()
+
+
+def test_what_is_wrong_with_a_copy_is_to_be_mended_in_the_source(tiny, tmp_path):
+    sort_validation(tiny)
+    (tiny / "wnids.txt").unlink()
+    with pytest.raises(StudyError, match=r"is a copy: edit the source, datasets\.imagenet200\.source"):
+        validate_images("imagenet200", "tiny_imagenet", tiny, tmp_path / "decoded", 1)
 
 
 def test_what_is_not_whole_is_refused(tiny, tmp_path):

@@ -496,7 +496,7 @@ def test_what_readers_write_is_text(here, asked):
     reason = "a | b <script>alert(1)</script> *so*\n# no heading\n- no list [x](y) & more"
     write("an|na", reasoning=reason, confidence=1)
     parts = report(scored(asked), runs_of(), [])
-    page, text = to_html(parts), to_markdown(parts, as_written)
+    page, text = to_html(parts, html.escape), to_markdown(parts, as_written)
     assert "<script" not in page and not re.search(r"(?<!\\)<", text)
     assert html.escape(reason.splitlines()[0]) in page
     assert r"an\|na" in text

@@ -96,6 +96,22 @@ def test_without_a_word_of_the_model_file_the_layers_are_its_children():
     assert cam_layer_of(model, "timm:anything", []) is None
 
 
+def test_modules_of_a_list_are_layers_of_their_own():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.stem = nn.Conv2d(3, 4, 3)
+            self.blocks = nn.ModuleList([nn.ReLU(), nn.ModuleDict({"norm": nn.BatchNorm2d(4)})])
+
+        def forward(self, images):
+            return self.blocks[1]["norm"](self.blocks[0](self.stem(images))).mean((2, 3))
+
+    model = Net()
+    with outputs_of(layers_of(model, "timm:anything")) as outputs:
+        model(torch.randn(2, 3, 8, 8))
+    assert list(outputs) == ["stem", "blocks.0", "blocks.1.norm"]
+
+
 def test_maps_lose_their_class_token_and_nothing_else():
     tokens = torch.randn(2, 17, 5)
     assert torch.equal(as_map(tokens), as_map(tokens[:, 1:]))

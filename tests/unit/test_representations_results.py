@@ -388,6 +388,12 @@ def test_they_are_not_where_the_measurements_say_the_opposite_and_undecided_in_b
     }
 
 
+def test_a_layer_is_not_compared_with_itself():
+    one_map = hand_written("CNN", reach=[[3.0], [2.0]])
+    assert "Hierarchical" not in {claim.claim.partition(":")[0] for claim in judge([one_map])}
+    assert "Hierarchical" in {claim.claim.partition(":")[0] for claim in judge([hand_written("CNN")])}
+
+
 def test_a_model_that_keeps_what_chance_gives_keeps_nothing():
     """Of two classes, shuffled tiles leave both models half of the images: no difference, whatever they had before."""
     vit, cnn = hand_written("ViT", clean=60.0, shuffled=50.1), hand_written("CNN", clean=90.0, shuffled=50.1)

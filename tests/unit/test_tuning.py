@@ -86,6 +86,9 @@ def test_the_table_has_a_row_for_each_recipe_and_says_which_is_best_on_held_out_
     assert chosen["is_edge"].to_dict() == {"vit_p": False, "cnn": True}
     text = tables.note(runs, "final")
     assert "vit_p on CIFAR-10: lr2; cnn on CIFAR-10: lr3, at an edge" in text
+    of_part = runs.assign(train_size="1000", held_out=[*reversed(runs["held_out"])])
+    text = tables.note(pd.concat([runs, of_part]), "final")
+    assert "vit_p on CIFAR-10, all images: lr2; " in text and "vit_p on CIFAR-10, 1000 images: lr1" in text
 
 
 def test_recipes_that_are_as_good_are_named():

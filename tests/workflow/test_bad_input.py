@@ -52,7 +52,7 @@ def tiny_config(source, **more):
         ({"recipes": {"adam10": {"learning_rate": 1}}}, "recipes.adam10.learning_rate: unknown key"),
         (
             {"experiments": {"data": {"datasets": ["cifar10"], "models": ["vit"], "recipe": "adam10"}}},
-            "The name data is already used by another rule",
+            "experiments.data: is the name of a rule; choose another",
         ),
         ({"device": "mps" if sys.platform == "linux" else "cuda"}, "is not available on this machine"),
     ],

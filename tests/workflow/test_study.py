@@ -377,7 +377,9 @@ def test_keep_going_past_a_run_that_fails(with_data):
     done = snakemake(with_data, "--keep-going", "results/collected/comparison/runs.csv", config=config)
     assert done.returncode != 0
     assert "the training loss became" in said(done)
-    assert "`snakemake partial`, with the options of this command, shows what the finished runs give" in said(done)
+    assert "`snakemake partial`, with the options of this command, shows what the finished runs give" in said(
+        done
+    )
     assert len(list((with_data / "results/runs/cifar10").rglob("metrics.json"))) == 2
     assert not list((with_data / "results/runs/cifar100").rglob("metrics.json"))
     assert "a lower lr may help" in next((with_data / "logs/runs/cifar100").rglob("*.log")).read_text()

@@ -15,7 +15,7 @@ sys.path.insert(0, str(WORKFLOW))
 
 import vitcnn_hooks
 from vitcnn import plan, predictions
-from vitcnn.config import check_config
+from vitcnn.config import check_config, refuse_repeated_keys
 from vitcnn.contradictions import TABLES
 from vitcnn.data.sources import is_generated, reading_settings
 from vitcnn.errors import StudyError
@@ -31,6 +31,8 @@ from vitcnn.training.gpus import visible_gpus
 
 try:
     refuse_absent_profile(sys.argv[1:], Path(workflow.rundir), Path(workflow.main_snakefile).parent)
+    for file in workflow.configfiles:
+        refuse_repeated_keys(Path(file))
     STUDY = check_config(config)
     if PROFILE:
         refuse_real_data(STUDY, Path())
@@ -194,7 +196,7 @@ def all_results(part=""):
         *collect(f"results/{part}findings.{{kind}}", kind=PAGE_KINDS if EXPERIMENTS else []),
         *collect(
             "results/tables/flaws.{kind}",
-            kind=TABLE_KINDS if ALL_FLAW_EXPERIMENTS and not part else [],
+            kind=TABLE_KINDS if FLAW_EXPERIMENTS and not part else [],
         ),
         *collect("results/tables/{f}.{kind}", f=cost, kind=TABLE_KINDS),
         *collect("results/figures/{f}.{kind}", f=cost, kind=FIGURE_KINDS),

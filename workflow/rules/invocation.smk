@@ -157,8 +157,9 @@ def say_where_to_look():
 
 
 def say_what_is_left():
-    """End a failed run by naming the way to what did succeed."""
-    if vitcnn_hooks.asked_jobs(workflow):
+    """End a failed run by naming the way to what did succeed, if a run did."""
+    made = any(Path("results/runs").glob("*/*/*/*/*/metrics.json"))
+    if made and vitcnn_hooks.asked_jobs(workflow):
         logger.info(
             "\n`snakemake partial`, with the options of this command, shows what the finished runs give, with the gaps marked."
         )

@@ -1,6 +1,7 @@
 """Score what readers predicted against the collected runs."""
 
 import sys
+from html import escape
 from pathlib import Path
 
 sys.path[0] = str(Path(__file__).resolve().parents[1])
@@ -40,7 +41,7 @@ def main(args):
         over_images,
     )
     sections = report(scored, runs, asked["bears_on"])
-    write_text(args.html, to_html(sections))
+    write_text(args.html, to_html(sections, escape))
     write_text(args.md, to_markdown(sections, as_written))  # where it is, both are
     read = [*args.runs, *args.differences, *args.predictions, args.seals]
     return JobFiles(read=read, wrote=[args.md, args.html])

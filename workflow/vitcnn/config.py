@@ -3,6 +3,7 @@
 No torch here: a Snakefile is parsed again inside every cluster job.
 """
 
+import contextlib
 import copy
 from collections.abc import Mapping
 from pathlib import Path
@@ -28,10 +29,32 @@ def load_config(*paths: Path) -> dict[str, Any]:
             raise StudyError(f"{path}: cannot be read: {error.strerror}") from error
         except (yaml.YAMLError, UnicodeDecodeError) as error:
             raise StudyError(f"{path}: is no YAML: {error}") from error
+        refuse_repeated_keys(path)
         if not isinstance(read, dict):
             raise StudyError(f"{path}: holds no configuration keys")
         config = extended(config, read)
     return check_config(config)
+
+
+def refuse_repeated_keys(path: Path) -> None:
+    """Raise StudyError if a YAML file has a key twice in one mapping, of which YAML's readers drop the first."""
+    import yaml
+
+    def visit(node: yaml.Node, place: str) -> None:
+        lines: dict[str, int] = {}
+        for key, value in node.value if isinstance(node, yaml.MappingNode) else ():
+            name, line = f"{place}{key.value}", key.start_mark.line + 1
+            if name in lines:
+                raise StudyError(f"{path}, line {line}: {name} is there twice, first in line {lines[name]}")
+            lines[name] = line
+            visit(value, f"{name}.")
+        for number, item in enumerate(node.value if isinstance(node, yaml.SequenceNode) else ()):
+            visit(item, f"{place}{number}.")
+
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    # What is no YAML is for its reader to say.
+    with contextlib.suppress(OSError, yaml.YAMLError, UnicodeDecodeError):
+        visit(yaml.compose(path.read_text(encoding="utf-8"), loader), "")
 
 
 def extended(config: dict[str, Any], by: Mapping[str, Any]) -> dict[str, Any]:

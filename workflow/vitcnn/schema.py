@@ -258,6 +258,8 @@ def _explain(error: "ValidationError") -> Iterator[str]:
     elif error.validator == "oneOf":
         choices = "; or ".join(" and ".join(choice["required"]) for choice in rule)
         yield f"{place}: needs exactly one of: {choices}"
+    elif error.validator == "anyOf":  # of train_sizes, which alone has it
+        yield f"{place}: {value!r} is neither a whole number above 0 nor all"
     elif error.validator == "pattern":
         yield f"{place}: {value!r} is no name; use lower-case letters, digits and underscores"
     else:

@@ -131,7 +131,10 @@ def _read_table(table: Path, split_here: str | None, index: Mapping[str, list[Pa
         if split_here == "test":
             log.warning("%s: has no labels; its images are left out", table)
             return [Row(place, table.parent, line[image] or "", None, "test") for place, line in lines]
-        raise StudyError(f"{table}: has no column for the label; it may be named {', '.join(LABEL_COLUMNS)}")
+        raise StudyError(
+            f"{table}: has no column for the label; it may be named {', '.join(LABEL_COLUMNS)}, and there are "
+            f"{', '.join(columns) or 'none'}"
+        )
     rows = []
     for place, line in lines:
         name, value = ((line[column] or "").strip() for column in (image, label))

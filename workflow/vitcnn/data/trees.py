@@ -12,6 +12,7 @@ import stat
 import tarfile
 import zipfile
 import zlib
+from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 from importlib import import_module
@@ -21,7 +22,7 @@ from typing import Any
 
 from vitcnn.data.sources import READERS
 from vitcnn.errors import StudyError
-from vitcnn.files import write_json
+from vitcnn.files import read_json, write_json
 
 log = logging.getLogger(__name__)
 
@@ -104,6 +105,20 @@ def find_root(folder: Path, layout: str, origin: Path | None = None) -> Path:
     raise StudyError(
         f"{origin or folder}: is no {layout} dataset: no folder in it has {_reader(layout).ROOT[layout]}{looks}"
     )
+
+
+def refuse_edited(tree: Path, made_later: Collection[str] = ()) -> None:
+    """Raise StudyError if a copy has other files, or as many of another size together, than when it was made.
+
+    `made_later` are files of a later step. To move files inside the copy, as that step may, is no edit.
+    """
+    copied = read_json(tree / COPIED)
+    found = [size for name, size in list_files(tree).items() if name not in (COPIED, *made_later)]
+    if (len(found), sum(found)) != (copied["files"], copied["bytes"]):
+        raise StudyError(
+            f"{tree}: is a copy, and was edited: it has {len(found):,} files of {sum(found):,} bytes, and had "
+            f"{copied['files']:,} of {copied['bytes']:,}. Delete it, and edit the source instead"
+        )
 
 
 def list_files(folder: Path) -> dict[str, int]:

@@ -1,6 +1,8 @@
 """Whether a model can be built and trained as configured, before anything is trained."""
 
 from collections.abc import Mapping
+from pathlib import Path
+from traceback import extract_tb
 from typing import Any
 
 import torch
@@ -8,6 +10,7 @@ from torch import Tensor, nn
 
 from vitcnn.errors import StudyError
 from vitcnn.models import create_model
+from vitcnn.models.registry import FOLDER
 
 
 def check_model(spec: Mapping[str, Any]) -> None:
@@ -17,15 +20,21 @@ def check_model(spec: Mapping[str, Any]) -> None:
     """
     names, dataset = spec["model"], spec["dataset"]
     size, classes = dataset["image_size"], dataset["num_classes"]
+    failing = "cannot be built as configured"
     try:
         model = create_on_meta(spec).train()
+        failing = "was built and fails on two images"
         logits = model(torch.empty(2, 3, size, size, device="meta"))
     except StudyError:
         raise
     except Exception as error:  # whatever the builder, which may be another library's, says no with
+        frames = [f for f in extract_tb(error.__traceback__) if Path(f.filename).is_relative_to(FOLDER)]
+        at = "".join(
+            f", {Path(f.filename).name}, line {f.lineno}" for f in frames[-1:] if f.filename != __file__
+        )
         raise StudyError(
-            f"models.{names['name']}: {names['builder']} cannot be built as configured for "
-            f"{dataset['name']}, {size} x {size} pixels: {type(error).__name__}: {error}"
+            f"models.{names['name']}: {names['builder']} {failing}, for {dataset['name']}, {size} x {size} pixels"
+            f"{at}: {type(error).__name__}: {error}"
         ) from error
     if not isinstance(logits, Tensor) or logits.shape != (2, classes):
         shape = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__

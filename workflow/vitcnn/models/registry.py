@@ -66,8 +66,12 @@ REFUSED = {
 def builders() -> tuple[str, ...]:
     """Return the names of the project's own builders: the files here that define build()."""
     files = FOLDER.glob("[!_]*.py")
-    own = {f.stem for f in files if "\ndef build(" in f.read_text(encoding="utf-8")}
+    own = {file.stem for file in files if _has_build(file)}
     return tuple(sorted(own - {library.module for library in LIBRARIES.values()}))
+
+
+def _has_build(file: Path) -> bool:
+    return bool(re.search(r"^def build\(", file.read_text(encoding="utf-8"), re.MULTILINE))
 
 
 @cache
@@ -88,6 +92,11 @@ def resolve_builder(name: str) -> Builder:
     """
     library, colon, architecture = name.partition(":")
     if not colon:
+        file = FOLDER / f"{name}.py"
+        if file.exists() and not _has_build(file):
+            raise StudyError(
+                f"workflow/vitcnn/models/{name}.py has no function build(*, image_size, num_classes, ...)"
+            )
         if name not in builders():
             raise StudyError(
                 f"there is no {name}{suggest(name, builders()) or '.'} Builders are the files of "

@@ -2,7 +2,7 @@
 
 A model file may have two functions: `named_layers(model)` returns the modules that are its layers, by name in
 the order they run, and `cam_layer(model)` the one whose output Grad-CAM weighs. Without them the layers
-are the model's children, and Grad-CAM takes the last of them whose output is a map.
+are the model's children (those of a list or a dict of modules one by one), and Grad-CAM takes the last of them whose output is a map.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,7 +17,16 @@ from torch import Tensor, nn
 def layers_of(model: nn.Module, builder: str) -> dict[str, nn.Module]:
     """Return the layers of a model that `builder` built, by name, in the order they run."""
     own = _from_model_file(builder, "named_layers")
-    return own(model) if own else dict(model.named_children())
+    return own(model) if own else dict(_children(model))
+
+
+def _children(model: nn.Module, prefix: str = "") -> Iterator[tuple[str, nn.Module]]:
+    """Yield the children of a model by name; of a list or a dict of modules, which is never called, its own."""
+    for name, child in model.named_children():
+        if isinstance(child, nn.ModuleList | nn.ModuleDict):
+            yield from _children(child, f"{prefix}{name}.")
+        else:
+            yield prefix + name, child
 
 
 def cam_layer_of(model: nn.Module, builder: str, mapped: Sequence[str]) -> nn.Module | None:

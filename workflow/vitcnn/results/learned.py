@@ -125,7 +125,7 @@ def judge(models: Sequence[Model]) -> Iterator[Judged]:
             untrained=float(least[:, 1].mean() - _LOCAL * uniform),
         )
     for cnn in models:
-        if cnn.family == "CNN" and _reaches(cnn).shape[2]:
+        if cnn.family == "CNN" and _reaches(cnn).shape[2] > 1:
             growth = np.diff(_reaches(cnn)[:, :, [0, -1]], axis=2)[..., 0]
             yield _judged(
                 "Hierarchical: CNNs learn to see more from layer to layer",

@@ -10,6 +10,7 @@ import pandas as pd
 from vitcnn.page import page
 
 _SPECIAL = re.compile(r"[\\`*_\[\]<>|~#&]|^[-+=]", re.M)  # what Markdown would read as its own
+_CODE = re.compile(r"`([^`\n]+)`")
 _HTML = re.compile(r"<(?=[a-z/!?])|&(?=#?\w+;)", re.I)  # what it would read as HTML's
 
 
@@ -57,18 +58,23 @@ def to_markdown(sections: Sequence[Section], words: Callable[[str], str] = witho
     return "\n\n".join(blocks) + "\n"
 
 
-def to_html(sections: Sequence[Section]) -> str:
-    """Return a page of its own."""
+def with_code(text: str) -> str:
+    """Return the HTML of text in which `this` is code, as in Markdown."""
+    return _CODE.sub(r"<code>\1</code>", escape(text))
+
+
+def to_html(sections: Sequence[Section], words: Callable[[str], str] = with_code) -> str:
+    """Return a page of its own; `words` is escape where readers wrote some of the text."""
     blocks = []
     for number, section in enumerate(sections):
-        blocks += [f"<h2>{escape(section.title)}</h2>"] if number else []
-        blocks += [f"<p><strong>{escape(notice)}</strong></p>" for notice in section.notices]
-        blocks += [f"<p>{escape(text)}</p>" for text in section.paragraphs]
+        blocks += [f"<h2>{words(section.title)}</h2>"] if number else []
+        blocks += [f"<p><strong>{words(notice)}</strong></p>" for notice in section.notices]
+        blocks += [f"<p>{words(text)}</p>" for text in section.paragraphs]
         if section.items:
-            blocks.append(f"<ul>{''.join(f'<li>{escape(item)}</li>' for item in section.items)}</ul>")
+            blocks.append(f"<ul>{''.join(f'<li>{words(item)}</li>' for item in section.items)}</ul>")
         if section.table is not None:
             blocks.append(section.table.to_html(index=False, border=0))
         for who, text in section.quotes:
-            lines = "<br>".join(escape(line.strip()) for line in text.splitlines())
-            blocks.append(f"<p>{escape(who)}:</p>\n<blockquote>{lines}</blockquote>")
+            lines = "<br>".join(words(line.strip()) for line in text.splitlines())
+            blocks.append(f"<p>{words(who)}:</p>\n<blockquote>{lines}</blockquote>")
     return page(sections[0].title, "\n".join(blocks))

@@ -153,8 +153,10 @@ def note(runs: pd.DataFrame, accuracy: str = "final") -> str:
     )
     damaged = int(runs["damaged_images"].max()) if len(runs) else 0
     left_out = f" Up to {damaged} damaged images of a dataset were left out." if damaged else ""
+    several = runs["train_size"].nunique() > 1
     chosen = "; ".join(
-        f"{one.model_title} on {one.dataset_title}: {one.recipe}{doubts(one.is_edge, one.level)}"
+        f"{one.model_title} on {one.dataset_title}{f', {one.train_size} images' if several else ''}: {one.recipe}"
+        f"{doubts(one.is_edge, one.level)}"
         for one in chosen_recipes(runs).itertuples()
     )
     chosen = f" The recipe that is best on held-out images: {chosen}." if chosen else ""

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from vitcnn.results.figures import probes
 from vitcnn.results.figures.style import Look
@@ -105,7 +106,7 @@ def _deletion(axes: Axes, model: Model, settings: Mapping[str, Any]) -> None:
             linewidth=1.6,
             markersize=4,
         )
-    axes.set_ylim(0, 1.12 * curves.mean(0).max())
+    axes.set_ylim(0, 1.4 * curves.mean(0).max())  # room for the areas
     axes.set_title(model.title, fontsize=11)
     written = "\n".join(["area", *(f"{order} {area.mean():.3f}" for order, area in areas.items())])
     axes.text(1, 1, written, transform=axes.transAxes, ha="right", va="top", fontsize=8.5, linespacing=1.3)
@@ -128,4 +129,5 @@ def _correlations(axes: Axes, models: Sequence[Model], settings: Mapping[str, An
     axes.set_yticks(range(len(labels)), labels, fontsize=9)
     axes.invert_yaxis()
     axes.set_xlim(-1, 1)
-    axes.set_title("Rank correlation with the untrained model's map", fontsize=11)
+    axes.xaxis.set_major_locator(MaxNLocator(5))
+    axes.set_title("Rank correlation with the\nuntrained model's map", fontsize=11)

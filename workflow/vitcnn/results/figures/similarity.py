@@ -121,7 +121,8 @@ def _mistakes(axes: Axes, models: Sequence[Model]) -> None:
                 )
     axes.imshow(means, cmap=probes.MAP_COLOURS, vmin=0, vmax=1)
     titles = [model.title for model in models]
-    axes.set_xticks(range(count), titles, fontsize=9)
+    turned = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"} if count > 3 else {}
+    axes.set_xticks(range(count), titles, fontsize=9, **turned)
     axes.set_yticks(range(count), titles, fontsize=9)
     axes.tick_params(length=0)
     axes.grid(False)
