@@ -17,7 +17,8 @@ from safetensors.torch import load_file
 
 from vitcnn import plan
 from vitcnn.config import check_config
-from vitcnn.data.augmentation import look_up, normalize, normalized_values
+from vitcnn.data.augmentation import augment, look_up, normalize, normalized_values
+from vitcnn.data.mixing import mix
 from vitcnn.data.packed import load_packed
 from vitcnn.errors import StudyError
 from vitcnn.files import digest, write_json
@@ -26,7 +27,7 @@ from vitcnn.schema import resolve
 from vitcnn.training import devices, loop, trainer
 from vitcnn.training.optimizers import LossScale
 from vitcnn.training.precision import CastWeights
-from vitcnn.training.run import train_run
+from vitcnn.training.run import describe_metrics, train_run
 
 sys.path.insert(0, str(ROOT / "tests/speed"))
 from rounded import RoundedProducts
@@ -116,14 +117,93 @@ def test_the_loss_is_the_mean_over_batches_as_in_the_notebooks(data, monkeypatch
 
     def note(logits, labels, **options):
         loss = cross_entropy(logits, labels, **options)
-        seen.append((len(labels), loss.item()))
+        seen.append((len(labels), loss.item(), int((logits.argmax(1) == labels).sum())))
         return loss
 
     monkeypatch.setattr(trainer.F, "cross_entropy", note)
-    spec = spec_of("cifar10/cnn/adam10/n300/seed0", epochs=1, batch_size=128)
+    spec = spec_of("cifar10/simple_cnn/adam10/n300/seed0", epochs=2, batch_size=128)
     trained = loop.train(spec, load_packed(data), torch.device("cpu"), "fp32")
-    assert [count for count, _ in seen] == [128, 128, 44]
-    assert trained.history[0]["train_loss"] == pytest.approx(np.mean([loss for _, loss in seen]))
+    assert [count for count, *_ in seen] == [128, 128, 44] * 2
+    for epoch, steps in zip(trained.history, (seen[:3], seen[3:]), strict=True):
+        assert epoch["train_loss"] == pytest.approx(np.mean([loss for _, loss, _ in steps]))
+        assert epoch["train_accuracy"] == pytest.approx(100 * sum(hits for *_, hits in steps) / 300)
+
+
+def test_the_model_sees_the_images_that_the_recipe_asks_for(data):
+    """In two epochs: cropped, flipped, normalised, mixed and erased, each step computed again."""
+    spec = spec_of("cifar10/cnn/adamw10/n300/seed0", mixup=0.8, cutmix=1.0, batch_size=128)
+    spec["recipe"]["augmentation"] |= {"crop_padding": 4, "horizontal_flip": 0.5, "random_erasing": 0.5}
+    packed = load_packed(data)
+    images = trainer.Images.load(*packed.train, loop.split_rows(spec, packed)[0], torch.device("cpu"))
+    training = trainer.Trainer(spec, {"train": images}, torch.device("cpu"), "fp32")
+    seen = []
+    training.model.register_forward_pre_hook(lambda _, args: seen.append(args[0].clone()))
+    mean, std = (torch.tensor(spec["recipe"]["normalization"][key]).view(3, 1, 1) for key in ("mean", "std"))
+    draws = []
+    for _ in range(2):
+        training.train_epoch()
+        draws.append(training.parameters.flip.clone())
+        for batch, found in zip(torch.arange(300).split(128), seen[-3:], strict=True):
+            pixels = images.take(training.order[batch])[0]
+            pixels = augment(pixels, training.parameters.take(batch), 4)
+            assert torch.allclose(
+                mix((pixels / 255 - mean) / std, training.mixing.take(batch)), found, atol=1e-5
+            )
+    assert not torch.equal(*draws)
+
+
+def test_each_random_stream_is_the_seeds_own(data):
+    packed = load_packed(data)
+    drawn = []
+    for seed in (0, 1):
+        spec = spec_of(f"cifar10/simple_vit/adamw10/n300/seed{seed}")
+        rows = loop.split_rows(spec, packed)[0]
+        images = {"train": trainer.Images.load(*packed.train, rows, torch.device("cpu"))}
+        training = trainer.Trainer(spec, images, torch.device("cpu"), "fp32")
+        torch.manual_seed(seed)
+        begun = create_model(spec).state_dict()
+        assert all(torch.equal(begun[k], v) for k, v in training.model.state_dict().items())
+        training._draw_pass()
+        state = {"subset": torch.from_numpy(rows), "order": training.order, "flip": training.parameters.flip}
+        drawn.append(
+            state
+            | {
+                "dropout": training.masks.get_state(),
+                "weights": torch.cat([v.flatten() for v in begun.values()]),
+            }
+        )
+    for name in drawn[0]:
+        assert not torch.equal(drawn[0][name], drawn[1][name]), name
+    seeds = {trainer.stream_seed(seed, purpose) for seed in (0, 1) for purpose in ("dropout", "order")}
+    assert len(seeds) == 4
+
+
+def test_the_selected_epoch_is_the_first_of_the_best_on_held_out_images(data):
+    accuracies = zip((50.0, 70.0, 70.0, 60.0), (10.0, 20.0, 30.0, 40.0), strict=True)
+    history = [{"val_accuracy": held, "test_accuracy": tested} for held, tested in accuracies]
+    trained = SimpleNamespace(history=history, train_images=9, val_images=1, model=torch.nn.Linear(1, 1))
+    found = describe_metrics(spec_of(), load_packed(data), "", trained, "fp32")["accuracy"]
+    assert found == {"final": 40.0, "best": 40.0, "selected": 20.0}
+
+
+def test_no_time_of_an_evaluation_counts_as_training(data, monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr(loop, "time", SimpleNamespace(perf_counter=lambda: clock[0]))
+    predict, train = trainer.Trainer.predict, trainer.Trainer.train
+
+    def after(seconds, call):
+        def slow(*args):
+            clock[0] += seconds
+            return call(*args)
+
+        return slow
+
+    monkeypatch.setattr(trainer.Trainer, "predict", after(1000, predict))
+    monkeypatch.setattr(trainer.Trainer, "train", after(1, train))
+    spec = spec_of("cifar10/cnn/adam10/nall/seed0", hold_out=True)
+    trained = loop.train(spec, load_packed(data), torch.device("cpu"), "fp32")
+    assert trained.epoch_seconds == [1, 1]
+    assert trained.evaluation_seconds == [1000, 1000]
 
 
 def test_every_image_is_seen_once_an_epoch(data, monkeypatch):
