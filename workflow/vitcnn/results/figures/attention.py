@@ -1,6 +1,7 @@
 """Where each model looks in a few images, and what covering those places does to its answer."""
 
 from collections.abc import Mapping, Sequence
+from textwrap import fill
 from typing import Any
 
 import numpy as np
@@ -106,10 +107,12 @@ def _deletion(axes: Axes, model: Model, settings: Mapping[str, Any]) -> None:
             linewidth=1.6,
             markersize=4,
         )
-    axes.set_ylim(0, 1.4 * curves.mean(0).max())  # room for the areas
-    axes.set_title(model.title, fontsize=11)
+    axes.set_ylim(0, 1.12 * curves.mean(0).max())
+    axes.set_title(fill(model.title, 18), fontsize=11)
     written = "\n".join(["area", *(f"{order} {area.mean():.3f}" for order, area in areas.items())])
-    axes.text(1, 1, written, transform=axes.transAxes, ha="right", va="top", fontsize=8.5, linespacing=1.3)
+    is_high = curves.mean(0).min() > 0.5 * curves.mean(0).max()
+    x, y, ha, va = (0.03, 0.02, "left", "bottom") if is_high else (1, 1, "right", "top")  # where no curve is
+    axes.text(x, y, written, transform=axes.transAxes, ha=ha, va=va, fontsize=8.5, linespacing=1.3)
 
 
 def _correlations(axes: Axes, models: Sequence[Model], settings: Mapping[str, Any]) -> None:

@@ -58,10 +58,12 @@ def _points(panel: Any, rows: pd.DataFrame, cost: str, settings: Mapping[str, An
     """Draw a marker for each model and recipe of each experiment, with its spread over seeds."""
     for name, how in zip(settings["experiments"], _fills(settings), strict=True):
         for _, look, trained in style.series(rows[rows["experiment"] == name], settings["looks"]):
-            for recipe, group in trained.groupby("recipe", sort=False):
+            for number, (recipe, group) in enumerate(trained.groupby("recipe", sort=False)):
                 if trained["recipe"].nunique() > 1:
                     place = (group[cost].mean(), group["accuracy"].mean())
-                    panel.annotate(recipe, place, (8, 4), textcoords="offset points", fontsize=8)
+                    panel.annotate(
+                        recipe, place, (8, 4 - 12 * number), textcoords="offset points", fontsize=8
+                    )
                 panel.errorbar(
                     group[cost].mean(),
                     group["accuracy"].mean(),

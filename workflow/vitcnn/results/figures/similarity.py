@@ -22,8 +22,8 @@ def draw(models: Sequence[Model], settings: Mapping[str, Any]) -> Figure:
     names = {
         "plain": "Plain, trained",
         "plain, untrained": "Plain, untrained",
-        "deconfounded": "Without the pixels, trained",
-        "deconfounded, untrained": "Without the pixels, untrained",
+        "deconfounded": "Without the pixels,\ntrained",
+        "deconfounded, untrained": "Without the pixels,\nuntrained",
     }
     for panel, (kind, title) in zip(axes, names.items(), strict=True):
         image = _layers(panel, found[kind], models)
