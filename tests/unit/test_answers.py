@@ -4,6 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
+from statsmodels.stats.contingency_tables import mcnemar as reference_mcnemar
+from statsmodels.stats.weightstats import ttost_ind, ttost_paired
 
 from vitcnn.errors import StudyError
 from vitcnn.plan import Run
@@ -22,6 +24,7 @@ from vitcnn.results.tables import to_html, to_markdown
 
 IMAGES, EPOCHS, CLASSES = 400, 4, 5
 SHARES = {"vit_p": 0.55, "cnn": 0.7}
+PLACES = {"final": -1, "best": 2, "selected": 1}  # of the epoch, in each run
 
 
 def answers_of(model, seed, held_out=True):
@@ -78,15 +81,17 @@ def test_differences_computed_again(size):
     assert set(table["first"]) == {"vit_p"} and set(table["second"]) == {"cnn"}
     for epoch, row in table.iterrows():
         ours, theirs = (runs.loc[runs["model"] == model, epoch].to_numpy() for model in SHARES)
-        test = (
-            stats.ttest_rel(ours, theirs) if size == 900 else stats.ttest_ind(ours, theirs, equal_var=False)
-        )
+        if size == 900:
+            test, equivalent = stats.ttest_rel(ours, theirs), ttost_paired(ours, theirs, -1, 1)
+        else:
+            test = stats.ttest_ind(ours, theirs, equal_var=False)
+            equivalent = ttost_ind(ours, theirs, -1, 1, usevar="unequal")
         assert row["mean"] == pytest.approx(ours.mean() - theirs.mean())
         assert (row["low"], row["high"]) == pytest.approx(tuple(test.confidence_interval()))
         assert row["p"] == pytest.approx(test.pvalue)
+        assert row["equivalence_p"] == pytest.approx(equivalent[0])
         assert pd.isna(row["mcnemar_p"])
-    place = {"final": -1, "selected": 1}
-    for epoch, at in place.items():
+    for epoch, at in PLACES.items():
         shares = [
             np.mean([answers[Run("cifar10", m, "modern30", size, s).folder].correct[at] for s in range(3)], 0)
             for m in SHARES
@@ -170,7 +175,11 @@ def test_models_that_are_right_on_every_image_have_no_verdict():
 def test_one_seed_has_mcnemar_and_no_verdict():
     runs, epochs, answers = study(seeds=[0])
     table = analyse(runs, epochs, answers, None).differences
-    assert set(table["verdict"]) == {"one seed"} and table["mcnemar_p"].notna().all()
+    assert set(table["verdict"]) == {"one seed"}
+    for epoch, p in zip(table["epoch"], table["mcnemar_p"], strict=True):
+        folders = [Run("cifar10", model, "modern30", "all", 0).folder for model in SHARES]
+        both = pd.crosstab(*(answers[folder].correct[PLACES[epoch]] for folder in folders))
+        assert p == pytest.approx(reference_mcnemar(both.to_numpy(), exact=True).pvalue, abs=0)
     shown = for_people("differences", table, "final")
     assert shown["Over seeds"].tolist() == ["–"] and shown["McNemar"].str.startswith("p ").all()
     assert "no interval over seeds" in note("differences", runs, "final")
@@ -190,7 +199,10 @@ def test_selection_and_calibration_by_model():
         assert row[column.capitalize()] == pytest.approx(mine[column].mean())
         assert row[f"{column.capitalize()} sd"] == pytest.approx(mine[column].std())
     found = [calibrate(*answers[Run("cifar10", "cnn", "modern30", "all", s).folder][1:]) for s in range(3)]
-    assert calibration.iloc[1]["NLL, scaled"] == pytest.approx(np.mean([one.after.nll for one in found]))
+    scores = [[*one.before, *one.after, one.floor, one.temperature] for one in found]
+    names = ["NLL", "Brier", "ECE"]
+    columns = [*names, *(f"{name}, scaled" for name in names), "ECE, floor", "Temperature"]
+    assert calibration.iloc[1][columns].tolist() == pytest.approx(np.mean(scores, axis=0))
     shown = for_people("calibration", calibration, "final")
     assert shown["Images"].tolist() == ["900", "900"] and " ± " in shown["ECE, floor"].iloc[0]
 

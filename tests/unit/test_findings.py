@@ -22,13 +22,14 @@ from made_up import (
     verdicts_of,
     written,
 )
+from scipy import stats
 
 from vitcnn import plan
 from vitcnn.config import check_config
 from vitcnn.results import findings
 from vitcnn.results.claims import hold, judge
 from vitcnn.results.figures import style
-from vitcnn.results.pairs import MEASURES, measured, pairs, sweeps
+from vitcnn.results.pairs import MEASURES, Pair, measured, pairs, sweeps
 from vitcnn.results.questions import _winner, questions
 from vitcnn.results.statistics import Difference, Interval
 
@@ -463,3 +464,21 @@ def test_a_ratio_that_is_the_same_in_every_seed_has_no_interval(tmp_path):
     runs["train_seconds"] = runs["model"].map({"vit": 40.0, "cnn": 10.0})
     pair, *_ = pairs(measured(runs[runs["model"].isin(["vit", "cnn"])]))
     assert ": 4.0, the same in every seed, n = " in pair.says_ratio("train_seconds")
+
+
+@pytest.mark.parametrize(
+    ("size", "seeds", "is_paired"),
+    [(1000, [0, 1, 2], True), (1000, [0, 1, 3], False), ("all", [0, 1, 2], False)],
+)
+def test_runs_of_other_seeds_are_not_paired(size, seeds, is_paired):
+    """Those of the same seeds are, where both saw the same subset of the images."""
+    times = [40.0, 60.0, 81.0], [10.0, 16.0, 20.0]
+    first, second = (
+        pd.DataFrame({"seed": of, "train_size": size, "train_seconds": seconds})
+        for of, seconds in zip(([0, 1, 2], seeds), times, strict=True)
+    )
+    pair, logs = Pair(first, second), np.log(times)
+    assert pair.is_paired == is_paired
+    test = stats.ttest_rel(*logs) if is_paired else stats.ttest_ind(*logs, equal_var=False)
+    found = pair.log_ratio("train_seconds")
+    assert (found.low, found.high) == pytest.approx(tuple(test.confidence_interval()))

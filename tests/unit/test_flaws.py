@@ -153,6 +153,14 @@ def test_a_rate_is_that_of_its_dataset():
     assert "best rate (0.001, at" in row.measured
 
 
+@pytest.mark.parametrize("model", ["vit_p", "cnn"])
+def test_a_pair_of_which_one_has_another_rate_is_not_the_notebooks(model):
+    runs, *_ = trials()
+    runs.loc[runs["model"] == model, "lr"] *= 2
+    (row,) = measure("rate", results_of(runs)).itertuples()
+    assert row.measured == "Not measured: these runs have nothing to compare"
+
+
 def test_steps_are_compared_on_the_same_subsets():
     runs, _, _ = answered(size=900)
     other = runs.assign(recipe="epochs", best=np.random.default_rng(1).normal(50, 3, len(runs)))

@@ -380,9 +380,10 @@ def test_one_seed_is_said(here, asked):
     assert "nothing can be concluded about chance" not in to_markdown(report([one(asked)], runs_of(), []))
 
 
-def test_times_of_other_hardware_do_not_compare(here, asked):
+@pytest.mark.parametrize(("column", "other"), [("device", "Some GPU"), ("threads", 2), ("precision", "bf16")])
+def test_times_of_other_hardware_do_not_compare(column, other, here, asked):
     runs = runs_of()
-    runs.loc[runs["model"] == "simple_vit", "device"] = "Some GPU"
+    runs.loc[runs["model"] == "simple_vit", column] = other
     found = one(asked, runs)
     assert found.faster_right is None and found.faster_brier is None
     assert "CNN: cannot be told" in to_markdown(report([found], runs, []))

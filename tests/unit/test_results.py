@@ -178,6 +178,41 @@ def test_a_run_that_is_not_right_is_never_averaged_over(how, message, tmp_path):
     assert "PARTIAL" not in figure.get_suptitle()  # the gap is not among its runs
 
 
+def changed(path, **changes):
+    write_json(path, read_json(path) | changes)
+
+
+def test_the_selected_accuracy_is_that_of_the_best_epoch_on_held_out_images(tmp_path):
+    study = study_of(seeds=[1])
+    study["recipes"]["adam10"]["hold_out"] = True
+    for run in plan.all_runs(study):
+        write_run(tmp_path, study, run)
+    first = collect(study, tmp_path).runs.iloc[0]
+    assert first[["held_out", "selected", "final", "best"]].tolist() == [50, 55, 62, 62.5]
+    path = tmp_path / plan.all_runs(study)[0].folder / "metrics.json"
+    metrics = read_json(path)
+    without = [epoch | {"val_accuracy": None} for epoch in metrics["history"]]
+    for selected, history in ((62.5, metrics["history"]), (None, without)):
+        changed(path, accuracy=metrics["accuracy"] | {"selected": selected}, history=history)
+        with pytest.raises(StudyError, match="its selected accuracy is not that of its best epoch"):
+            collect(study, tmp_path)
+
+
+def test_a_run_on_fewer_images_than_asked_is_not_used(tmp_path):
+    study = finished(tmp_path, seeds=[1])
+    run = plan.experiment_runs(study, "data_efficiency")[0]
+    changed(tmp_path / run.folder / "metrics.json", train_images=900)
+    with pytest.raises(StudyError, match=r"metrics\.json: says 900 training images, not 1000; delete"):
+        collect(study, tmp_path)
+
+
+def test_the_peak_memory_of_a_run_on_a_gpu_is_the_gpus(tmp_path):
+    study = finished(tmp_path, seeds=[1])
+    path = tmp_path / plan.all_runs(study)[0].folder / "runtime.json"
+    changed(path, peak_gpu_memory_bytes=3, device={"type": "cuda", "name": "A GPU"})
+    assert collect(study, tmp_path).runs["peak_memory_bytes"].tolist()[:2] == [3, 10**9]
+
+
 def test_generated_images_are_named_and_nothing_reported_is_set_beside_them(tmp_path):
     study = finished(tmp_path)
     runs, epochs = collected(tmp_path, study, generated=["cifar10", "cifar100", "imagenet200"])

@@ -68,6 +68,16 @@ def test_seeds_that_agree_are_no_certainty(apart):
     assert equivalence([60.0 + apart] * 3, [60.0] * 3) is None
 
 
+@pytest.mark.filterwarnings("ignore:Precision loss")
+def test_where_the_seeds_of_one_model_agree_the_other_has_the_spread():
+    agreeing, other = [60.0] * 3, [61.0, 62.0, 63.0]
+    low, high = CompareMeans.from_data(agreeing, other).tconfint_diff(usevar="unequal")
+    assert compare(agreeing, other).ends == pytest.approx((low, high))
+    assert compare(other, agreeing).ends == pytest.approx((-high, -low))
+    p = ttost_ind(agreeing, other, -1, 1, usevar="unequal")[0]
+    assert equivalence(agreeing, other) == pytest.approx(p)
+
+
 class Fixed:
     """A pair, the ViT first, that differs by what it was given."""
 

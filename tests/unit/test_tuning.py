@@ -101,6 +101,13 @@ def test_recipes_that_are_as_good_are_named():
     )
 
 
+def test_the_best_mean_over_seeds_is_chosen_and_not_the_best_seed():
+    runs, *_ = trials()
+    held_out = {"lr1": (60, 80), "lr2": (71, 71), "lr3": (50, 50)}
+    runs["held_out"] = [held_out[run.recipe][run.seed] for run in runs.itertuples()]
+    assert tables.chosen_recipes(runs)["recipe"].tolist() == ["lr2", "lr2"]
+
+
 def test_of_two_rates_none_is_called_an_edge():
     runs, *_ = trials()
     assert not tables.chosen_recipes(runs[runs["recipe"] != "lr2"])["is_edge"].any()
