@@ -12,13 +12,14 @@ from matplotlib.text import Text
 
 from vitcnn import plan
 from vitcnn.config import check_config
-from vitcnn.data.packed import Split, load_packed
+from vitcnn.data.packed import Packed, Split, load_packed
 from vitcnn.errors import StudyError
 from vitcnn.models import create_model
 from vitcnn.provenance.record import fingerprint
 from vitcnn.representations import probe as of_probe
 from vitcnn.representations.layers import outputs_of
 from vitcnn.representations.probe import image_order, probe, probe_run
+from vitcnn.representations.similarity import error_consistency
 from vitcnn.results import probed
 from vitcnn.results.claims import UNDECIDED
 from vitcnn.results.figures import (
@@ -166,6 +167,88 @@ def test_a_probe_has_what_it_says(arrays):
     assert found["atlas"].shape == (2, 2, 2, 8, 8)
     assert found["atlas_entropy"].max() <= 6 + 1e-5
     assert not found["left_out"].size
+
+
+class ReadsOneCell(torch.nn.Module):
+    """Of 8×8 cells of 4 pixels it reads row 2, column 5: class 1 if that is light, 0 if dark.
+
+    Its last block's class token attends to that cell alone, its first block's to the first cell.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.cells = torch.nn.AvgPool2d(4)
+
+    def forward(self, images):
+        light = self.cells(images)[:, :, 2, 5].mean(1)
+        return 10 * torch.stack([-light, light], 1)
+
+    def attention(self, images):
+        weights = torch.eye(65).repeat(len(images), 2, 1, 1, 1)  # one head
+        weights[..., 0, 0] = 0
+        weights[:, 0, :, 0, 1] = weights[:, 1, :, 0, 1 + 2 * 8 + 5] = 1
+        return weights
+
+
+@pytest.fixture(scope="module")
+def one_cell():
+    """What is measured of ReadsOneCell on images that it classifies without error; with them, in their order."""
+    cells = np.random.default_rng(0).integers(0, 256, (60, 3, 8, 8), dtype=np.uint8)
+    images = cells.repeat(4, 2).repeat(4, 3)
+    labels = (cells[:, :, 2, 5].mean(1) > 127.5).astype(np.int64)
+    grey = Split(np.full((1, 3, 32, 32), 127, np.uint8), np.zeros(1, np.int64))
+    spec = {"model": {"builder": "timm:stand-in"}, "seed": 0}
+    spec["recipe"] = {"normalization": {"mean": [0.5] * 3, "std": [0.25] * 3}}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(of_probe, "create_model", lambda spec: ReadsOneCell())
+        packed = Packed({}, grey, Split(images, labels), np.zeros(1, bool))
+        found = probe(spec, ReadsOneCell(), packed, torch.device("cpu"))
+    order = image_order(images)
+    return found, images[order], labels[order]
+
+
+def drawn(count):
+    """Return the order in which each image's cells are covered, and the direction in which it is shifted."""
+    generator = torch.Generator().manual_seed(0)
+    *_, cells = (torch.rand(count, length, generator=generator) for length in (4, 16, 64, 64))
+    return cells.argsort(1).numpy(), torch.randint(0, 4, (count,), generator=generator).numpy()
+
+
+def test_the_attention_map_is_the_last_blocks(one_cell):
+    found, *_ = one_cell
+    expected = np.zeros((8, 8))
+    expected[2, 5] = 1
+    assert (found["gallery_maps"][list(found["maps"]).index("attention")] == expected).all()
+
+
+def test_the_cell_that_decides_is_deleted_first(one_cell):
+    found, *_ = one_cell
+    curves = dict(zip(found["orders"], found["deletion"], strict=True))
+    attention, random = curves["attention"], curves["random"]
+    assert attention[1:] == pytest.approx(attention[-1])  # the first cells decide
+    assert (attention[1:-1] < random[1:-1] - 0.1).all()
+
+
+def test_accuracies_of_shifted_images_are_those_computed_by_hand(one_cell):
+    found, images, labels = one_cell
+    assert found["clean"] == 100
+    _, directions = drawn(len(images))
+    for far, accuracy in zip(found["shifts"], found["shifted"], strict=True):
+        right = 0
+        for image, label, direction in zip(images, labels, directions, strict=True):
+            x, y = ((far, 0), (-far, 0), (0, far), (0, -far))[direction]  # to the right, down
+            right += (image[:, 8 - y : 12 - y, 20 - x : 24 - x].mean() > 127.5) == label
+        assert accuracy == pytest.approx(100 * right / len(images))
+
+
+def test_accuracies_of_covered_images_are_those_computed_by_hand(one_cell):
+    """Covered with dark grey, the cell is dark; off the grid four cells cover a quarter of it each."""
+    found, images, labels = one_cell
+    orders, _ = drawn(len(images))
+    for covering, accuracies in zip(({21}, {12, 13, 20, 21}), found["covered"], strict=True):
+        for share, accuracy in zip(found["shares"], accuracies, strict=True):
+            hidden = np.array([covering <= {*order[: round(share * 64)]} for order in orders])
+            assert accuracy == pytest.approx(100 * (labels * ~hidden == labels).mean())
 
 
 def test_what_a_model_cannot_give_is_left_out_by_name(arrays):
@@ -331,6 +414,9 @@ def test_errors_are_compared_between_different_runs_only(models):
     assert {pair: len(values) for pair, values in found.items()} == {
         (0, 0): 1, (0, 1): 4, (0, 2): 4, (1, 1): 1, (1, 2): 4, (2, 2): 1,
     }  # fmt: skip
+    (a, b), (c, d) = ([probe.correct for probe in model.probes] for model in models[:2])
+    assert found[0, 0].tolist() == [error_consistency(a, b)]
+    assert found[0, 1].tolist() == [error_consistency(*pair) for pair in ((a, c), (a, d), (b, c), (b, d))]
 
 
 # Findings, from measurements written by hand --------------------------------------------------------
