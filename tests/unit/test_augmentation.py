@@ -164,6 +164,8 @@ def test_crop_offsets_are_distributed_as_torchvisions():
     for mine, other in ((ours.crop_y, theirs[:, 0]), (ours.crop_x, theirs[:, 1])):
         table = [[(sample == value).sum() for value in range(9)] for sample in (mine.numpy(), other)]
         assert stats.chi2_contingency(table).pvalue > 0.001
+    for other in (ours.crop_y, ours.flip):
+        assert abs(np.corrcoef(ours.crop_x, other)[0, 1]) < 0.05
 
 
 def test_parameters_are_drawn_per_image():

@@ -10,7 +10,7 @@ from conftest import WNIDS
 
 from vitcnn.data import pack
 from vitcnn.data.decoded import create_array
-from vitcnn.data.pack import pack_dataset
+from vitcnn.data.pack import image_keys, pack_dataset
 from vitcnn.data.packed import load_packed
 from vitcnn.data.tiny_imagenet import sort_validation
 from vitcnn.data.trees import copy_tree
@@ -53,10 +53,19 @@ def test_manifest_and_arrays(tiny, tmp_path):
 
 def test_test_images_that_were_trained_on_are_counted(tiny, tmp_path, caplog):
     first = tiny / "train" / WNIDS[0] / "images" / f"{WNIDS[0]}_0.JPEG"
-    shutil.copy(first, tiny / "val" / "images" / "val_3.JPEG")
+    for i in (3, 4):
+        shutil.copy(first, tiny / "val" / "images" / f"val_{i}.JPEG")
     prepare(tiny, tmp_path)
-    assert pack_it(tmp_path)["counts"]["test"]["in_train"] == 1
-    assert "imagenet200: 1 test images are training images too" in caplog.text
+    assert pack_it(tmp_path)["counts"]["test"]["in_train"] == 2
+    assert "imagenet200: 2 test images are training images too" in caplog.text
+
+
+@pytest.mark.parametrize("channel", range(3))
+def test_images_that_differ_in_one_channel_have_different_keys(channel):
+    images = np.full((3, 3, 2, 2), 7, np.uint8)
+    images[2, channel] = 8
+    first, same, other = image_keys(images)
+    assert first == same != other
 
 
 def test_the_same_images_give_the_same_bytes(tiny, tmp_path):
@@ -90,6 +99,8 @@ def test_damaged_images_can_be_left_out(tiny, tmp_path):
     packed = load_packed(tmp_path / "packed")
     assert packed.train.labels.tolist() == [0] * 3 + [1] * 4 + [2] * 4
     assert packed.train.images.reshape(11, -1).any(axis=1).all()
+    for name, digest in manifest["sha256"].items():
+        assert file_digest(tmp_path / "packed" / name) == digest, name
 
 
 def test_a_class_without_images(tiny, tmp_path):

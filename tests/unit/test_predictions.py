@@ -426,6 +426,18 @@ def test_when_it_was_made(here, asked):
     assert "**Not sealed, or changed since, and scored as such: 2.**" in text
 
 
+@pytest.mark.parametrize(("sealed_at", "made"), [("13:30:00+02:00", "before"), ("11:30:00-02:00", "after")])
+def test_times_are_compared_and_not_their_texts(sealed_at, made, here, asked):
+    """The first run was started at 12:00 UTC."""
+    path = write("ana")
+    digest = file_digest(path)
+    seals = [{"file": path.name, "sha256": digest, "sealed_at": f"2026-01-05T{sealed_at}"}]
+    (found,) = score_predictions(
+        runs_of(), read_predictions([path], asked), seals, {path.name: digest}, asked
+    )
+    assert found.made == made
+
+
 def test_a_run_of_a_smaller_size_tells_too(here, asked):
     runs = runs_of()
     sizes = runs["experiment"] == "data_efficiency"

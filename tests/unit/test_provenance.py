@@ -273,6 +273,14 @@ def test_only_runs_with_a_librarys_model_depend_on_it(library):
     assert library not in fingerprint("train", TRAIN)["environment"]
 
 
+def test_what_a_model_is_declared_equal_to_counts_in_its_description():
+    equal = [{"spec": {"model": {"builder": "resnet"}}}]
+    assert chosen("describe_model", TRAIN | {"equal": equal}) == (
+        ("vitcnn.models.vit", "build"),
+        ("vitcnn.models.resnet", "build"),
+    )
+
+
 def test_only_runs_with_a_policy_depend_on_torchvision():
     spec = {"model": {"builder": "vit"}, "recipe": {"augmentation": {"auto_augment": "none"}}}
     plain = fingerprint("train", {"spec": spec})
@@ -290,9 +298,12 @@ def test_every_package_imported_is_in_the_lock():
             {"figure": "summary", "layout": name} | TRAIN for name in ("cifar10", "tiny_imagenet")
         ):
             imports |= code.code_of(script, chosen(script, settings)).packages
-    assert {"torch", "numpy", "pandas", "matplotlib", "PIL", "scipy", "safetensors", "tabulate"} <= imports
-    for name in imports:
-        assert environment.locked_versions([name]) or name in environment.NOT_COMPUTING, name
+    computing = {"torch", "numpy", "pandas", "matplotlib", "PIL", "scipy", "safetensors", "tabulate"}
+    not_computing = {"filelock", "jsonschema", "kagglehub", "requests", "tqdm", "yaml"}
+    assert not_computing == environment.NOT_COMPUTING
+    assert computing <= imports
+    for name in imports - not_computing:
+        assert environment.locked_versions([name]), name
 
 
 def test_versions_are_those_of_the_lock_with_what_packages_need():
@@ -344,6 +355,18 @@ def make(path, output, text="made", script="write_findings"):
         assert read_record(path)["outputs"] is None  # begun
         output.write_text(text)
         made.append(JobFiles([], [output]))
+
+
+@pytest.mark.parametrize("changes", ["input", "output"])
+def test_an_output_is_stale_once_its_input_or_itself_changes(changes, tmp_path):
+    path, *files = (tmp_path / name for name in ("r.json", "input", "output"))
+    with recording(path, "write_findings", {"a": 1}) as made:
+        for file in files:
+            file.write_text("as recorded")
+        made.append(JobFiles(files[:1], files[1:]))
+    assert is_up_to_date(path, "write_findings", {"a": 1})
+    (tmp_path / changes).write_text("another")
+    assert not is_up_to_date(path, "write_findings", {"a": 1})
 
 
 def test_a_record_says_what_was_made(tmp_path):
