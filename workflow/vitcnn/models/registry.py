@@ -92,12 +92,11 @@ def resolve_builder(name: str) -> Builder:
     """
     library, colon, architecture = name.partition(":")
     if not colon:
-        file = FOLDER / f"{name}.py"
-        if file.exists() and not _has_build(file):
-            raise StudyError(
-                f"workflow/vitcnn/models/{name}.py has no function build(*, image_size, num_classes, ...)"
-            )
         if name not in builders():
+            if (file := FOLDER / f"{name}.py").exists() and not _has_build(file):
+                raise StudyError(
+                    f"workflow/vitcnn/models/{name}.py has no function build(*, image_size, num_classes, ...)"
+                )
             raise StudyError(
                 f"there is no {name}{suggest(name, builders()) or '.'} Builders are the files of "
                 f"workflow/vitcnn/models: {', '.join(builders())}; and timm:NAME and torchvision:NAME."

@@ -2,7 +2,8 @@
 
 A model file may have two functions: `named_layers(model)` returns the modules that are its layers, by name in
 the order they run, and `cam_layer(model)` the one whose output Grad-CAM weighs. Without them the layers
-are the model's children (those of a list or a dict of modules one by one), and Grad-CAM takes the last of them whose output is a map.
+are the model's children, of a list or a dict of modules its members, and Grad-CAM takes the last of them
+whose output is a map.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
