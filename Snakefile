@@ -84,7 +84,7 @@ rule corruptions:
 
 
 for experiment in ALL_EXPERIMENTS:
-    if hasattr(rules, experiment):
+    if rules.has(experiment):
         raise WorkflowError(f"experiments.{experiment}: is the name of a rule; choose another")
 
     rule:
