@@ -84,8 +84,6 @@ rule corruptions:
 
 
 for experiment in ALL_EXPERIMENTS:
-    if rules.has(experiment):
-        raise WorkflowError(f"experiments.{experiment}: is the name of a rule; choose another")
 
     rule:
         name:

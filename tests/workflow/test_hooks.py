@@ -298,8 +298,8 @@ def test_the_hooks_are_the_only_touch_of_snakemakes_internals():
         name for path in rules for name in re.findall(r"\bworkflow\.(\w+)(?!\w*\")", path.read_text())
     }
     assert read_in_rules == {
-        "configfiles", "cores", "current_basedir", "deployment_settings", "local_exec", "main_snakefile", "nodes",
-        "output_settings", "rundir"
+        "cores", "current_basedir", "deployment_settings", "local_exec", "main_snakefile", "nodes",
+        "output_settings", "overwrite_configfiles", "rundir"
     }  # fmt: skip
     assert read_in_rules <= {*dir(Workflow), *Workflow.__dataclass_fields__}
 

@@ -1,6 +1,7 @@
 # What the rules share: the checked configuration, the plan, and how a rule calls its script.
 import atexit
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -31,7 +32,7 @@ from vitcnn.training.gpus import visible_gpus
 
 try:
     refuse_absent_profile(sys.argv[1:], Path(workflow.rundir), Path(workflow.main_snakefile).parent)
-    for file in workflow.configfiles:
+    for file in [WORKFLOW.parent / "config.yaml", *workflow.overwrite_configfiles]:
         refuse_repeated_keys(Path(file))
     STUDY = check_config(config)
     if PROFILE:
@@ -51,6 +52,10 @@ WITH_CONDA = DeploymentMethod.CONDA in workflow.deployment_settings.deployment_m
 DATASETS, MODELS = STUDY["datasets"], STUDY["models"]
 EXPERIMENTS = plan.active_experiments(STUDY, optional=False)
 ALL_EXPERIMENTS = plan.active_experiments(STUDY)
+for file in [WORKFLOW.parent / "Snakefile", *WORKFLOW.glob("rules/*.smk")]:
+    for name in re.findall(r"^rule (\w+):", file.read_text(encoding="utf-8"), re.MULTILINE):
+        if name in ALL_EXPERIMENTS:
+            raise WorkflowError(f"experiments.{name}: is the name of a rule; choose another")
 FIGURES = plan.figures(STUDY)
 PROBED = plan.probed_runs(STUDY)
 CORRUPTED = plan.probed_runs(STUDY, "corruptions")
