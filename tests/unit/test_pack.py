@@ -223,5 +223,5 @@ def test_what_is_not_whole_is_refused(tiny, tmp_path):
     (tmp_path / "packed" / "test_labels.npy").unlink()
     with pytest.raises(StudyError, match=r"is no complete packed dataset.*test_labels"):
         load_packed(tmp_path / "packed")
-    with pytest.raises(StudyError, match=r"is not packed yet; run: snakemake .*manifest\.json"):
+    with pytest.raises(StudyError, match=r"manifest\.json: is missing, .*; run: snakemake data"):
         load_packed(tmp_path)

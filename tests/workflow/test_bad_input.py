@@ -217,7 +217,10 @@ def test_a_full_disk_while_packing(tiny, tmp_path):
         ([], "no run to train: name one, as --run cifar10/vit/adam10/nall/seed0, or repeat one"),
         (["--settings", '{"spec": {}}'], "the settings lack 'dataset'"),
         (["--repeat", "absent.json"], "absent.json: there is no record of a finished run"),
-        (["--run", "cifar10/vit/adam10/nall/seed0", "--data", "absent"], "manifest.json: cannot be read"),
+        (
+            ["--run", "cifar10/vit/adam10/nall/seed0", "--data", "absent"],
+            "manifest.json: is missing, so no dataset is packed there; run: snakemake data",
+        ),
     ],
 )
 def test_training_by_hand(arguments, message, tmp_path):

@@ -35,7 +35,7 @@ def load_packed(folder: Path) -> Packed:
     """
     path = folder / "manifest.json"
     if not path.exists():
-        raise StudyError(f"{folder}: is not packed yet; run: snakemake {path}")
+        raise StudyError(f"{path}: is missing, so no dataset is packed there; run: snakemake data")
     manifest = read_json(path)
     if manifest.get("version") != MANIFEST_VERSION:
         raise StudyError(
