@@ -53,7 +53,7 @@ DATASETS, MODELS = STUDY["datasets"], STUDY["models"]
 EXPERIMENTS = plan.active_experiments(STUDY, optional=False)
 ALL_EXPERIMENTS = plan.active_experiments(STUDY)
 for file in [WORKFLOW.parent / "Snakefile", *WORKFLOW.glob("rules/*.smk")]:
-    for name in re.findall(r"^rule (\w+):", file.read_text(encoding="utf-8"), re.MULTILINE):
+    for name in re.findall(r"^rule\s+(\w+):", file.read_text(encoding="utf-8"), re.MULTILINE):
         if name in ALL_EXPERIMENTS:
             raise WorkflowError(f"experiments.{name}: is the name of a rule; choose another")
 FIGURES = plan.figures(STUDY)
