@@ -95,6 +95,12 @@ def test_a_source_list_that_is_exhausted(tmp_path):
     assert f"- /nowhere/else.zip#md5={'0' * 32}: there is nothing at this path" in output
 
 
+def test_partial_results_are_not_offered_where_no_run_is_finished(tmp_path):
+    done = snakemake(tmp_path, TABLE, config=tiny_config("/nowhere"))
+    assert done.returncode != 0
+    assert "snakemake partial" not in said(done)
+
+
 def test_a_checksum_mismatch(tiny, tmp_path):
     archive = shutil.make_archive(str(tmp_path / "tiny"), "zip", tiny.parent)
     output = refused(tmp_path / "run", tiny_config(f"{archive}#md5={'0' * 32}"), TABLE)

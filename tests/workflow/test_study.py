@@ -173,6 +173,15 @@ def test_the_ledger_takes_an_optional_experiment_as_it_is_asked_for_now(tmp_path
     )
 
 
+def test_there_is_no_ledger_where_none_of_its_experiments_is_on(tmp_path):
+    mine = {"datasets": ["cifar10"], "models": ["cnn"], "recipe": "adam10"}
+    off = dict.fromkeys(("comparison", "curves", "data_efficiency", "data_steps", "fair"))
+    change = {"experiments": {"mine": mine} | off, "representations": None, "cost": None, "corruptions": None}
+    counts = jobs(snakemake(tmp_path, "--dry-run", config=change))
+    assert counts["tabulate_experiment"] == 1
+    assert "tabulate_flaws" not in counts
+
+
 def test_what_the_models_learned_is_one_job_a_run(tmp_path):
     """Of the runs with the most images; nothing else is trained or collected for it."""
     probed = {"dataset": "cifar10", "experiments": ["comparison", "data_efficiency"]}
