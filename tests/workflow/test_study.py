@@ -177,6 +177,7 @@ def test_there_is_no_ledger_where_none_of_its_experiments_is_on(tmp_path):
     mine = {"datasets": ["cifar10"], "models": ["cnn"], "recipe": "adam10"}
     off = dict.fromkeys(("comparison", "curves", "data_efficiency", "data_steps", "fair"))
     change = {"experiments": {"mine": mine} | off, "representations": None, "cost": None, "corruptions": None}
+    change["flaws"] = {"size": "fair", "rate": "tune"}  # off, and optional
     counts = jobs(snakemake(tmp_path, "--dry-run", config=change))
     assert counts["tabulate_experiment"] == 1
     assert "tabulate_flaws" not in counts
