@@ -1,7 +1,7 @@
 """Where the records decide what runs: every touch of Snakemake's own internals, each with its reason.
 
-A job is ours if one of its outputs is named `provenance`, its record, and a parameter `settings`. Other jobs, such as
-a user's own rules, are Snakemake's alone. tests/workflow/test_hooks.py fails by name if Snakemake changes here.
+A job is ours if one of its outputs is named `provenance`, its record, and its parameter `command` has a `script`.
+Other jobs, such as a user's own rules, are Snakemake's alone. tests/workflow/test_hooks.py fails by name if Snakemake changes here.
 """
 
 import functools
@@ -9,7 +9,6 @@ import gc
 import inspect
 import json
 import logging
-import shlex
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
@@ -31,6 +30,7 @@ from vitcnn.provenance.freshness import Job, Verdict, judge
 _SHOWN = 8  # reasons named for one job
 # Snakemake's own, also where another copy of this module was here before.
 _check_incomplete = inspect.unwrap(DAG.check_incomplete)
+_shell_command = SnakemakeJob.shellcmd.fget
 
 # What Snakemake's notes in .snakemake say of our jobs, which have records instead: no reason to run.
 _NO_REASON = {
@@ -99,6 +99,18 @@ def install(
         await _check_incomplete(dag)
 
     DAG.check_incomplete = check_incomplete
+    SnakemakeJob.shellcmd = property(_shown_command)
+
+
+def _shown_command(job: SnakemakeJob) -> str | None:
+    """Return a job's shell command, but not to a dry run that will not show it.
+
+    Snakemake formats it three times, which takes a fifth of a large dry run. Of a user's own rule it still
+    does, so that a command that cannot be formatted is found.
+    """
+    workflow = job.dag.workflow
+    hidden = workflow.dryrun and not workflow.output_settings.printshellcmds and is_ours(job)
+    return None if hidden else _shell_command(job)
 
 
 def limit_resource(workflow: Workflow, name: str, number: int) -> None:
@@ -135,7 +147,7 @@ def our_jobs(dag: DAG) -> list[SnakemakeJob]:
 
 def is_ours(job: SnakemakeJob) -> bool:
     """Return whether a job keeps a record."""
-    return hasattr(job.output, "provenance") and hasattr(job.rule.params, "settings")
+    return hasattr(job.output, "provenance") and hasattr(job.rule.params.get("command"), "script")
 
 
 def job_of(dag: DAG, job: SnakemakeJob) -> Job:
@@ -146,13 +158,13 @@ def job_of(dag: DAG, job: SnakemakeJob) -> Job:
         if is_ours(producer)
         for file in files
     }
-    script = next(word for word in shlex.split(job.params.command) if word.endswith(".py"))
+    asked = job.rule.params  # not job.params, which evaluates all of them
     made = [file for file in job.output if file != job.output.provenance]
     return Job(
-        Path(script).stem,
+        asked.command.script,
         job.output.provenance,
         tuple(str(file) for file in made if not file.is_temp),
-        json.loads(job.params.settings),
+        json.loads(asked.settings(job.wildcards)),
         {str(file): makers.get(file, "") for file in job.input if not file.is_ancient},
         tuple(dict.fromkeys(makers.values())),
         tuple(str(file) for file in made if file.is_temp),
@@ -221,7 +233,6 @@ def _enter_verdicts(dag: DAG, jobs: list[SnakemakeJob], accept_environment: bool
                         each.flags["ancient"] = producer.output.provenance not in stale
         verdict = verdicts[job.output.provenance]
         if verdict.reasons and verdict.record:
-            job._params = None  # command() depends on the verdict: let Snakemake ask again
             dag._reason[job] = Stale(verdict.reasons)
         elif verdict.reasons:
             dag.reason(job).missing_output.update(job.output)

@@ -17,7 +17,7 @@ import pytest
 import vitcnn_hooks
 from conftest import ROOT, WARM, environment, made_once, read, said, start_snakemake
 from test_staleness import ALL_SHOWN, EVERY_RUN, RUN, Study, finished_study, runs_with
-from vitcnn_hooks import _NO_REASON, DAG, PersistenceBase, Reason, SnakemakeJob, Workflow
+from vitcnn_hooks import _NO_REASON, DAG, PersistenceBase, Reason, Workflow
 
 RULE = """
 rule mine:
@@ -194,7 +194,8 @@ use rule train from study as study_train with:
 
 rule recorded:
     output: txt="recorded.txt", provenance="recorded.json"
-    shell: "touch {{output}}"
+    params: command="touch", settings="none"
+    shell: "{{params.command}} {{output}}"
 ''' + RULE.format(words="mine", shell=COPY)
     snakefile.write_text(text)
 
@@ -257,8 +258,27 @@ def test_snakemake_asks_its_notes_by_the_names_we_hide():
         assert hasattr(PersistenceBase, name), name
 
 
-def test_snakemake_expands_the_params_of_a_job_again_when_they_are_gone():
-    assert "if self._params is None" in inspect.getsource(SnakemakeJob.params.fget)
+def test_snakemake_expands_params_after_the_verdicts_which_commands_depend_on(study):
+    study.change({"recipes": {"adam10": {"lr": 0.5}}})
+    printed = said(study.snakemake("-n", "-p", f"results/runs/{RUN}/metrics.json"))
+    assert " --redo " in re.search(r"^Shell command: .*scripts/train\.py .*$", printed, re.M)[0]
+
+
+def test_a_dry_run_finds_a_command_of_a_users_rule_that_cannot_be_formatted(study):
+    write_rule(study, shell="{params.absent}")
+    done = study.snakemake("-n", "mine.txt")
+    assert done.returncode != 0 and "has no attribute 'absent'" in said(done)
+
+
+@pytest.mark.parametrize(("shown", "formatted"), [(False, 0), (True, 1)])
+def test_a_dry_run_formats_our_commands_only_where_it_shows_them(monkeypatch, shown, formatted):
+    asked = []
+    monkeypatch.setattr(vitcnn_hooks, "_shell_command", asked.append)
+    settings = SimpleNamespace(printshellcmds=shown)
+    dag = SimpleNamespace(workflow=SimpleNamespace(dryrun=True, output_settings=settings))
+    rule = SimpleNamespace(params={"command": SimpleNamespace(script="train")})
+    vitcnn_hooks._shown_command(SimpleNamespace(dag=dag, rule=rule, output=SimpleNamespace(provenance="")))
+    assert len(asked) == formatted
 
 
 def test_garbage_is_collected_again_once_the_graph_is_whole(monkeypatch):

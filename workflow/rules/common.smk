@@ -100,6 +100,7 @@ def command(script):
         redo = verdict and verdict.reasons and verdict.record
         return shlex.join([*words, *(["--redo"] if redo else [])])
 
+    with_redo.script = script
     return with_redo
 
 
