@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 import yaml
 from conftest import ROOT, merge, read
+from scipy.stats import ttest_1samp
 
 from vitcnn.config import check_config
 from vitcnn.results import tables
@@ -57,6 +58,22 @@ def test_the_fair_rows_are_the_reference_runs():
         (row,) = (row for row in rows if row[0] == title)
         assert row[1:] == ["CIFAR-10", accuracy, "–", f"{found['Total Parameters (M)']:.2f}"]
         assert f" | {accuracy} | " in (REFERENCE / "full/README.md").read_text()
+
+
+def test_the_page_of_equal_updates_has_the_numbers_of_its_runs():
+    runs = pd.read_csv(REFERENCE / "full/data_steps_runs.csv")
+    text = " ".join((REFERENCE / "full/README.md").read_text().replace("−", "-").split())
+    best = runs.pivot_table(index="seed", columns=["model", "train_size"], values="best")
+    assert len(best) == 5
+    for model, title in (("simple_vit", "SimpleViT"), ("simple_cnn", "SimpleCNN")):
+        cells = [f"{best[model, size].mean():.2f} ± {best[model, size].std():.2f}" for size in (1000, 10000)]
+        assert f"| {title} | {' | '.join(cells)} |" in text
+        assert f" {(best[model, 10000] - best[model, 1000]).mean():.1f}" in text
+    less = best["simple_vit"] - best["simple_cnn"]
+    assert f"| less the CNN | {less[1000].mean():.2f} | {less[10000].mean():.2f} |" in text
+    change = less[10000] - less[1000]
+    low, high = ttest_1samp(change, 0).confidence_interval(0.95)
+    assert f"by {change.mean():.1f} points (over seeds {low:.1f} to {high:.1f};" in text
 
 
 def test_what_is_kept_of_shuffled_tiles_is_what_was_measured():
