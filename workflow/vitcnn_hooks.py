@@ -1,7 +1,8 @@
 """Where the records decide what runs: every touch of Snakemake's own internals, each with its reason.
 
 A job is ours if one of its outputs is named `provenance`, its record, and its parameter `command` has a `script`.
-Other jobs, such as a user's own rules, are Snakemake's alone. tests/workflow/test_hooks.py fails by name if Snakemake changes here.
+Other jobs, such as a user's own rules, are Snakemake's alone. tests/workflow/test_hooks.py fails by name if Snakemake
+changes here.
 """
 
 import functools
