@@ -71,6 +71,12 @@ def test_the_page_of_equal_updates_has_the_numbers_of_its_runs():
         assert f" {(best[model, 10000] - best[model, 1000]).mean():.1f}" in text
     less = best["simple_vit"] - best["simple_cnn"]
     assert f"| less the CNN | {less[1000].mean():.2f} | {less[10000].mean():.2f} |" in text
+    table = (REFERENCE / "full/data_steps_differences.md").read_text().replace("−", "-")
+    rows = [
+        [cell.strip(" []") for cell in line.split("|")] for line in table.splitlines() if "| CIFAR-10" in line
+    ]
+    for column, title in ((4, "over seeds"), (5, "over test images")):
+        assert f"| {title} | {' | '.join(row[column].replace(', ', ' to ') for row in rows)} |" in text
     change = less[10000] - less[1000]
     low, high = ttest_1samp(change, 0).confidence_interval(0.95)
     assert f"by {change.mean():.1f} points (over seeds {low:.1f} to {high:.1f};" in text
