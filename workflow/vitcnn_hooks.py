@@ -90,12 +90,15 @@ def install(
                     "--touch changes dates, and dates decide nothing here. To keep results although code or "
                     "packages changed: python workflow/scripts/audit.py --accept RUN --because TEXT"
                 )
+            for job in jobs:
+                # Else Snakemake expands all params of each job for it, an eighth of a large dry run.
+                job._conda_env_spec = job.rule.expand_conda_env(job.wildcards_dict)
             on_graph(jobs, is_running, is_running and workflow.execution_settings.lock)
             on_verdicts(_enter_verdicts(dag, jobs, accept_environment))
         elif workflow.remote_exec:
             # --keep-going does not reach a group's job: without it one run that fails stops its group.
             workflow.execution_settings.keep_going = True
-        gc.freeze()
+        gc.freeze()  # else the graph is searched for garbage at the end, which takes seconds
         gc.enable()
         await _check_incomplete(dag)
 
@@ -199,7 +202,8 @@ def study_jobs(snakefile: Path, study: Mapping[str, Any], more: Collection[str] 
     except Enough:
         return jobs
     finally:
-        gc.enable()  # which install() has disabled
+        gc.freeze()  # as install() does
+        gc.enable()
         DAG.check_incomplete = former
     raise WorkflowError(f"{snakefile}: its graph could not be read")
 

@@ -1,7 +1,8 @@
 """The state of every output of a study, from the records alone; `.snakemake` is not read."""
 
+import os
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from itertools import takewhile
 from pathlib import Path
@@ -46,12 +47,8 @@ def audit(jobs: Sequence[Job], accept_environment: bool) -> dict[str, dict[str, 
             found["accepted"][output] = "; ".join(dict.fromkeys(word["because"] for word in words))
         else:
             found["up to date"][output] = _other_versions(verdict.record)
-    known = {Path(job.record) for job in jobs}
-    for path in (*sorted(RESULTS.rglob("*provenance.json")), *_run_records()):
-        if path in known or path.is_relative_to(RESULTS / "partial"):
-            continue
-        known.add(path)
-        place, reason = _unused(path)
+    for path in sorted(_places_of_records() - {job.record for job in jobs}):
+        place, reason = _unused(Path(path))
         found["unknown" if reason else "unused"][place] = reason
     return found
 
@@ -64,10 +61,15 @@ def _other_versions(record: Mapping[str, Any]) -> str:
     return f"computed with {', '.join(other)}" if other else ""
 
 
-def _run_records() -> Iterator[Path]:
-    """Yield where the record is, or should be, of each folder of `results/runs` that holds files, in order."""
-    files = (path for path in (RESULTS / "runs").rglob("*") if path.is_file())
-    yield from (folder / "provenance.json" for folder in sorted({path.parent for path in files}))
+def _places_of_records() -> set[str]:
+    """Return each record in `results`, but for partial ones, and where one should be: beside a run's files."""
+    found = set()
+    for folder, _, files in os.walk(RESULTS):
+        if not f"{folder}/".startswith("results/partial/"):
+            found |= {f"{folder}/{name}" for name in files if name.endswith("provenance.json")}
+        if files and f"{folder}/".startswith("results/runs/"):
+            found.add(f"{folder}/provenance.json")
+    return found
 
 
 def accept_changes(

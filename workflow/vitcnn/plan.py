@@ -168,11 +168,13 @@ def flaw_experiments(config: Mapping[str, Any]) -> list[str]:
 
 def begun_experiments(config: Mapping[str, Any]) -> list[str]:
     """Return the optional experiments of which a run has files here, other than those of the whole study."""
-    whole = set(all_runs(config))
+    folders = Path("results/runs").glob("*/*/*/*/*")
+    here = {str(folder).removeprefix("results/runs/") for folder in folders}
+    begun = here - {run.name for run in all_runs(config)}
     return [
         name
         for name in active_experiments(config)
-        if any(run.folder.exists() for run in experiment_runs(config, name) if run not in whole)
+        if not begun.isdisjoint(run.name for run in experiment_runs(config, name))
     ]
 
 

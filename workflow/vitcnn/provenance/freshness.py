@@ -180,10 +180,12 @@ def _changed_outputs(outputs: Mapping[str, Any], thorough: bool) -> Iterator[str
     """Yield each output that exists but has changed since it was written."""
     for path, made in outputs.items():
         file = Path(path)
-        if not file.exists():
+        try:
+            size = file.stat().st_size
+        except (FileNotFoundError, NotADirectoryError):
             continue
-        small = made["bytes"] <= _HASHED or thorough
-        if file.stat().st_size != made["bytes"] or (small and file_digest(file) != made["sha256"]):
+        small = size <= _HASHED or thorough
+        if size != made["bytes"] or (small and file_digest(file) != made["sha256"]):
             yield f"{path} was edited, cut short or replaced"
 
 

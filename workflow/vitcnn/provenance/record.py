@@ -203,6 +203,8 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]
 
 def _changed_settings(old: Any, new: Any, place: str = "") -> Iterator[str]:
     """Yield what differs between two settings, as `recipe.lr: 0.001 → 0.0003`."""
+    if old == new:
+        return
     if isinstance(old, Mapping) and isinstance(new, Mapping):
         for key in sorted(old.keys() | new.keys()):
             inner = f"{place}.{key}" if place not in ("", "spec", "study") else key
@@ -212,7 +214,7 @@ def _changed_settings(old: Any, new: Any, place: str = "") -> Iterator[str]:
                 yield f"{inner} is {'gone' if key in old else 'new'}{value}"
             else:
                 yield from _changed_settings(old[key], new[key], inner)
-    elif old != new:
+    else:
         yield f"{place}: {old} → {new}"
 
 
