@@ -281,6 +281,28 @@ def test_a_dry_run_formats_our_commands_only_where_it_shows_them(monkeypatch, sh
     assert len(asked) == formatted
 
 
+# What Snakemake asks conda before it would make an environment.
+CONDA = """#!/bin/sh
+case "$*" in
+    --version) echo "conda 24.11.1" ;;
+    "info --json") echo '{"conda_version": "24.11.1", "platform": "linux-64", "conda_prefix": "/", "root_prefix": "/"}' ;;
+    config*) echo '{"get": {"channel_priority": "strict"}}' ;;
+esac
+"""
+
+
+def test_with_conda_a_dry_run_names_the_environments_of_our_rules(tmp_path):
+    (tmp_path / "conda").write_text(CONDA)
+    (tmp_path / "conda").chmod(0o755)
+    command = [sys.executable, "-m", "snakemake", "-n", "--quiet", "rules", "--sdm", "conda"]
+    command += ["--snakefile", ROOT / "Snakefile", "--directory", tmp_path]
+    path = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    done = subprocess.run(command, env=environment() | path, capture_output=True, text=True)
+    assert done.returncode == 0, said(done)
+    named = re.findall(r"Conda environment .*/envs/(\w+)\.yaml will be created", said(done))
+    assert sorted(named) == ["data", "results", "train"]
+
+
 def test_garbage_is_collected_again_once_the_graph_is_whole(monkeypatch):
     async def ignore(dag):
         pass

@@ -370,6 +370,9 @@ def test_partial_renders_what_exists_and_marks_the_gaps(copied):
     assert f"{partial}/findings.html" in shown and f"{copied}/results/findings.html" not in shown
     again = snakemake(copied, "partial")
     assert "Nothing to be done" in said(again)
+    assert list(partial.rglob("*provenance.json"))
+    audited = snakemake(copied, "audit").stdout
+    assert "unused" not in audited and "results/partial" not in audited
 
 
 def test_keep_going_past_a_run_that_fails(with_data):
