@@ -2,6 +2,7 @@
 
 import copy
 import gc
+import json
 import sys
 import time
 import weakref
@@ -59,6 +60,21 @@ def test_each_call_computes_once_and_results_are_their_own():
     assert [result.tolist() for result in results] == [(2 * batch).tolist() for batch in batches]
     assert capture.captured == 1
     assert graphed.calls == 9 > WARM_UP  # the short batches are no calls of the graph's
+
+
+def test_steps_that_are_queued_do_not_count_as_the_capture(monkeypatch):
+    order = []
+    monkeypatch.setattr(graphs, "synchronize", lambda device: order.append(f"wait for {device}"))
+    monkeypatch.setattr(graphs.time, "perf_counter", lambda: order.append("clock") or 0.0)
+
+    def capture(step, batch, generators):
+        order.append("capture")
+        return Capture()(step, batch, generators)
+
+    graphed = Graphed(lambda batch: batch * 2, 2, capture=capture)
+    for _ in range(WARM_UP + 2):
+        graphed(torch.zeros(2))
+    assert order == ["wait for cpu", "clock", "capture", "clock"]
 
 
 def test_a_capture_that_fails_is_said_once_and_steps_go_without(caplog):
@@ -248,6 +264,12 @@ def test_the_one_script_for_a_gpu_keeps_each_part_whatever_comes_after_it(tmp_pa
     again = [("first", lambda: pytest.fail("is there")), ("second", lambda: {"images": 4})]
     assert gpu.measure(again, out, "cpu", 60) == []
     assert read(out)["parts"] == {"first": {"images": 3}, "second": {"images": 4}}
+    order = []
+    slow = {"slow": {"runs": [{"failed": "not finished in time"}]}, "cut": {"left_out": "after 60 s"}}
+    out.write_text(json.dumps({"parts": slow}))
+    parts = [(name, lambda name=name: order.append(name) or {}) for name in ("slow", "cut", "new")]
+    assert gpu.measure(parts, out, "cpu", 60) == []
+    assert order == ["cut", "new", "slow"]
     assert gpu.measure([("late", fail)], out, "cpu", -1) == []
     assert read(out)["parts"] == {"late": {"left_out": "after -1 s"}}
     found = {"apart": float("inf"), "holds": False}

@@ -13,6 +13,8 @@ from functools import cache
 import torch
 from torch import Tensor
 
+from vitcnn.training.devices import synchronize
+
 log = logging.getLogger(__name__)
 
 TORCH = tuple(int(part) for part in torch.__version__.split(".")[:2])
@@ -103,6 +105,7 @@ class Graphed:
         if self.calls <= WARM_UP or self.failures:
             return self.step(batch)
         if self.replay is None:
+            synchronize(batch.device)  # steps may be queued, which are no part of the capture
             before = time.perf_counter()
             self.batch = batch.clone()
             try:
