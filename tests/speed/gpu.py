@@ -285,22 +285,21 @@ def measure(parts, out, device, seconds):
     Parts that the file has already are not measured again. Those that failed come last: one that takes all the time
     keeps no other from being measured.
     """
-    started = time.perf_counter()
-    figures, failed = {}, []
+    started, parts, failed = time.perf_counter(), list(parts), []
     before = json.loads(out.read_text())["parts"] if out.exists() else {}
-    for name, part in sorted(parts, key=lambda part: has_failed(before.get(part[0], {}))):
-        if name in before and not has_failed(before[name]) and "left_out" not in before[name]:
-            figures[name] = before[name]
+    figures = {name: before[name] for name, _ in parts if name in before}
+    for name, part in sorted(parts, key=lambda part: has_failed(figures.get(part[0], {}))):
+        if name in figures and not has_failed(figures[name]) and "left_out" not in figures[name]:
             continue
         if time.perf_counter() - started > seconds:
-            figures[name] = {"left_out": f"after {seconds} s"}
+            figures.setdefault(name, {"left_out": f"after {seconds} s"})
         else:
             try:
                 # JSON has no infinity, which a failed comparison may be.
                 figures[name] = json.loads(json.dumps(part()), parse_constant=str)
             except Exception:  # of one part, where the others still tell something
                 figures[name] = {"failed": traceback.format_exc()}
-            failed += [name] * has_failed(figures[name])
+        failed += [name] * has_failed(figures[name])
         print(name, {key: value for key, value in figures[name].items() if key != "runs"}, flush=True)
         write_figures(out, {"parts": figures}, device)
     return failed

@@ -270,6 +270,9 @@ def test_the_one_script_for_a_gpu_keeps_each_part_whatever_comes_after_it(tmp_pa
     parts = [(name, lambda name=name: order.append(name) or {}) for name in ("slow", "cut", "new")]
     assert gpu.measure(parts, out, "cpu", 60) == []
     assert order == ["cut", "new", "slow"]
+    out.write_text(json.dumps({"parts": slow}))
+    assert gpu.measure(parts, out, "cpu", -1) == ["slow"]
+    assert read(out)["parts"] == slow | {"new": {"left_out": "after -1 s"}}
     assert gpu.measure([("late", fail)], out, "cpu", -1) == []
     assert read(out)["parts"] == {"late": {"left_out": "after -1 s"}}
     found = {"apart": float("inf"), "holds": False}
