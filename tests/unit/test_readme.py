@@ -60,26 +60,39 @@ def test_the_fair_rows_are_the_reference_runs():
         assert f" | {accuracy} | " in (REFERENCE / "full/README.md").read_text()
 
 
-def test_the_page_of_equal_updates_has_the_numbers_of_its_runs():
-    runs = pd.read_csv(REFERENCE / "full/data_steps_runs.csv")
-    text = " ".join((REFERENCE / "full/README.md").read_text().replace("−", "-").split())
+@pytest.mark.parametrize(("experiment", "place"), [("data_efficiency", 0), ("data_steps", 2)])
+def test_the_page_of_fewer_images_has_the_numbers_of_its_runs(experiment, place):
+    text = (REFERENCE / "full/README.md").read_text().replace("−", "-")
+    lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines()]
+    page = {line[0]: line[place + 1 : place + 3] for line in lines if len(line) == 5}
+    text = " ".join(text.split())
+    runs = pd.read_csv(REFERENCE / f"full/{experiment}_runs.csv")
     best = runs.pivot_table(index="seed", columns=["model", "train_size"], values="best")
     assert len(best) == 5
     for model, title in (("simple_vit", "SimpleViT"), ("simple_cnn", "SimpleCNN")):
-        cells = [f"{best[model, size].mean():.2f} ± {best[model, size].std():.2f}" for size in (1000, 10000)]
-        assert f"| {title} | {' | '.join(cells)} |" in text
-        assert f" {(best[model, 10000] - best[model, 1000]).mean():.1f}" in text
+        found = [best[model, size] for size in (1000, 10000)]
+        assert page[title] == [f"{accuracy.mean():.2f} ± {accuracy.std():.2f}" for accuracy in found]
+        assert f" {(found[1] - found[0]).mean():.1f}" in text
     less = best["simple_vit"] - best["simple_cnn"]
-    assert f"| less the CNN | {less[1000].mean():.2f} | {less[10000].mean():.2f} |" in text
-    table = (REFERENCE / "full/data_steps_differences.md").read_text().replace("−", "-")
+    assert page["less the CNN"] == [f"{less[size].mean():.2f}" for size in (1000, 10000)]
+    table = (REFERENCE / f"full/{experiment}_differences.md").read_text().replace("−", "-")
     rows = [
         [cell.strip(" []") for cell in line.split("|")] for line in table.splitlines() if "| CIFAR-10" in line
     ]
     for column, title in ((4, "over seeds"), (5, "over test images")):
-        assert f"| {title} | {' | '.join(row[column].replace(', ', ' to ') for row in rows)} |" in text
+        assert page[title] == [row[column].replace(", ", " to ") for row in rows]
     change = less[10000] - less[1000]
-    low, high = ttest_1samp(change, 0).confidence_interval(0.95)
-    assert f"by {change.mean():.1f} points (over seeds {low:.1f} to {high:.1f};" in text
+    low, high = sorted(abs(end) for end in ttest_1samp(change, 0).confidence_interval(0.95))
+    assert f"by {abs(change.mean()):.1f} points (over seeds {low:.1f} to {high:.1f}" in text
+
+
+def test_the_page_of_fewer_images_says_what_fewer_updates_hide():
+    text = " ".join((REFERENCE / "full/README.md").read_text().replace("−", "-").split())
+    flaws = pd.read_csv(REFERENCE / "full/flaws.csv").query("experiment == 'data_steps, data_efficiency'")
+    few, many = flaws.itertuples()
+    hidden = f"hide {-few.mean:.1f} points of the CNN's lead (over seeds {-few.high:.1f} to {-few.low:.1f})"
+    assert hidden in text
+    assert f"({-many.mean:.1f} points, {-many.high:.1f} to {-many.low:.1f};" in text
 
 
 def test_what_is_kept_of_shuffled_tiles_is_what_was_measured():
