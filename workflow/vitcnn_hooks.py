@@ -91,8 +91,9 @@ def install(
                     "packages changed: python workflow/scripts/audit.py --accept RUN --because TEXT"
                 )
             for job in jobs:
-                # Else Snakemake expands all params of each job for it, an eighth of a large dry run.
-                job._conda_env_spec = job.rule.expand_conda_env(job.wildcards_dict)
+                if not callable(job.rule.conda_env):
+                    # Else Snakemake expands all params of each job for it, an eighth of a large dry run.
+                    job._conda_env_spec = job.rule.expand_conda_env(job.wildcards_dict)
             on_graph(jobs, is_running, is_running and workflow.execution_settings.lock)
             on_verdicts(_enter_verdicts(dag, jobs, accept_environment))
         elif workflow.remote_exec:

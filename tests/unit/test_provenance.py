@@ -458,6 +458,15 @@ def test_what_is_removed_takes_nothing_in_use_with_it(tmp_path, monkeypatch):
     assert not other.exists() and run.exists()
 
 
+def test_the_audit_finds_runs_where_their_folder_is_a_link(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_text(Path("scratch/cifar10/mine/notes.txt"), "mine")
+    Path("results").mkdir()
+    Path("results/runs").symlink_to(tmp_path / "scratch")
+    found = audit.audit([], accept_environment=False)
+    assert found["unknown"] == {"results/runs/cifar10/mine": "it has no provenance.json"}
+
+
 def test_the_audit_names_packages_of_another_version():
     locked = environment.locked_versions(["torch", "numpy"])
     made = {"environment": locked, "imported": {"torch": "1.0"}}

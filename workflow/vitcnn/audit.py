@@ -4,7 +4,7 @@ import os
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
-from itertools import takewhile
+from itertools import chain, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -64,10 +64,11 @@ def _other_versions(record: Mapping[str, Any]) -> str:
 def _places_of_records() -> set[str]:
     """Return each record in `results`, but for partial ones, and where one should be: beside a run's files."""
     found = set()
-    for folder, _, files in os.walk(RESULTS):
-        if not f"{folder}/".startswith("results/partial/"):
-            found |= {f"{folder}/{name}" for name in files if name.endswith("provenance.json")}
-        if files and f"{folder}/".startswith("results/runs/"):
+    for folder, folders, files in chain(os.walk(RESULTS), os.walk(RESULTS / "runs")):
+        if folder == str(RESULTS):
+            folders[:] = set(folders) - {"partial", "runs"}  # runs may be a link, which is not followed
+        found |= {f"{folder}/{name}" for name in files if name.endswith("provenance.json")}
+        if files and f"{folder}/".startswith(f"{RESULTS}/runs/"):
             found.add(f"{folder}/provenance.json")
     return found
 
