@@ -306,6 +306,13 @@ def test_the_one_script_for_a_gpu_ends_runs_in_time_and_says_what_they_trained_o
     assert found["images"] == {"cifar10": "packed", "drawn": "drawn"}
 
 
+def test_the_one_script_for_a_gpu_trains_as_many_runs_at_a_time_as_have_memory(monkeypatch):
+    for total, places in ((139 * 2**30, 34), (15 * 2**30, 3), (2**30, 1)):
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda total=total: (0, total))
+        assert gpu.places(torch.device("cuda")) == places
+    assert gpu.places(torch.device("cpu")) > 30
+
+
 def test_the_one_script_for_a_gpu_trains_on_no_drawn_images_for_a_folder_that_is_not_there(
     tmp_path, monkeypatch
 ):

@@ -303,6 +303,16 @@ def test_with_conda_a_dry_run_names_the_environments_of_our_rules(tmp_path):
     assert sorted(named) == ["data", "results", "train"]
 
 
+def test_a_conda_function_of_a_host_gets_the_params(study):
+    rules = study.repository / "workflow/rules/train.smk"
+    before, train, after = rules.read_text().partition("rule train:")
+    given = 'lambda wildcards, params: params.folder and "../../envs/train.yaml"'
+    rules.write_text(before + train + after.replace('"../../envs/train.yaml"', given, 1))
+    assert given in rules.read_text()
+    done = study.snakemake("-n")
+    assert done.returncode == 0, said(done)
+
+
 def test_garbage_is_collected_again_once_the_graph_is_whole(monkeypatch):
     async def ignore(dag):
         pass
